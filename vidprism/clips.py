@@ -6,7 +6,7 @@
 __all__ = ['VidPrismError', 'ClipError', 'ConfigError', 'frame_indices', 'Clip', 'read_clip', 'read_frames', 'ClipInfo',
            'clip_info', 'view_indices', 'crop_views', 'read_views', 'samples_folder', 'sample_clips']
 
-# %% ../nbs/00_clips.ipynb #f701b17d
+# %% ../nbs/00_clips.ipynb #d441e776
 import re
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -18,12 +18,12 @@ from decord import DECORDError, DECORDLimitReachedError
 
 decord.logging.set_level(decord.logging.QUIET) # ffmpeg's chatter inside decord, process-wide: decord has no narrower switch
 
-# %% ../nbs/00_clips.ipynb #058239b4
+# %% ../nbs/00_clips.ipynb #74d205e8
 class VidPrismError(ValueError): "Anything the kit refuses, said in one sentence."
 class ClipError(VidPrismError): "A file that cannot be read as a clip."
 class ConfigError(VidPrismError): "Something impossible was asked for."
 
-# %% ../nbs/00_clips.ipynb #f7a1bc06
+# %% ../nbs/00_clips.ipynb #f852bd66
 def _sparse(total:int,  # N, frames in the file
             frames:int, # T, frames wanted
             u=.5,       # place in the segment, in [0,1): a number, or [T]
@@ -32,7 +32,7 @@ def _sparse(total:int,  # N, frames in the file
     k = torch.arange(frames, dtype=torch.float64)
     return ((k + u) * total / frames).floor().long().clamp_(max=total - 1)
 
-# %% ../nbs/00_clips.ipynb #c5a6df53
+# %% ../nbs/00_clips.ipynb #abb579d2
 def _dense(total:int, frames:int, stride:int,
            u=.5,        # place of the window among those that fit, in [0,1)
           ) -> Tensor:  # [T] int64
@@ -41,7 +41,7 @@ def _dense(total:int, frames:int, stride:int,
     start = int(u * room) if u != .5 else max(0, room - 1) // 2
     return (start + stride * torch.arange(frames)).clamp_(max=total - 1)
 
-# %% ../nbs/00_clips.ipynb #f3e1db44
+# %% ../nbs/00_clips.ipynb #d9d7dd75
 def frame_indices(total:int,                # N, frames in the file, >= 1
                   frames:int=32,            # T, frames wanted, >= 1
                   sampling:str="sparse",    # "sparse": one frame of each of T segments; "dense": a window
@@ -58,7 +58,7 @@ def frame_indices(total:int,                # N, frames in the file, >= 1
     if sampling == "sparse": return _sparse(total, frames, draw(frames))
     return _dense(total, frames, stride, .5 if gen is None else draw(1).item())
 
-# %% ../nbs/00_clips.ipynb #97ceb407
+# %% ../nbs/00_clips.ipynb #54d7d509
 def _codec(path:Path) -> str|None:
     "The video codec that an mp4, mov, mkv, webm or gif names in its header, where it can be found."
     with open(path, "rb") as f:
@@ -70,7 +70,7 @@ def _codec(path:Path) -> str|None:
     found = re.search(rb"V_[A-Z0-9_/]{3,}", head)                    # matroska
     return found[0].decode() if found else None
 
-# %% ../nbs/00_clips.ipynb #317900ca
+# %% ../nbs/00_clips.ipynb #3430ec52
 def _check_file(path:Path):
     "What can be said of a file without opening it as a video."
     if path.is_dir(): raise ClipError(f"{path} is a folder, not a video file.")
@@ -95,7 +95,7 @@ def _open(path:Path) -> decord.VideoReader:
     try: return decord.VideoReader(str(path.resolve()), num_threads=1, fault_tol=1e-9)  # fault_tol: see "The true end"
     except (DECORDError, RuntimeError, AssertionError) as e: raise ClipError(_why(path, e)) from None
 
-# %% ../nbs/00_clips.ipynb #0d5dab13
+# %% ../nbs/00_clips.ipynb #79a20a0f
 def _walk(reader:decord.VideoReader, path:Path):
     "Every frame `[H,W,3]` uint8, in the order shown, to the true end."
     for k in range(len(reader)):
@@ -104,7 +104,7 @@ def _walk(reader:decord.VideoReader, path:Path):
         except DECORDError: raise ClipError(f"{path} is damaged: decoding stopped near frame {k}." if k else f"{path} has no frame that can be decoded.") from None
         yield torch.from_numpy(frame.asnumpy()) if hasattr(frame, "asnumpy") else torch.as_tensor(frame)  # decord's bridge may be set by others
 
-# %% ../nbs/00_clips.ipynb #42aa0e63
+# %% ../nbs/00_clips.ipynb #047f122a
 def _times(reader:decord.VideoReader) -> Tensor: # [N] float64 seconds, in order
     "When each frame that is shown is shown."
     fps, n = reader.get_avg_fps(), len(reader)
@@ -120,7 +120,7 @@ def _rate(reader:decord.VideoReader, times:Tensor) -> float:
     fps = reader.get_avg_fps()
     return fps if fps > 0 else 25.
 
-# %% ../nbs/00_clips.ipynb #510eaa96
+# %% ../nbs/00_clips.ipynb #862ca4c9
 class _Source(NamedTuple):
     "An open file, before any frame is decoded."
     path: Path; reader: decord.VideoReader; times: Tensor; plain: bool
@@ -148,7 +148,7 @@ def _gather(src:_Source,
         if count == stop: return out, len(src.times)
     return out, count
 
-# %% ../nbs/00_clips.ipynb #8eae0e93
+# %% ../nbs/00_clips.ipynb #660fb75a
 def _shown(src:_Source, count:int) -> Tensor: # [count] float64 seconds
     "The times of the frames that were really there."
     if count == len(src.times): return src.times
@@ -168,7 +168,7 @@ def _read(path, choose:Callable, each:Callable=lambda f: f) -> tuple[Tensor, Ten
         if not count: raise ClipError(f"{path} has no frame that can be decoded.")
     return frames, indices, times, _rate(src.reader, times)
 
-# %% ../nbs/00_clips.ipynb #1db4e410
+# %% ../nbs/00_clips.ipynb #0ccf7c25
 class Clip(NamedTuple):
     "Frames of a file, and where they come from."
     frames: Tensor   # [T,H,W,3] uint8, upright
@@ -190,7 +190,7 @@ def read_clip(path,                     # a video file
     got, indices, times, fps = _read(path, lambda total: frame_indices(total, frames, sampling, seed, stride))
     return Clip(got, times[indices], Path(path), "decord", indices, len(times), fps)
 
-# %% ../nbs/00_clips.ipynb #89e5899c
+# %% ../nbs/00_clips.ipynb #add06451
 def read_frames(path,
                 indices,       # [T] whole numbers in 0 .. total-1, in any order, repeats allowed
                ) -> Tensor:    # [T,H,W,3] uint8, in the order asked
@@ -216,7 +216,7 @@ def clip_info(path) -> ClipInfo:
     frames, _, times, fps = _read(path, lambda total: torch.zeros(1, dtype=torch.long))
     return ClipInfo(len(times), fps, len(times) / fps, *frames.shape[1:3])
 
-# %% ../nbs/00_clips.ipynb #af33c606
+# %% ../nbs/00_clips.ipynb #3f8efe7e
 def view_indices(total:int,    # N, frames in the file
                  frames:int=32,# T, frames of a clip
                  views:int=4,  # V, temporal clips
@@ -226,7 +226,7 @@ def view_indices(total:int,    # N, frames in the file
     if int(views) != views or views < 1: raise ConfigError(f"views must be a whole number of 1 or more, not {views}.")
     return frame_indices(total, frames * int(views)).reshape(frames, int(views)).T.contiguous()
 
-# %% ../nbs/00_clips.ipynb #e7ff9660
+# %% ../nbs/00_clips.ipynb #b57cf51f
 def crop_views(frames:Tensor,   # [T,H,W,3] uint8
                crops:int=3,     # 1: the centre; 3: left, centre, right (top, centre, bottom of an upright picture)
                size:int=224,    # side of a crop, pixels
@@ -241,7 +241,7 @@ def crop_views(frames:Tensor,   # [T,H,W,3] uint8
     corners = [(int((hw[0] - size) * p), int((hw[1] - size) * p)) for p in places]
     return torch.stack([x[:, top:top + size, left:left + size] for top, left in corners])
 
-# %% ../nbs/00_clips.ipynb #82f3818f
+# %% ../nbs/00_clips.ipynb #a28f90f4
 def read_views(path,
                frames:int=32,   # T, frames of a clip
                clips:int=4,     # V, temporal clips
@@ -253,7 +253,7 @@ def read_views(path,
     got = _read(path, lambda total: view_indices(total, frames, clips).flatten(), lambda f: crop_views(f[None], crops, size)[:, 0])[0]
     return got.reshape(clips, frames, *got.shape[1:]).transpose(1, 2).flatten(0, 1).contiguous()
 
-# %% ../nbs/00_clips.ipynb #4c6af034
+# %% ../nbs/00_clips.ipynb #6291c177
 def samples_folder() -> Path:
     "The folder of shipped samples."
     package = Path(str(files("vidprism")))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'DIRECTIONS', 'Exchange', 'talking_pairs', 'talking_ways', 'stretch', 'fit', 'gate_mlp', 'pass_gate', 'DBI']
 
-# %% ../nbs/06_dbi.ipynb #299abf7b
+# %% ../nbs/06_dbi.ipynb #217070b5
 from typing import NamedTuple
 import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
@@ -13,14 +13,14 @@ from fastcore.basics import patch
 from .clips import ConfigError
 from .rgsta import one_of, positive_int
 
-# %% ../nbs/06_dbi.ipynb #d1cd918c
+# %% ../nbs/06_dbi.ipynb #e60b5f47
 class Exchange(NamedTuple):
     "What the streams told each other."
     streams: list   # E tensors [B,N_i,D], after the exchange
     gates: Tensor   # [B,E,E] score of i sending to j, 0..1; 0 where that way does not exist
     open: Tensor    # [B,E,E] bool: did i send to j
 
-# %% ../nbs/06_dbi.ipynb #45f84a47
+# %% ../nbs/06_dbi.ipynb #82ed7877
 PRESETS = dict(paper=dict(threshold=.6), released=dict(threshold=.3))  # paper suppl. 6.1; the published code
 DIRECTIONS = dict(none=(), slow2fast=("down",), fast2slow=("up",), both=("down", "up"))
 
@@ -38,7 +38,7 @@ def talking_ways(rates, direction:str="both", preset:str="paper") -> list: # [(s
     up = [(f, s) for s, f in pairs] if "up" in DIRECTIONS[direction] else []
     return sorted(down + up, key=lambda w: (w[1], w[0]))
 
-# %% ../nbs/06_dbi.ipynb #e0dc1877
+# %% ../nbs/06_dbi.ipynb #b3b7c9f1
 def stretch(x:Tensor,    # [B,N,D]
             length:int,  # tokens wanted
            ) -> Tensor:  # [B,length,D]
@@ -50,7 +50,7 @@ def fit(x:Tensor, length:int) -> Tensor: # [B,N,D] -> [B,length,D]
     "Crop, or pad with zeros on the right."
     return F.pad(x, (0, 0, 0, length - x.shape[1]))
 
-# %% ../nbs/06_dbi.ipynb #624e6773
+# %% ../nbs/06_dbi.ipynb #73dc6ff0
 def gate_mlp(dim:int, start:float=.8) -> nn.Sequential: # [.., 2D] -> [.., 1], before the sigmoid
     "Hidden layer of D/4, ReLU; starts at `start` whatever the input."
     mlp = nn.Sequential(nn.Linear(2 * dim, max(dim // 4, 1)), nn.ReLU(), nn.Linear(max(dim // 4, 1), 1))
@@ -66,7 +66,7 @@ def pass_gate(score:Tensor,           # [B] sigmoid output
     hard = score * is_open
     return score + (hard - score).detach() if straight_through else hard
 
-# %% ../nbs/06_dbi.ipynb #8ab2cf03
+# %% ../nbs/06_dbi.ipynb #a2704bec
 class DBI(nn.Module):
     "Dynamic bidirectional interaction between streams of different rates."
     def __init__(self,
@@ -88,7 +88,7 @@ class DBI(nn.Module):
         self.ways = talking_ways(self.rates, direction, preset)
         self._build(gate_start)
 
-# %% ../nbs/06_dbi.ipynb #1935dabc
+# %% ../nbs/06_dbi.ipynb #357d2338
 @patch
 def gate_key(self:DBI, i:int, j:int) -> str: # name of the MLP that gates i -> j
     "One MLP an unordered pair (paper) or an ordered one (released)."
@@ -111,7 +111,7 @@ def flow_key(self:DBI, i:int, j:int) -> str:
     "The released code shares one 1x1 convolution among all slow to fast ways."
     return "shared" if self.released and self.rates[i] > self.rates[j] else f"{i}->{j}"
 
-# %% ../nbs/06_dbi.ipynb #38cb8097
+# %% ../nbs/06_dbi.ipynb #6bbf401c
 @patch
 def flow(self:DBI,
          i:int,         # sender
@@ -136,7 +136,7 @@ def score(self:DBI, streams:list) -> dict: # {(i, j): (score [B], open [B])}
             done[pair] = s, (s.mean().expand_as(s) if self.released else s) >= self.threshold
     return {w: done[w if self.released else tuple(sorted(w))] for w in self.ways}
 
-# %% ../nbs/06_dbi.ipynb #fd3b1461
+# %% ../nbs/06_dbi.ipynb #ecb3cd84
 @patch
 def forward(self:DBI,
             streams:list, # E tensors [B,N_i,D]

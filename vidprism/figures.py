@@ -7,7 +7,7 @@ __all__ = ['INK', 'QUIET', 'FAINT', 'AMOUNT', 'rate_color', 'expert_name', 'slow
            'Token', 'token_list', 'merge_figure', 'gates_figure', 'shares_figure', 'importance_figure', 'answer_figure',
            'attention_figure', 'curve_figure', 'write_page', 'page_html']
 
-# %% ../nbs/03_figures.ipynb #382b24f0
+# %% ../nbs/03_figures.ipynb #e37d6670
 import base64, html, io, json
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 from .clips import ConfigError
 
-# %% ../nbs/03_figures.ipynb #33ab3057
+# %% ../nbs/03_figures.ipynb #22ef8fce
 INK, QUIET, FAINT, AMOUNT = "#262b33", "#6b7280", "#e5e7eb", "#6a3d9a"
 _RATE = {1:"#cc79a7", 2:"#d55e00", 4:"#e69f00", 8:"#009e73", 16:"#0072b2", 32:"#56b4e9"}
 _OTHER = ["#882255", "#999933", "#117733", "#aa4499", "#332288", "#88ccee", "#661100", "#44aa99"]
@@ -38,7 +38,7 @@ def slowest_first(rates) -> list[int]: # places in `rates`
     "The order of experts in every picture."
     return sorted(range(len(rates)), key=lambda i: -rates[i])
 
-# %% ../nbs/03_figures.ipynb #b9e7953c
+# %% ../nbs/03_figures.ipynb #c05e9868
 def thumbnails(frames,       # uint8 [T,H,W,3]
                height:int=64,# pixels
               ) -> list[str]:# T data URIs
@@ -49,20 +49,20 @@ def thumbnails(frames,       # uint8 [T,H,W,3]
     size = max(1, round(frames.shape[2] * height / frames.shape[1])), height
     return [_jpeg(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames]
 
-# %% ../nbs/03_figures.ipynb #e96d8873
+# %% ../nbs/03_figures.ipynb #7c243899
 def _jpeg(image) -> str:
     "A PIL image as a data URI."
     out = io.BytesIO()
     image.save(out, "JPEG", quality=80, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
-# %% ../nbs/03_figures.ipynb #6834e15c
+# %% ../nbs/03_figures.ipynb #791b049c
 def words(fig:go.Figure, # a figure of this module
          ) -> list[str]: # its story, a line each
     "What a figure shows, in words."
     return list((fig.layout.meta or {}).get("words", []))
 
-# %% ../nbs/03_figures.ipynb #d2632a98
+# %% ../nbs/03_figures.ipynb #30c24f81
 def _numbers(x, *shape) -> np.ndarray:
     "A float64 array of a tensor, array or list; None in `shape` stands for any length."
     x = x.detach().cpu().double().numpy() if torch.is_tensor(x) else np.asarray(x, dtype=float)
@@ -83,16 +83,16 @@ def _label(rate, rates, extra="") -> str:
     "A tick label: a swatch of the rate's colour, its name."
     return f'<span style="color:{rate_color(rate)}">■</span> {expert_name(rate, rates)}{extra}'
 
-def _frame_axis(times, every=None) -> dict:
-    "An x axis of frames: their numbers, and under some of them their times."
+def _frame_axis(times, top=False) -> dict:
+    "An x axis of frames: their numbers, and beyond some of them their times."
     T = len(times)
-    every = every or max(1, -(-T // 12))
-    text = [f"{t}<br>{_seconds(s)}" if t % every == 0 else str(t) for t, s in enumerate(times)]
+    every = max(1, -(-T // 12))
+    text = [("<br>".join([_seconds(s), str(t)] if top else [str(t), _seconds(s)])) if t % every == 0 else str(t) for t, s in enumerate(times)]
     step = -(-T // 40)
     return dict(range=[-.5, T - .5], tickvals=list(range(T))[::step], ticktext=text[::step], tickangle=0, tickfont_size=10,
                 showgrid=False, zeroline=False, fixedrange=True)
 
-# %% ../nbs/03_figures.ipynb #817f6511
+# %% ../nbs/03_figures.ipynb #1ac6dbe7
 def strip_figure(frames,          # uint8 [T,H,W,3]
                  times,           # [T] seconds
                  importance=None, # [T] >= 0, any scale
@@ -107,17 +107,18 @@ def strip_figure(frames,          # uint8 [T,H,W,3]
     tall = min(96, 0.92 * 968 / cols * h / w)                    # px, height of a picture
     cell = tall + 34                                             # px, with bar and label
     fig = go.Figure()
-    for t, uri in enumerate(thumbnails(frames, 96)):
+    for t, uri in enumerate(thumbnails(frames, round(1.5 * tall))):
         _strip_cell(fig, t % cols, t // cols * cell, uri, tall, tall * w / h / 968 * cols, part[t], t, times[t])
     text = [_frame_text(t, times[t], indices) + ("" if share is None else f"<br>importance {share[t]:.4f}") for t in range(T)]
     fig.add_scatter(x=np.arange(T) % cols, y=np.arange(T) // cols * cell + tall / 2, mode="markers", hovertext=text, hoverinfo="text",
-                    marker=dict(size=min(tall, 48), symbol="square", color="rgba(0,0,0,0)"), name="frames")
+                    marker=dict(size=min(tall, 48), symbol="square", color="rgba(0,0,0,0)"), name="frames",
+                    customdata=[[f"frame {t}"] for t in range(T)])
     rows = -(-T // cols)
     fig.update_xaxes(range=[-.5, cols - .5], visible=False, fixedrange=True)
     fig.update_yaxes(range=[rows * cell, -4], visible=False, fixedrange=True)
     return _finish(fig, rows * cell + 8, _strip_words(times, share), margin=(16, 16, 2, 2))
 
-# %% ../nbs/03_figures.ipynb #8b4b29a5
+# %% ../nbs/03_figures.ipynb #a2085af4
 def _frame_text(t, second, indices=None) -> str:
     "Which frame this is."
     return f"frame {t} at {_seconds(second)}" + ("" if indices is None else f" (no. {int(indices[t])} of the file)")
@@ -143,7 +144,7 @@ def _strip_words(times, share) -> list[str]:
     best = np.argsort(-share, kind="stable")[:5]
     return lines + ["Most important: " + ", ".join(f"frame {t} at {_seconds(times[t])} ({share[t]:.3f})" for t in best) + "."]
 
-# %% ../nbs/03_figures.ipynb #1f7b7bce
+# %% ../nbs/03_figures.ipynb #fb48872f
 class Token(NamedTuple):
     "One token of one rate, and where it came from."
     rate: int      # frames a token
@@ -171,7 +172,7 @@ def token_list(lineage,  # [N,T]
                             {int(t): float(row[t]) for t in np.flatnonzero(row)}))
     return tokens
 
-# %% ../nbs/03_figures.ipynb #2cb2a244
+# %% ../nbs/03_figures.ipynb #7295caca
 def merge_figure(frames,       # uint8 [T,H,W,3]
                  times,        # [T] seconds
                  merges,       # one a rate, with .lineage [N,T] and .kept [N] of this clip
@@ -183,18 +184,20 @@ def merge_figure(frames,       # uint8 [T,H,W,3]
     T, aspect = len(times), frames.shape[2] / frames.shape[1]
     uris, unit = thumbnails(frames, 72), 868 / T                       # px a frame
     fig, lines, tall = go.Figure(), [], min(60, unit * .94 / aspect)
-    for t, uri in enumerate(uris): _merge_frame(fig, t, uri, tall, tall * aspect / unit)
-    y = tall + 40
+    for t, uri in enumerate(thumbnails(frames, round(1.5 * tall))): _merge_frame(fig, t, uri, tall, tall * aspect / unit)
+    y = tall + 26
     for i in slowest_first(rates):
         tokens = token_list(merges[i].lineage, merges[i].kept, rates[i])
         lines += _merge_words(tokens, times, rates)
         y = _band(fig, tokens, y, uris, times, rates, aspect, unit, indices)
-    fig.update_xaxes(**_frame_axis(times), side="top", ticks="")
+    fig.add_scatter(x=list(range(T)), y=[tall / 2] * T, mode="markers", hovertext=[_frame_text(t, times[t], indices) for t in range(T)], hoverinfo="text",
+                    marker=dict(size=min(24, unit), symbol="square", color="rgba(0,0,0,0)"), customdata=[[f"frame {t}"] for t in range(T)], name="frames")
+    fig.update_xaxes(**_frame_axis(times, top=True), side="top")
     fig.update_yaxes(range=[y, 0], visible=False, fixedrange=True)
     fig.add_annotation(x=-.5, y=tall / 2, text="frames", xanchor="right", xshift=-8, showarrow=False)
     return _finish(fig, y + 52, lines, margin=(116, 16, 44, 8))
 
-# %% ../nbs/03_figures.ipynb #dca30209
+# %% ../nbs/03_figures.ipynb #074f69a0
 FAN, DOT = 42, 9   # px: height of a fan of lines, the room for its dots
 
 def _merge_frame(fig, t, uri, tall, wide):
@@ -204,11 +207,16 @@ def _merge_frame(fig, t, uri, tall, wide):
 
 def _slot(token, aspect, unit):
     "Where a token's picture goes: centre and width in frames, height in px; inside its window and around its kept frame."
+    room = (token.stop - token.start) / token.place[1]
+    tall = min(60, room * unit * .9 / aspect)
+    return _inside(token.kept, token, tall * aspect / unit), tall * aspect / unit, tall
+
+def _inside(x, token, wide) -> float:
+    "`x`, moved so that something `wide` around it stays in the token's part of its window."
     m, k = token.place
     room = (token.stop - token.start) / k
-    tall = min(60, room * unit * .92 / aspect)
-    wide, left = tall * aspect / unit, token.start - .5 + m * room
-    return min(max(token.kept, left + wide / 2), left + room - wide / 2), wide, tall
+    left, edge = token.start - .5 + m * room, min(.06, (room - wide) / 2)
+    return min(max(x, left + edge + wide / 2), left + room - edge - wide / 2)
 
 def _band(fig, tokens, y, uris, times, rates, aspect, unit, indices) -> float:
     "Draw one rate from `y` down; where the next may begin."
@@ -216,14 +224,14 @@ def _band(fig, tokens, y, uris, times, rates, aspect, unit, indices) -> float:
     tall = max(s[2] for s in slots)
     for token, slot in zip(tokens, slots):
         _window(fig, token, y, color)
-        for frame, weight in token.weights.items(): _line(fig, token, frame, weight, y, color)
+        for frame, weight in token.weights.items(): _line(fig, token, slot, frame, weight, y, color)
         _token(fig, token, slot, y + DOT + FAN, uris, times, color, unit)
     _dots(fig, tokens, y, times, color, indices)
     _nodes(fig, tokens, slots, y + DOT + FAN, times, color, indices)
     name = expert_name(tokens[0].rate, rates).replace(" (", "<br>(")
     fig.add_annotation(x=-.5, y=y + DOT + FAN / 2 + 8, xanchor="right", xshift=-8, align="right", showarrow=False, bgcolor="white",
                        text=f'<span style="color:{color}">■</span> <b>{name}</b><br>{len(tokens)} token{"s" * (len(tokens) > 1)}')
-    return y + DOT + FAN + tall + 34
+    return y + DOT + FAN + tall + 36
 
 def _window(fig, token, y, color):
     "The window's box, from its dots to its token."
@@ -231,11 +239,12 @@ def _window(fig, token, y, color):
         fig.add_shape(type="rect", x0=token.start - .44, x1=token.stop - .56, y0=y - 6, y1=y + DOT + FAN, layer="below", opacity=.13,
                       fillcolor=color, line_width=0, name=f"window {token.rate}/{token.number}")
 
-def _line(fig, token, frame, weight, y, color):
+def _line(fig, token, slot, frame, weight, y, color):
     "One non-zero entry of the lineage."
-    x, top, end = token.kept, y + DOT / 2, y + DOT + FAN
+    top, end = y + DOT / 2, y + DOT + FAN
+    x = min(max(token.kept, slot[0] - slot[1] / 2), slot[0] + slot[1] / 2)   # the kept frame, or the picture's edge where it had to move away
     strength = min(1., abs(weight)) ** .5
-    fig.add_shape(type="path", path=f"M {frame},{top} C {frame},{top + FAN * .55} {x},{end - FAN * .6} {x},{end}", opacity=.25 + .75 * strength,
+    fig.add_shape(type="path", path=f"M {frame},{top} C {frame},{top + FAN * .55} {x},{end - FAN * .6} {x},{end}", layer="below", opacity=.25 + .75 * strength,
                   line=dict(color=color, width=.6 + 3.6 * strength), name=f"line {token.rate}/{token.number}/{frame}")
 
 def _token(fig, token, slot, y, uris, times, color, unit):
@@ -244,8 +253,10 @@ def _token(fig, token, slot, y, uris, times, color, unit):
     _image(fig, uris[token.kept], x, y + tall / 2, wide, tall)
     fig.add_shape(type="rect", x0=x - wide / 2, x1=x + wide / 2, y0=y, y1=y + tall, line=dict(color=color, width=2), name=f"kept {token.rate}/{token.number}")
     room = (token.stop - token.start) / token.place[1] * unit
-    text = f"<b>{token.kept}</b>" if room < 52 else f"frame <b>{token.kept}</b>" if room < 105 else f"frame <b>{token.kept}</b> at {_seconds(times[token.kept])}"
-    fig.add_annotation(x=x, y=y + tall + 10, text=text, showarrow=False, font_size=10 if room < 105 else 11)
+    text = "{k}" if room < 52 else "frame {k}" if room < 90 else "{k} at {s}" if room < 150 else "frame {k} at {s}"
+    plain = text.format(k=token.kept, s=_seconds(times[token.kept]))
+    at = _inside(x, token, min(len(plain) * 6.2 / unit, room / unit))
+    fig.add_annotation(x=at, y=y + tall + 10, text=text.format(k=f"<b>{token.kept}</b>", s=_seconds(times[token.kept])), showarrow=False, font_size=10 if room < 150 else 11)
 
 def _dots(fig, tokens, y, times, color, indices):
     "The frames of one rate, each with what becomes of it."
@@ -257,7 +268,7 @@ def _dots(fig, tokens, y, times, color, indices):
     kept = {t.kept for t in tokens}
     fig.add_scatter(x=list(into), y=[y + DOT / 2] * len(into), mode="markers", hovertext=text, hoverinfo="text", hoverlabel_bordercolor=color,
                     marker=dict(size=[10 if f in kept else 6 for f in into], color=[color if f in kept else "white" for f in into], line=dict(color=color, width=1.5)),
-                    customdata=[[f"{t.rate}/{t.number}" for t, _ in into[f]] + [f"frame {f}"] for f in into], name=f"frames of rate {tokens[0].rate}")
+                    customdata=[[f"{t.rate}/{t.number}/{f}" for t, _ in into[f]] + [f"frame {f}"] for f in into], name=f"frames of rate {tokens[0].rate}")
 
 def _nodes(fig, tokens, slots, y, times, color, indices):
     "One hover point a token: its number, its kept frame, every merged frame with its weight."
@@ -280,7 +291,7 @@ def _merge_words(tokens, times, rates) -> list[str]:
         lines.append(f"– token {t.number} keeps frame {t.kept} at {_seconds(times[t.kept])}; " + (f"it merges {rest}." if rest else "it merges nothing."))
     return lines
 
-# %% ../nbs/03_figures.ipynb #d5dd3560
+# %% ../nbs/03_figures.ipynb #fa6d7361
 def gates_figure(gates,          # [E,E] 0..1, from row to column; 0 where there is no such pair
                  open,           # [E,E] bool: did it get through
                  rates,          # frames a token, in the order of the rows
@@ -293,17 +304,18 @@ def gates_figure(gates,          # [E,E] 0..1, from row to column; 0 where there
     names, fig = [rates[i] for i in order], go.Figure()
     state = np.where(open, "open", np.where(gates > 0, "shut", "none"))
     hover = [[_gate_text(names[i], names[j], gates[i, j], state[i, j], threshold) for j in range(E)] for i in range(E)]
-    scale = dict(title="gate", tickvals=[0, threshold, 1], ticktext=["0", f"{threshold:g} opens", "1"], thickness=12, len=.9, outlinewidth=0)
+    scale = dict(tickvals=[0, threshold, 1], ticktext=["0", f"opens<br>at {threshold:g}", "1"], thickness=12, len=1, outlinewidth=0)
     fig.add_heatmap(z=np.where(open, gates, np.nan), customdata=gates, hovertext=hover, hoverinfo="text", zmin=0, zmax=1,
                     colorscale=[[0, "#f3eff8"], [1, AMOUNT]], xgap=3, ygap=3, colorbar=scale, hoverongaps=True)
     for i, j in np.ndindex(E, E): _gate_cell(fig, i, j, gates[i, j], state[i, j])
-    axis = dict(tickvals=list(range(E)), ticktext=[_label(r, rates) for r in names], showgrid=False, zeroline=False, fixedrange=True)
+    ticks = [_label(r, rates).replace(" (", "<br>(") for r in names]
+    axis = dict(tickvals=list(range(E)), ticktext=ticks, tickangle=0, showgrid=False, zeroline=False, fixedrange=True)
     fig.update_xaxes(axis, side="top", title="to (receiver)", range=[-.5, E - .5])
-    fig.update_yaxes(axis, title="from (sender)", range=[E - .5, -.5])
+    fig.update_yaxes(axis, title="from (sender)", range=[E - .5, -.5], ticksuffix=" ")
     lines = [f"A gate opens at {threshold:g}."] + [h.replace("<br>", " ") for row, s in zip(hover, state) for h, k in zip(row, s) if k != "none"]
-    return _finish(fig, 100 + 62 * E, lines, width=250 + 110 * E, margin=(170, 10, 76, 12))
+    return _finish(fig, 104 + 60 * E, lines, width=200 + 100 * E, margin=(110, 10, 86, 12))
 
-# %% ../nbs/03_figures.ipynb #335d22d9
+# %% ../nbs/03_figures.ipynb #f258fd50
 def _gate_text(sender, receiver, gate, state, threshold) -> str:
     "One gate's hover."
     if state == "none": return f"rate {sender} has no way to rate {receiver}"
@@ -321,7 +333,7 @@ def _gate_cell(fig, i, j, gate, state):
         fig.add_shape(type="path", path=path + f"M {j + .47},{i - .46} L {j - .47},{i + .46}", line=dict(color="#c9ccd2", width=1.5), layer="below", name=f"hatch {i}/{j}")
     fig.add_annotation(x=j, y=i, text=text, showarrow=False, font=dict(size=13 if state != "shut" else 11, color="white" if dark else INK if state != "none" else "#b6bac1"))
 
-# %% ../nbs/03_figures.ipynb #c242f912
+# %% ../nbs/03_figures.ipynb #fa8340a1
 def shares_figure(shares, # [E], adding up to 1
                   rates,  # frames a token, in the order of `shares`
                  ) -> go.Figure:
@@ -332,13 +344,13 @@ def shares_figure(shares, # [E], adding up to 1
     fig.add_bar(x=shares, y=list(range(E)), orientation="h", marker_color=[rate_color(r) for r in names], cliponaxis=False,
                 text=[f"{s:.1%}" for s in shares], textposition="outside", hoverinfo="text", textfont_color=INK,
                 hovertext=[f"{expert_name(r, rates)}: share {s:.4f}" for r, s in zip(names, shares)])
-    fig.add_shape(type="line", x0=1 / E, x1=1 / E, y0=-.5, y1=E - .5, line=dict(color=QUIET, dash="dash", width=1.5), name="equal share")
+    fig.add_shape(type="line", x0=1 / E, x1=1 / E, y0=-.5, y1=E - .5, line=dict(color="#b6bac1", dash="dash", width=1.5), layer="below", name="equal share")
     fig.add_annotation(x=1 / E, y=E - .5, text=f"equal share {1 / E:.0%}", showarrow=False, yshift=-10, font=dict(size=11, color=QUIET))
     fig.update_xaxes(range=[0, max(1 / E, float(shares.max())) * 1.18], tickformat=".0%", visible=False, fixedrange=True)
-    fig.update_yaxes(tickvals=list(range(E)), ticktext=[_label(r, rates) for r in names], range=[E - .5, -.5], fixedrange=True, showgrid=False)
+    fig.update_yaxes(tickvals=list(range(E)), ticktext=[_label(r, rates) for r in names], range=[E - .5, -.5], fixedrange=True, showgrid=False, ticksuffix=" ")
     return _finish(fig, 50 + 44 * E, [f"{expert_name(r, rates)}: {s:.1%}." for r, s in zip(names, shares)], width=640, margin=(150, 30, 10, 30))
 
-# %% ../nbs/03_figures.ipynb #0c33ef99
+# %% ../nbs/03_figures.ipynb #6c05c5bf
 def importance_figure(importance,      # [T]
                       times,           # [T] seconds
                       per_expert=None, # [E,T], adding up to `importance` over E
@@ -360,7 +372,7 @@ def importance_figure(importance,      # [T]
     return _finish(fig, 290, _strip_words(times, importance), barmode="relative", bargap=.15, showlegend=len(parts) > 1, margin=(64, 16, 34, 60),
                    legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
 
-# %% ../nbs/03_figures.ipynb #33918de3
+# %% ../nbs/03_figures.ipynb #8332698a
 def answer_figure(answer, # [(label, probability)]
                  ) -> go.Figure:
     "The best classes and their probabilities."
@@ -374,7 +386,7 @@ def answer_figure(answer, # [(label, probability)]
     fig.update_yaxes(tickvals=list(range(len(values))), ticktext=ticks, range=[len(values) - .5, -.5], automargin=True, showgrid=False, fixedrange=True, ticksuffix="  ")
     return _finish(fig, 24 + 34 * len(values), [f"{l}: {v:.1%}." for l, v in zip(labels, values)], width=640, margin=(110, 30, 8, 8))
 
-# %% ../nbs/03_figures.ipynb #ea6722b7
+# %% ../nbs/03_figures.ipynb #3f881a59
 def attention_figure(attention, # [N,N], rows add up to 1 (averaged over the heads)
                      rate:int,  # the expert's
                      kept=None, # [N] the frame each token is built on
@@ -388,13 +400,13 @@ def attention_figure(attention, # [N,N], rows add up to 1 (averaged over the hea
                                xgap=1, ygap=1, colorbar=dict(title="weight", thickness=12, outlinewidth=0)))
     step = -(-N // 16)
     axis = dict(tickvals=list(range(N))[::step], showgrid=False, zeroline=False, fixedrange=True, tickfont_size=10 if N > 8 else 12)
-    fig.update_xaxes(axis, ticktext=(names if N <= 4 else [str(n) for n in range(N)])[::step], title="token that is read", range=[-.5, N - .5])
+    fig.update_xaxes(axis, ticktext=[str(n) for n in range(N)][::step], tickangle=0, title="token that is read", range=[-.5, N - .5])
     fig.update_yaxes(axis, ticktext=names[::step], title=f"token that reads, {expert_name(rate)}", range=[N - .5, -.5], ticksuffix=" ", automargin=True)
     best = attention.argmax(1)
     lines = [f"Token {names[i]} reads token {names[j]} most ({attention[i, j]:.3f})." for i, j in enumerate(best)]
     return _finish(fig, 430, lines, width=540, margin=(90, 10, 12, 48))
 
-# %% ../nbs/03_figures.ipynb #0af64daf
+# %% ../nbs/03_figures.ipynb #fbc39a9a
 _LINES = [INK, AMOUNT, "#b45309", "#0f766e", "#be185d", "#64748b", "#65a30d"]
 
 def curve_figure(history:dict,   # name -> list of numbers
@@ -414,7 +426,7 @@ def curve_figure(history:dict,   # name -> list of numbers
     last = [f"{n}: {float(v[0]):.4g} at first, {float(v[-1]):.4g} at last." for n, v in history.items() if len(v)]
     return _finish(fig, 330, last, showlegend=True, hovermode="x unified", margin=(64, 16, 34, 48), legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
 
-# %% ../nbs/03_figures.ipynb #4736e2a6
+# %% ../nbs/03_figures.ipynb #ce749ba2
 def write_page(path,     # where the .html goes; folders are made
                title:str,# the page's name
                sections, # [(heading, what to look at, Figure | html string | list of them, side by side)]
@@ -437,7 +449,7 @@ def page_html(title:str, sections, intro="") -> str:
     data = "[" + ",".join(figures) + "]"
     return _PAGE.format(title=html.escape(title), intro=intro, toc=toc, body=body, css=_CSS, plotly=get_plotlyjs(), data=data, js=_JS)
 
-# %% ../nbs/03_figures.ipynb #2d7325fd
+# %% ../nbs/03_figures.ipynb #ecb4c369
 def _part(part, figures:list, label:str) -> str:
     "One figure, or one piece of html, as html; a figure's JSON is added to `figures`."
     if not isinstance(part, go.Figure): return f'<div class="html">{part}</div>'
@@ -448,9 +460,9 @@ def _part(part, figures:list, label:str) -> str:
     lines = "".join(f"<li>{html.escape(w)}</li>" for w in words(part))
     told = f"<details><summary>In words</summary><ul>{lines}</ul></details>" if lines else ""
     return (f'<figure style="max-width:{width}px;flex:1 1 {min(width, 460)}px"><div class="scroll" tabindex="0" role="img" aria-label="{html.escape(label)}">'
-            f'<div class="plot" style="height:{fig.layout.height or 400}px;min-width:{760 if width >= 900 else 420}px"></div></div>{told}</figure>')
+            f'<div class="plot" style="height:{fig.layout.height or 400}px;min-width:{760 if width >= 900 else 356}px"></div></div>{told}</figure>')
 
-# %% ../nbs/03_figures.ipynb #5d6265ae
+# %% ../nbs/03_figures.ipynb #a1e9bc9b
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><title>{title}</title><style>{css}</style></head>
@@ -464,14 +476,14 @@ _PAGE = """<!DOCTYPE html>
 <script>{js}</script></body></html>
 """
 
-# %% ../nbs/03_figures.ipynb #bd9e8282
+# %% ../nbs/03_figures.ipynb #2ae1c5f2
 _CSS = """
 :root{color-scheme:light dark;--ink:#1c2129;--quiet:#5b6472;--page:#f6f7f9;--card:#fff;--line:#dfe3e8;--link:#5b2c91}
 @media(prefers-color-scheme:dark){:root{--ink:#e8eaee;--quiet:#a3abb8;--page:#15181d;--card:#1d2128;--line:#333a45;--link:#c4a5ea}}
 *{box-sizing:border-box}html{scroll-behavior:smooth;scroll-padding-top:3.5rem}
 @media(prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
-header,main,nav{max-width:1064px;margin:0 auto;padding:0 16px}
+header,main,nav{max-width:1032px;margin:0 auto;padding:0 16px}
 header{padding-top:2.2rem}h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem;letter-spacing:-.01em}
 .intro{font-size:1.05rem;max-width:46em}.intro p{margin:.3rem 0 .8rem}
 nav{position:sticky;top:0;z-index:5;display:flex;gap:1.3rem;overflow-x:auto;background:var(--page);padding-top:.6rem;padding-bottom:.6rem;border-bottom:1px solid var(--line);white-space:nowrap}
@@ -481,23 +493,22 @@ a{color:var(--link)}nav a{text-decoration:none;font-size:.92rem}nav a:hover{text
 section{margin:2rem 0}h2{font-size:1.25rem;margin:0 0 .1rem}.note{color:var(--quiet);margin:0 0 .7rem;max-width:52em}
 .row{display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start}.html{flex:1 1 320px;min-width:0;overflow-x:auto}
 figure{margin:0;min-width:0;background:#fff;border:1px solid var(--line);border-radius:10px;overflow:hidden}
-.scroll{overflow-x:auto}.shapelayer path{transition:stroke-width .12s,opacity .12s}
+.scroll{overflow-x:auto}.shapelayer path.lit{stroke:#111!important;stroke-width:4px!important;stroke-opacity:1!important}.shapelayer path.dim{opacity:.06!important}
 details{font-size:.9rem;color:var(--quiet);background:var(--card);border-top:1px solid var(--line);padding:.35rem .9rem}summary{cursor:pointer}
 ul{margin:.4rem 0;padding-left:1.2rem}table{border-collapse:collapse}td,th{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:left}
 """
 
-# %% ../nbs/03_figures.ipynb #948d8554
+# %% ../nbs/03_figures.ipynb #f6be7b93
 _JS = """
 const plots=[...document.querySelectorAll('.plot')], specs=JSON.parse(document.getElementById('figures').textContent);
 const still={responsive:true,displaylogo:false,displayModeBar:false,scrollZoom:false};
-function light(keys){ // keys: "frame 5", "16/0"; none: back to normal
+function light(keys){ // "frame 5"; "16/0", token 0 of rate 16; "16/0/5", what it took of frame 5; none: all as it was
   const on=new Set(keys), tokens=keys.filter(k=>k.includes('/'));
   for(const gd of plots) for(const path of gd.querySelectorAll('.shapelayer path[data-index]')){
     const name=(gd.layout.shapes[+path.dataset.index]||{}).name||'', [kind,id]=name.split(' ');
-    path.style.stroke=path.style.strokeWidth=path.style.opacity='';
-    if(!keys.length) continue;
-    if(kind=='frame'&&on.has(name)){path.style.setProperty('stroke','#111','important');path.style.setProperty('stroke-width','4px','important')}
-    if(kind=='line'&&tokens.length&&!tokens.some(t=>id.startsWith(t+'/'))) path.style.setProperty('opacity','.07','important');
+    const chosen=tokens.length?tokens.some(t=>(id+'/').startsWith(t+'/')):on.has('frame '+(id||'').split('/')[2]);
+    path.classList.toggle('lit',kind=='frame'&&on.has(name));
+    path.classList.toggle('dim',kind=='line'&&keys.length>0&&!chosen);
   }}
 Promise.all(plots.map((gd,i)=>Plotly.newPlot(gd,specs[i].data,specs[i].layout,still).then(()=>{
   gd.on('plotly_hover',e=>{const c=e.points[0].customdata; if(Array.isArray(c)&&typeof c[0]=='string') light(c)});

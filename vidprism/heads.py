@@ -6,7 +6,7 @@
 __all__ = ['HEADS', 'Trace', 'HeadOutput', 'register_head', 'make_config', 'create_head', 'check_features', 'VidPrismConfig',
            'sinusoids', 'Positions', 'VidPrismHead']
 
-# %% ../nbs/09_heads.ipynb #0555862c
+# %% ../nbs/09_heads.ipynb #a1566f84
 from dataclasses import dataclass, field, fields, asdict
 from typing import NamedTuple
 import difflib, torch, torch.nn.functional as F
@@ -18,7 +18,7 @@ from .dbi import DBI
 from .hmoe import HMoE
 from .losses import ranking_loss, ranking_target, diversity_loss, gate_balance_loss, LossWeights, weigh
 
-# %% ../nbs/09_heads.ipynb #aed59dec
+# %% ../nbs/09_heads.ipynb #fb2630d8
 class Trace(NamedTuple):
     "The stages' own results."
     merges: list       # E Merge, one a rate
@@ -32,7 +32,7 @@ class HeadOutput(NamedTuple):
     losses: dict             # {name: scalar} and "total", where labels were given
     trace: Trace | None = None
 
-# %% ../nbs/09_heads.ipynb #90569fdb
+# %% ../nbs/09_heads.ipynb #d3b230de
 HEADS = {}   # name -> head class; filled by `register_head` when a module is imported
 
 def register_head(name:str):
@@ -62,7 +62,7 @@ def create_head(name:str,     # "vidprism", or any registered head
     cls = HEADS[one_of(name, HEADS, "head")]
     return cls(make_config(cls.Config, dim=dim, classes=classes, frames=frames, **options))
 
-# %% ../nbs/09_heads.ipynb #4a31d841
+# %% ../nbs/09_heads.ipynb #5ec0c1e6
 def check_features(features:Tensor, dim:int, labels=None, classes:int=0):
     "Refuse features of another shape, and labels that name no class."
     if features.ndim != 3: raise ConfigError(f"A head takes features [B,T,D], not {list(features.shape)}.")
@@ -72,7 +72,7 @@ def check_features(features:Tensor, dim:int, labels=None, classes:int=0):
     if labels.shape != features.shape[:1]: raise ConfigError(f"Labels must be [B] = [{len(features)}], not {list(labels.shape)}.")
     if ((labels < 0) | (labels >= classes)).any(): raise ConfigError(f"Labels must lie between 0 and {classes - 1}; got {labels.min()} to {labels.max()}.")
 
-# %% ../nbs/09_heads.ipynb #a9f6cdac
+# %% ../nbs/09_heads.ipynb #1d07d065
 @dataclass(frozen=True)
 class VidPrismConfig:
     "All that makes a VidPrism head."
@@ -107,7 +107,7 @@ class VidPrismConfig:
         for r in self.rates: positive_int(r, "each rate")
         if len(set(self.rates)) < len(self.rates): raise ConfigError(f"Rates must differ; got {', '.join(map(str, self.rates))}.")
 
-# %% ../nbs/09_heads.ipynb #bdebf339
+# %% ../nbs/09_heads.ipynb #a8fd135e
 def sinusoids(frames:int, dim:int) -> Tensor: # [T,D]
     "sin and cos at wavelengths from 2 pi to 10000 * 2 pi."
     at = torch.arange(frames)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
@@ -124,7 +124,7 @@ class Positions(nn.Module):
     def forward(self, tokens:Tensor, kept:Tensor) -> Tensor: # [B,N,D], [B,N]
         return tokens + self.table[kept]
 
-# %% ../nbs/09_heads.ipynb #17767fba
+# %% ../nbs/09_heads.ipynb #40d75fd0
 @register_head("vidprism")
 class VidPrismHead(nn.Module):
     "RgSTA at every rate, DBI between them, one expert each, one readout."
@@ -141,7 +141,7 @@ class VidPrismHead(nn.Module):
         self.mixture = HMoE(c.dim, len(c.rates), c.heads, c.combination, c.preset)
         self.classifier = nn.Linear(c.dim, c.classes)
 
-# %% ../nbs/09_heads.ipynb #888b5024
+# %% ../nbs/09_heads.ipynb #cfba8af5
 @patch
 def trace(self:VidPrismHead,
           features:Tensor,     # [B,T,D]

@@ -6,7 +6,7 @@
 __all__ = ['ACTIVATIONS', 'COMBINATIONS', 'Mixture', 'QuickGELU', 'Expert', 'attend', 'query_parameter', 'GlobalReadout',
            'spread_shares', 'even_shares', 'AverageReadout', 'LocalReadout', 'LinearReadout', 'MLPReadout', 'HMoE']
 
-# %% ../nbs/07_hmoe.ipynb #69505912
+# %% ../nbs/07_hmoe.ipynb #d0a42762
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from .clips import ConfigError
 from .rgsta import one_of
 
-# %% ../nbs/07_hmoe.ipynb #5dda7bc6
+# %% ../nbs/07_hmoe.ipynb #40ec95e4
 class Mixture(NamedTuple):
     "What the experts made of their streams, and who was heard."
     video: Tensor    # [B,D] the clip in one vector
@@ -23,7 +23,7 @@ class Mixture(NamedTuple):
     outputs: list    # E tensors [B,N_i,D], the experts' outputs
     attention: list | None  # E tensors [B,heads,N_i,N_i] if inspected
 
-# %% ../nbs/07_hmoe.ipynb #0ff98b80
+# %% ../nbs/07_hmoe.ipynb #45c527ad
 class QuickGELU(nn.Module):
     "The sigmoid approximation of GELU that OpenAI's CLIP was trained with."
     def forward(self, x:Tensor) -> Tensor: return x * torch.sigmoid(1.702 * x)
@@ -47,7 +47,7 @@ class Expert(nn.Module):
         x = self.ln_1(x + mixed)
         return self.ln_2(x + self.ffn(x)), attention
 
-# %% ../nbs/07_hmoe.ipynb #8b4d5a48
+# %% ../nbs/07_hmoe.ipynb #8eb8a836
 def attend(attn:nn.MultiheadAttention, query, tokens, mask=None): # query [1,1,D], tokens [B,N,D], mask [N] True = off -> [B,D], [B,N]
     "One query over tokens; its attention averaged over heads."
     q = query.expand(tokens.shape[0], -1, -1)
@@ -71,7 +71,7 @@ class GlobalReadout(nn.Module):
         video, readout = attend(self.attn, self.query, tokens, mask)
         return self.ln(video), readout
 
-# %% ../nbs/07_hmoe.ipynb #d37b0b02
+# %% ../nbs/07_hmoe.ipynb #984d6aa0
 def spread_shares(shares:Tensor, outputs) -> Tensor: # [B,E] -> [B,sum N]
     "Each expert's share, evenly over its tokens."
     return torch.cat([shares[:, i:i+1].expand(-1, o.shape[1]) / o.shape[1] for i, o in enumerate(outputs)], 1)
@@ -99,7 +99,7 @@ class LocalReadout(nn.Module):
         readout = torch.cat([w * (i in keep) / len(keep) for i, (_, w) in enumerate(parts)], 1)
         return torch.stack([parts[i][0] for i in keep]).mean(0), readout
 
-# %% ../nbs/07_hmoe.ipynb #ad92a5d6
+# %% ../nbs/07_hmoe.ipynb #9434b8a3
 class LinearReadout(nn.Module):
     "One linear layer (`linear`), or two with a GELU (`mlp`), on the time averages side by side."
     deep = False
@@ -119,7 +119,7 @@ class MLPReadout(LinearReadout):
 
 COMBINATIONS = {"avg": AverageReadout, "linear": LinearReadout, "mlp": MLPReadout, "local": LocalReadout, "global": GlobalReadout}
 
-# %% ../nbs/07_hmoe.ipynb #2b452ef5
+# %% ../nbs/07_hmoe.ipynb #293a07f0
 class HMoE(nn.Module):
     "Heterogeneous mixture of experts: one expert a stream, and the readout."
     def __init__(self,
@@ -144,7 +144,7 @@ def kept_experts(self:HMoE, keep=None) -> list: # indices in order
     if not keep or keep[0] < 0 or keep[-1] >= E: raise ConfigError(f"keep must name at least one of the experts 0 to {E - 1}, not {keep}.")
     return keep
 
-# %% ../nbs/07_hmoe.ipynb #e13f2ed3
+# %% ../nbs/07_hmoe.ipynb #30e76e27
 @patch
 def forward(self:HMoE,
             streams:list,        # E tensors [B,N_i,D]

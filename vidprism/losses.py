@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['ranking_target', 'ranking_loss', 'diversity_loss', 'gate_balance_loss', 'LossWeights', 'weigh']
 
-# %% ../nbs/08_losses.ipynb #cfc4f3b2
+# %% ../nbs/08_losses.ipynb #5580e587
 from dataclasses import dataclass, asdict
 import itertools, torch, torch.nn.functional as F
 from torch import Tensor
 from .rgsta import fold, window_shape
 
-# %% ../nbs/08_losses.ipynb #883aad9b
+# %% ../nbs/08_losses.ipynb #575ff163
 def ranking_target(x:Tensor,          # [B,T,D] frame features
                    similarity:Tensor, # [B,W,r,r] cosines within each window, as RgSTA returns them (padding: 0)
                    rate:int,          # r, frames a window
@@ -22,7 +22,7 @@ def ranking_target(x:Tensor,          # [B,T,D] frame features
     mean = (similarity.sum(-1) / lengths).flatten(1)[:, :T]
     return (x.norm(dim=-1) + mean).detach()
 
-# %% ../nbs/08_losses.ipynb #941536f6
+# %% ../nbs/08_losses.ipynb #8137716d
 def ranking_loss(predicted:Tensor,      # [B,T] the score head's scores
                  target:Tensor,         # [B,T] see `ranking_target`
                  rate:int,              # r, frames a window
@@ -37,7 +37,7 @@ def ranking_loss(predicted:Tensor,      # [B,T] the score head's scores
     if last == 1: windows = windows[:, :-1]
     return windows.mean() if windows.shape[1] else predicted.sum() * 0.
 
-# %% ../nbs/08_losses.ipynb #85383491
+# %% ../nbs/08_losses.ipynb #b6c85453
 def diversity_loss(outputs) -> Tensor: # E tensors [B,N_i,D] -> scalar, at most 1
     "Mean over pairs of experts of the cosine of their time averages."
     means = F.normalize(torch.stack([o.mean(1) for o in outputs], 1), dim=-1)  # [B,E,D]
@@ -46,12 +46,12 @@ def diversity_loss(outputs) -> Tensor: # E tensors [B,N_i,D] -> scalar, at most 
     cosines = means @ means.transpose(1, 2)
     return (cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)).mean() / (E * (E - 1))
 
-# %% ../nbs/08_losses.ipynb #f907d9dc
+# %% ../nbs/08_losses.ipynb #4dada318
 def gate_balance_loss(shares:Tensor) -> Tensor: # [B,E], rows sum to 1 -> scalar in [1, E]
     "E times the sum of squared mean shares."
     return shares.shape[1] * shares.mean(0).square().sum()
 
-# %% ../nbs/08_losses.ipynb #b7cd1085
+# %% ../nbs/08_losses.ipynb #bd0a711e
 @dataclass(frozen=True)
 class LossWeights:
     "Weights of the loss terms, paper suppl. 6.1."

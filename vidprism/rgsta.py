@@ -6,14 +6,14 @@
 __all__ = ['WEIGHTS', 'POOLS', 'window_shape', 'fold', 'Merge', 'choose', 'paper_weights', 'released_weights', 'spread',
            'positive_int', 'one_of', 'RgSTA', 'middle_blocks', 'average_blocks', 'maximum_blocks', 'WindowPool']
 
-# %% ../nbs/05_rgsta.ipynb #3f3239c9
+# %% ../nbs/05_rgsta.ipynb #48036f58
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 from .clips import ConfigError
 
-# %% ../nbs/05_rgsta.ipynb #b0580bae
+# %% ../nbs/05_rgsta.ipynb #605e4679
 def window_shape(frames:int, # T, frames in the clip
                  rate:int,   # r, frames a window
                 ) -> tuple[int,int,int]: # windows, frames in a full window, frames in the last one
@@ -22,7 +22,7 @@ def window_shape(frames:int, # T, frames in the clip
     windows = -(-frames // size)
     return windows, size, frames - (windows - 1) * size
 
-# %% ../nbs/05_rgsta.ipynb #064e4a61
+# %% ../nbs/05_rgsta.ipynb #9116659a
 def fold(x:Tensor,       # [B,T,...] anything along time
          rate:int,       # frames a window
          value:float=0., # what the padding holds
@@ -34,7 +34,7 @@ def fold(x:Tensor,       # [B,T,...] anything along time
         x = torch.cat([x, pad], 1)
     return x.reshape(x.shape[0], windows, size, *x.shape[2:])
 
-# %% ../nbs/05_rgsta.ipynb #c285cedb
+# %% ../nbs/05_rgsta.ipynb #3b08b525
 class Merge(NamedTuple):
     "What one rate made of the frames."
     tokens: Tensor     # [B,N,D] the stream
@@ -44,7 +44,7 @@ class Merge(NamedTuple):
     kept: Tensor       # [B,N] the frame that each token is built on
     similarity: Tensor # [B,W,r,r] cosine of the metric features within each window, eq. 5 (padding: 0)
 
-# %% ../nbs/05_rgsta.ipynb #e02d1e7f
+# %% ../nbs/05_rgsta.ipynb #d13bb06e
 def choose(scores:Tensor, # [B,W,r] mixed scores, -inf where padded
            keep:int,      # frames kept a window
           ) -> Tensor:    # [B,W,k] places within the window, ascending
@@ -53,7 +53,7 @@ def choose(scores:Tensor, # [B,W,r] mixed scores, -inf where padded
     order = scores.sort(dim=-1, descending=True, stable=True).indices
     return order[..., :keep].sort(-1).values
 
-# %% ../nbs/05_rgsta.ipynb #d1d7eaf8
+# %% ../nbs/05_rgsta.ipynb #8e4f71d8
 def paper_weights(similarity:Tensor, # [B,W,r,r] cosines
                   onehot:Tensor,     # [B,W,k,r] the kept frames
                   rest:Tensor,       # [B,W,1,r] bool, the frames that are merged
@@ -64,7 +64,7 @@ def paper_weights(similarity:Tensor, # [B,W,r,r] cosines
     logits = logits.masked_fill(~rest, torch.finfo(logits.dtype).min)
     return logits.softmax(-1) * rest
 
-# %% ../nbs/05_rgsta.ipynb #52f49e46
+# %% ../nbs/05_rgsta.ipynb #cb2c979e
 def released_weights(similarity:Tensor, # [B,W,r,r] cosines
                      onehot:Tensor,     # [B,W,k,r] the kept frames
                      rest:Tensor,       # [B,W,1,r] bool, the frames that are merged
@@ -78,7 +78,7 @@ def released_weights(similarity:Tensor, # [B,W,r,r] cosines
     columns = (onehot @ rows.transpose(-1, -2)) * rest
     return columns / (columns.sum(-1, keepdim=True) + 1e-6)
 
-# %% ../nbs/05_rgsta.ipynb #e76ea6e4
+# %% ../nbs/05_rgsta.ipynb #a7fdd5c6
 def spread(blocks:Tensor, # [B,W,k,r] rows of each window
            frames:int,    # T
            tokens:int,    # N
@@ -88,7 +88,7 @@ def spread(blocks:Tensor, # [B,W,k,r] rows of each window
     full = torch.einsum("bwkr,wv->bwkvr", blocks, eye)
     return full.flatten(3).flatten(1, 2)[:, :tokens, :frames]
 
-# %% ../nbs/05_rgsta.ipynb #3800b5b7
+# %% ../nbs/05_rgsta.ipynb #f05946ac
 WEIGHTS = dict(paper=paper_weights, released=released_weights)
 
 def positive_int(value, name:str):
@@ -102,7 +102,7 @@ def one_of(value, options, name:str):
     if value not in options: raise ConfigError(f"{name} must be one of {', '.join(options)}, not {value!r}.")
     return value
 
-# %% ../nbs/05_rgsta.ipynb #2ba6afff
+# %% ../nbs/05_rgsta.ipynb #01fc2e99
 class RgSTA(nn.Module):
     "Rate-guided spatio-temporal aggregation: one stream of tokens at one rate."
     def __init__(self,
@@ -125,7 +125,7 @@ class RgSTA(nn.Module):
 
     def extra_repr(self): return f"rate={self.rate}, alpha={self.alpha}, tau={self.tau}, delta={self.delta}, keep={self.keep}"
 
-# %% ../nbs/05_rgsta.ipynb #e50b2cf8
+# %% ../nbs/05_rgsta.ipynb #309f1af5
 @patch
 def forward(self:RgSTA,
             x:Tensor, # [B,T,D] frame features
@@ -149,7 +149,7 @@ def forward(self:RgSTA,
     kept = place + torch.arange(windows, device=x.device)[:, None] * size
     return Merge(lineage @ x, lineage, scores, predicted, kept.flatten(1)[:, :tokens], similarity)
 
-# %% ../nbs/05_rgsta.ipynb #885fa36c
+# %% ../nbs/05_rgsta.ipynb #1f8e41fb
 def middle_blocks(x, valid): # x [B,W,r,D], valid [B,W,r] -> [B,W,1,r]
     "The middle frame of each window."
     length = valid.sum(-1, keepdim=True)
@@ -166,7 +166,7 @@ def maximum_blocks(x, valid):
 
 POOLS = dict(hard=middle_blocks, avg=average_blocks, max=maximum_blocks)
 
-# %% ../nbs/05_rgsta.ipynb #624fc8da
+# %% ../nbs/05_rgsta.ipynb #f0bf385a
 class WindowPool(nn.Module):
     "One token a window without scores: the middle frame, the mean, or the maximum."
     def __init__(self,

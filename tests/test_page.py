@@ -1,0 +1,101 @@
+"The page in a real browser: it draws, asks the network for nothing, and links its pictures. Skips where no browser is."
+import os, shutil
+from types import SimpleNamespace
+import numpy as np, pytest, torch
+from vidprism import figures as F
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+RATES = (2, 4, 8, 16)
+
+def a_merge(frames, rate):
+    "Windows of `rate`, the second frame kept, the rest equal."
+    rows = torch.zeros(-(-frames // rate), frames)
+    for n, row in enumerate(rows):
+        row[n * rate:(n + 1) * rate] = .5 / (rate - 1)
+        row[n * rate + 1] = 1
+    return SimpleNamespace(lineage=rows, kept=torch.arange(len(rows)) * rate + 1)
+
+def sections(frames=32):
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (frames, 128, 128, 3), dtype=np.uint8))
+    times, importance = torch.arange(frames) / 12.5, torch.rand(4, frames, generator=torch.Generator().manual_seed(0))
+    gates = torch.full((4, 4), .7).fill_diagonal_(0)
+    gates[0, 1] = gates[1, 0] = .3
+    return [("Frames", "The strip.", F.strip_figure(pictures, times, importance.sum(0))),
+            ("Answer", "The answer.", F.answer_figure([("</script><b>odd</b>", .9), ("other", .1)])),
+            ("Streams", "Kept and merged.", F.merge_figure(pictures, times, [a_merge(frames, r) for r in RATES], RATES)),
+            ("Experts", "Gates and shares.", [F.gates_figure(gates, gates >= .6, RATES, .6), F.shares_figure([.25] * 4, RATES)]),
+            ("Importance", "Each frame.", F.importance_figure(importance.sum(0), times, importance, RATES)),
+            ("Attention", "One expert.", F.attention_figure(torch.rand(8, 8).softmax(-1), 4)),
+            ("Curves", "Training.", F.curve_figure({"loss": [3., 2., 1.]}))]
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield browser
+        browser.close()
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory): return F.write_page(tmp_path_factory.mktemp("page") / "prism.html", "A page", sections())
+
+def opened(browser, path, **options):
+    "A page that has drawn everything, what it asked for, and what went wrong."
+    page = browser.new_page(**options)
+    asked, wrong = [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+    return page, asked, wrong
+
+def point(page, plot, trace, number):
+    "Where a point of a figure stands on the screen; it is brought into view."
+    page.locator(".plot").nth(plot).scroll_into_view_if_needed()
+    return page.evaluate("""([k,name,n])=>{const gd=document.querySelectorAll('.plot')[k], d=gd._fullData.find(d=>d.name==name), l=gd._fullLayout;
+      window.scrollBy(0, gd.getBoundingClientRect().top + l.yaxis._offset + l.yaxis.l2p(d.y[n]) - innerHeight / 2); const b=gd.getBoundingClientRect();
+      return [b.left + l.xaxis._offset + l.xaxis.l2p(d.x[n]), b.top + l.yaxis._offset + l.yaxis.l2p(d.y[n])]}""", [plot, trace, number])
+
+def test_page_draws_without_a_network(chromium, path):
+    page, asked, wrong = opened(chromium, path, viewport=dict(width=1280, height=900))
+    page.wait_for_timeout(300)
+    elsewhere = [u for u in asked if not u.startswith(("data:", "blob:")) and u != path.as_uri()]
+    assert elsewhere == [] and wrong == []
+    assert page.locator(".plot .main-svg").count() >= 8
+    assert page.locator("nav a").count() == 7
+    assert page.locator("b", has_text="odd").count() == 0          # a class name is text, not html
+    page.close()
+
+def test_page_weighs_little(path):
+    assert path.stat().st_size - len(F.get_plotlyjs().encode()) < 1_000_000
+
+def test_token_lights_its_frames(chromium, path):
+    page, _, _ = opened(chromium, path, viewport=dict(width=1280, height=900))
+    lit = """()=>[...document.querySelectorAll('.plot')[0].querySelectorAll('.shapelayer path[data-index]')]
+      .filter(p=>getComputedStyle(p).strokeWidth=='4px').map(p=>+p.closest('.plot').layout.shapes[+p.dataset.index].name.split(' ')[1]).sort((a,b)=>a-b)"""
+    strong = """()=>[...document.querySelectorAll('.plot')[2].querySelectorAll('.shapelayer path[data-index]')]
+      .filter(p=>+getComputedStyle(p).opacity>.2).map(p=>p.closest('.plot').layout.shapes[+p.dataset.index].name).filter(n=>n.startsWith('line'))"""
+    windows = """()=>[...document.querySelectorAll('.plot')[2].querySelectorAll('.shapelayer path[data-index]')]
+      .filter(p=>p.closest('.plot').layout.shapes[+p.dataset.index].name.startsWith('window')).map(p=>getComputedStyle(p).opacity)"""
+    before = page.evaluate(windows)
+    assert page.evaluate(lit) == [] and len(page.evaluate(strong)) == 4 * 32
+    page.mouse.move(*point(page, 2, "tokens of rate 8", 2))
+    page.wait_for_selector(".hoverlayer .hovertext")
+    assert "token 2, rate 8" in page.locator(".hoverlayer .hovertext").text_content()
+    assert page.evaluate(lit) == list(range(16, 24))               # the strip at the top shows the window
+    assert sorted(page.evaluate(strong)) == sorted(f"line 8/2/{f}" for f in range(16, 24))   # only its own lines stay
+    assert page.evaluate(windows) == before and set(before) == {"0.13"}
+    page.mouse.move(*point(page, 0, "frames", 5))                  # a frame of the strip: what became of it at every rate
+    page.wait_for_function(f"({lit})().join()=='5'")
+    assert sorted(page.evaluate(strong)) == ["line 16/0/5", "line 2/2/5", "line 4/1/5", "line 8/0/5"]
+    page.mouse.move(5, 5)
+    page.wait_for_function(f"({lit})().length==0")
+    page.close()
+
+def test_small_screen_does_not_spill(chromium, path):
+    page, _, wrong = opened(chromium, path, viewport=dict(width=390, height=800))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390 and wrong == []
+    page.close()
