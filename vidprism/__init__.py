@@ -1,1 +1,26 @@
 __version__ = "0.1.0"
+
+from importlib import import_module as _import_module
+
+_WHERE = dict(
+    clips="VidPrismError ClipError ConfigError Clip read_clip sample_clips",
+    world="MOTIONS world_pictures world_clips",
+    encoders="Features create_encoder encode_clips find_device",
+    rgsta="Merge RgSTA", dbi="Exchange DBI", hmoe="Mixture HMoE",
+    losses="ranking_loss ranking_target diversity_loss gate_balance_loss",
+    heads="HeadOutput create_head register_head",
+    model="VideoModel load_released_head sample_model",
+    training="TrainConfig fit",
+    attribution="Explanation explain",
+    inspector="prism_page")
+_MODULE = {name: module for module, names in _WHERE.items() for name in names.split()}
+__all__ = list(_MODULE)
+
+
+def __getattr__(name):
+    "Public names are looked up when they are first asked for: `import vidprism` alone loads nothing heavy."
+    if name not in _MODULE: raise AttributeError(f"module 'vidprism' has no attribute {name!r}")
+    return getattr(_import_module(f"vidprism.{_MODULE[name]}"), name)
+
+
+def __dir__(): return sorted([*globals(), *__all__])

@@ -7,7 +7,7 @@ __all__ = ['SOURCES', 'find_device', 'Features', 'Preprocess', 'preprocess', 'Fr
            'OpenClipEncoder', 'signs_of_openai', 'create_encoder', 'fingerprint', 'clip_key', 'FeatureCache',
            'encode_clips']
 
-# %% ../nbs/04_encoders.ipynb #403152ce
+# %% ../nbs/04_encoders.ipynb #ef48f77b
 import hashlib, json, os, tempfile, warnings, zipfile
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +22,13 @@ from torch import nn
 
 from .clips import ConfigError, read_clip, samples_folder
 
-# %% ../nbs/04_encoders.ipynb #979c935b
+# %% ../nbs/04_encoders.ipynb #9d573b28
 def find_device() -> torch.device:
     "The best device there is: CUDA, else Apple's, else the CPU"
     if torch.cuda.is_available(): return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
-# %% ../nbs/04_encoders.ipynb #fcb7341d
+# %% ../nbs/04_encoders.ipynb #953c2a2a
 class Features(NamedTuple):
     "What an encoder saw"
     pooled: torch.Tensor         # [B,T,D] image embedding, not normalised
@@ -42,7 +42,7 @@ class Preprocess(NamedTuple):
     mode: str = "shortest"         # "shortest": resize the shorter side and crop the middle; "squash": resize both
     interpolation: str = "bicubic"
 
-# %% ../nbs/04_encoders.ipynb #094d0e93
+# %% ../nbs/04_encoders.ipynb #4e72d4f3
 def _resize(x, to, interpolation):
     "Resize [N,3,H,W] in 0..255 as PIL does, back to whole grey levels"
     if x.shape[-2:] == tuple(to): return x
@@ -54,7 +54,7 @@ def _crop(x, size):
     top, left = (int(round((n - size) / 2)) for n in x.shape[-2:])
     return x[..., top:top + size, left:left + size]
 
-# %% ../nbs/04_encoders.ipynb #9b7a7964
+# %% ../nbs/04_encoders.ipynb #df450b7a
 def preprocess(frames: torch.Tensor,   # uint8 [N,H,W,3]
                how: Preprocess,
               ) -> torch.Tensor:       # float32 [N,3,size,size]
@@ -66,7 +66,7 @@ def preprocess(frames: torch.Tensor,   # uint8 [N,H,W,3]
     mean, std = (x.new_tensor(v)[:, None, None] for v in (how.mean, how.std))
     return (x - mean) / std
 
-# %% ../nbs/04_encoders.ipynb #c853ef4c
+# %% ../nbs/04_encoders.ipynb #bb5a3e25
 class FrameEncoder(nn.Module):
     "Frames in, features out; a subclass gives `encode` and, with a text tower, `encode_sentences`"
     def __init__(self, name: str,        # as given to `create_encoder`
@@ -93,7 +93,7 @@ class FrameEncoder(nn.Module):
         "Text embeddings [N,D] of a list of sentences"
         raise ConfigError(f"encoder {self.name} has no text tower")
 
-# %% ../nbs/04_encoders.ipynb #24b2c4d7
+# %% ../nbs/04_encoders.ipynb #a381e733
 def _check_frames(frames):
     "Refuse what is not uint8 [B,T,H,W,3]"
     if not torch.is_tensor(frames) or frames.dtype != torch.uint8:
@@ -101,7 +101,7 @@ def _check_frames(frames):
     if frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ConfigError(f"frames must be [B,T,H,W,3] with nothing empty, not {list(frames.shape)}")
 
-# %% ../nbs/04_encoders.ipynb #b8c4890a
+# %% ../nbs/04_encoders.ipynb #1ede5a5c
 def encode_frames(self, frames: torch.Tensor,   # uint8 [B,T,H,W,3]
                   grid: bool = False,           # the spatial grid, too
                  ) -> Features:
@@ -114,7 +114,7 @@ def encode_frames(self, frames: torch.Tensor,   # uint8 [B,T,H,W,3]
 
 FrameEncoder.forward = encode_frames
 
-# %% ../nbs/04_encoders.ipynb #c8ee39ed
+# %% ../nbs/04_encoders.ipynb #bd401bfb
 @torch.no_grad()
 def encode_text(self, names,              # C class names
                 templates=("{}",),        # sentences with one {} for the name
@@ -129,7 +129,7 @@ def encode_text(self, names,              # C class names
 
 FrameEncoder.encode_text = encode_text
 
-# %% ../nbs/04_encoders.ipynb #65fb3d9b
+# %% ../nbs/04_encoders.ipynb #8c4c276d
 class OpenClipEncoder(FrameEncoder):
     "Any model of open_clip"
     def __init__(self, name, model, architecture, chunk=64):
@@ -161,10 +161,10 @@ class OpenClipEncoder(FrameEncoder):
         try: return open_clip.get_tokenizer(self.architecture)
         except Exception as e: raise ConfigError(f"encoder {self.name}: its tokenizer cannot be had ({_first_line(e)})") from None
 
-# %% ../nbs/04_encoders.ipynb #5a037977
+# %% ../nbs/04_encoders.ipynb #56cf65cc
 def _first_line(error): return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
-# %% ../nbs/04_encoders.ipynb #54f76d9b
+# %% ../nbs/04_encoders.ipynb #682ba6c4
 def _openai_files():
     "File names of OpenAI's own releases, as open_clip lists them"
     urls = (open_clip.get_pretrained_url(a, "openai") for a, _ in open_clip.list_pretrained() if _ == "openai")
@@ -177,7 +177,7 @@ def _is_torchscript(path):
 
 def _is_half(x): return torch.equal(x.float(), x.half().float())
 
-# %% ../nbs/04_encoders.ipynb #991696b0
+# %% ../nbs/04_encoders.ipynb #2b79e9ea
 def signs_of_openai(path,     # a file of CLIP weights
                     weights,  # its state dict
                    ) -> list: # why it is taken for OpenAI's: empty if it is not
@@ -189,7 +189,7 @@ def signs_of_openai(path,     # a file of CLIP weights
              "its numbers are half-precision ones": bool(matrices) and all(_is_half(w) for w in matrices)}
     return [why for why, holds in signs.items() if holds]
 
-# %% ../nbs/04_encoders.ipynb #57114a93
+# %% ../nbs/04_encoders.ipynb #fd2fcb7b
 def _read_weights(path):
     "The state dict of a file: safetensors, a checkpoint (perhaps under state_dict and module.), or a TorchScript archive"
     try:
@@ -204,7 +204,7 @@ def _read_weights(path):
     weights = weights.get("state_dict", weights)
     return {k.removeprefix("module."): v for k, v in weights.items()}
 
-# %% ../nbs/04_encoders.ipynb #b696eba9
+# %% ../nbs/04_encoders.ipynb #4989281d
 def _refuse_activation(architecture, weights, wanted):
     "The one sentence for weights whose activation the architecture lacks"
     plain = architecture.removesuffix("-quickgelu")
@@ -219,7 +219,7 @@ def _judge_activation(architecture, weights, has, state):
     if state is not None and not has and (why := signs_of_openai(weights, state)):
         _refuse_activation(architecture, f"{Path(weights).name} looks like OpenAI's ({why[0]}) and", True)
 
-# %% ../nbs/04_encoders.ipynb #fb3a24b2
+# %% ../nbs/04_encoders.ipynb #cdac33c2
 def _load_into(model, state, weights, architecture):
     "Load a state dict, strictly but for OpenAI's three extra keys"
     state = {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}
@@ -242,7 +242,7 @@ def _open_clip_model(architecture, weights, quick_gelu):
     if is_file: _load_into(model, state, weights, architecture)
     return model
 
-# %% ../nbs/04_encoders.ipynb #d57d8be1
+# %% ../nbs/04_encoders.ipynb #8cdc6b7a
 def _create_open_clip(name, rest, quick_gelu):
     "open_clip:ARCH, open_clip:ARCH/TAG_OR_FILE, open_clip:local-dir:FOLDER"
     local = rest.startswith("local-dir:")
@@ -260,7 +260,7 @@ def _create_mini(name, rest, quick_gelu):
     if not (folder/"model.safetensors").is_file(): raise ConfigError(f"the shipped encoder is missing from {folder}: `make world` rebuilds it")
     return _create_open_clip(name, f"local-dir:{folder}", quick_gelu)
 
-# %% ../nbs/04_encoders.ipynb #63f7cfde
+# %% ../nbs/04_encoders.ipynb #8c477de9
 SOURCES = {"open_clip": _create_open_clip, "mini": _create_mini}   # source -> (name, what follows the colon, quick_gelu) -> FrameEncoder
 
 def create_encoder(name: str = "mini",      # "mini", or source:architecture/weights
@@ -272,7 +272,7 @@ def create_encoder(name: str = "mini",      # "mini", or source:architecture/wei
         raise ConfigError(f"unknown encoder {name!r}: name mini, or source:architecture/weights with a source of {', '.join(k for k in SOURCES if k != 'mini')}")
     return SOURCES[source](str(name), rest, quick_gelu).requires_grad_(False).eval()
 
-# %% ../nbs/04_encoders.ipynb #c6bf9a34
+# %% ../nbs/04_encoders.ipynb #14351d58
 def fingerprint(encoder: FrameEncoder) -> str:
     "A hash of an encoder's name, preprocessing and weights"
     h = hashlib.sha256(f"{encoder.name} {encoder.how} {type(encoder).__name__} {[str(m) for m in encoder.modules() if not list(m.children())]}".encode())
@@ -288,7 +288,7 @@ def clip_key(item, sampling) -> str:
     s = item.stat()
     return f"{item.resolve()} {s.st_size} {s.st_mtime_ns} {sampling}"
 
-# %% ../nbs/04_encoders.ipynb #4db957ef
+# %% ../nbs/04_encoders.ipynb #6e806440
 class FeatureCache:
     "Features on disk, one file a key; files are written whole or not at all"
     def __init__(self, folder):
@@ -314,7 +314,7 @@ class FeatureCache:
         try: save_file(tensors, part, metadata=dict(key=key)); os.replace(part, self.path(key))
         finally: Path(part).unlink(missing_ok=True)
 
-# %% ../nbs/04_encoders.ipynb #bd790764
+# %% ../nbs/04_encoders.ipynb #9fbda2ff
 @torch.no_grad()
 def encode_clips(encoder: FrameEncoder,
                  items,                      # paths of clips, or whatever `load` takes; as text, it names the clip

@@ -1,0 +1,45 @@
+# Two commands for a fresh clone: `make demo` and `make test`. Each makes .venv first, if it must.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CLIP   ?=
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo lab test world notebooks readme clean bench
+
+$(VENV)/.installed: settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -U pip
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any/video.mp4
+	@$(BIN)/vidprism show $(if $(CLIP),"$(CLIP)") --out demo/prism.html
+
+lab: $(VENV)/.installed       ## open JupyterLab on the tour
+	$(BIN)/jupyter lab nbs/30_explore_clip.ipynb
+
+test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
+	$(BIN)/python -m pytest
+
+world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, then the README
+	$(BIN)/python -m vidprism.build
+	$(MAKE) readme
+
+readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
+	$(BIN)/python tests/readme.py --write
+
+notebooks: $(VENV)/.dev       ## run every notebook anew and keep light static pictures (needs a Chromium for kaleido)
+	cd nbs && for n in *.ipynb; do PLOTLY_RENDERER=png ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=3000 $$n || exit 1; done
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_export
+
+bench: $(VENV)/.dev           ## measured ratios: the head against its loops
+	$(BIN)/python benchmarks/head_speed.py
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -1,0 +1,56 @@
+"The house: order of imports, public names, clean tracked files."
+from pathlib import Path
+import ast, re, subprocess, sys
+import pytest
+import vidprism
+
+ROOT = Path(__file__).parent.parent
+ORDER = [re.sub(r"^\d+_", "", p.stem) for p in sorted((ROOT / "nbs").glob("[01]*.ipynb"))]
+
+
+def imported(module):
+    "Modules of the kit that a module imports."
+    tree = ast.parse((ROOT / "vidprism" / f"{module}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1: yield from [node.module] if node.module else [a.name for a in node.names]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprism."): yield node.module.split(".")[1]
+        if isinstance(node, ast.Import): yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("vidprism."))
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_go_up(module):
+    "A module imports only from modules above it."
+    below = [m for m in imported(module) if m not in ORDER[:ORDER.index(module)]]
+    assert not below, f"{module} imports {below}, which is not above it"
+
+
+def test_every_notebook_has_its_module():
+    assert {p.stem for p in (ROOT / "vidprism").glob("[a-z]*.py")} == set(ORDER)
+
+
+def test_public_names():
+    "Every public name resolves, and none is the name of a module."
+    for name in vidprism.__all__: assert getattr(vidprism, name) is not None
+    assert not set(vidprism.__all__) & set(ORDER)
+    with pytest.raises(AttributeError): vidprism.no_such_name
+
+
+def test_import_is_light():
+    "`import vidprism` itself loads no torch."
+    code = "import sys, vidprism; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_notebooks_are_light():
+    heavy = [p.name for p in (ROOT / "nbs").glob("*.ipynb") if p.stat().st_size > 1_000_000]
+    assert not heavy, f"over 1 MB: {heavy}"
+
+
+def test_samples_are_small():
+    assert sum(p.stat().st_size for p in (ROOT / "data_samples").rglob("*") if p.is_file()) < 25e6
+
+
+def test_no_paths_of_one_machine():
+    "No absolute path in a tracked file, outputs of notebooks included."
+    found = subprocess.run(["git", "grep", "-nIE", r"(^|[\"'( =:,])/(root|home|Users|work|tmp)/[A-Za-z.]", "--", ".", ":!tests/test_house.py"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert not found, found
