@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CLIP   ?=
-export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo lab test world notebooks readme clean bench
 
@@ -24,7 +23,7 @@ lab: $(VENV)/.installed       ## open JupyterLab on the tour
 	$(BIN)/jupyter lab nbs/30_explore_clip.ipynb
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
-	$(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, then the README
 	$(BIN)/python -m vidprism.build
