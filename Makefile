@@ -26,7 +26,7 @@ test: $(VENV)/.dev            ## every notebook's tests and the tests beside the
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, then the README
-	$(BIN)/python -m vidprism.build
+	$(BIN)/vidprism-world
 	$(MAKE) readme
 
 readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
