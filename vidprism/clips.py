@@ -6,7 +6,7 @@
 __all__ = ['VidPrismError', 'ClipError', 'ConfigError', 'frame_indices', 'Clip', 'read_clip', 'read_frames', 'ClipInfo',
            'clip_info', 'view_indices', 'crop_views', 'read_views', 'samples_folder', 'sample_clips']
 
-# %% ../nbs/00_clips.ipynb #d441e776
+# %% ../nbs/00_clips.ipynb #e955620b
 import re
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -18,12 +18,12 @@ from decord import DECORDError, DECORDLimitReachedError
 
 decord.logging.set_level(decord.logging.QUIET) # ffmpeg's chatter inside decord, process-wide: decord has no narrower switch
 
-# %% ../nbs/00_clips.ipynb #74d205e8
+# %% ../nbs/00_clips.ipynb #96b62378
 class VidPrismError(ValueError): "Anything the kit refuses, said in one sentence."
 class ClipError(VidPrismError): "A file that cannot be read as a clip."
 class ConfigError(VidPrismError): "Something impossible was asked for."
 
-# %% ../nbs/00_clips.ipynb #f852bd66
+# %% ../nbs/00_clips.ipynb #e47ff924
 def _sparse(total:int,  # N, frames in the file
             frames:int, # T, frames wanted
             u=.5,       # place in the segment, in [0,1): a number, or [T]
@@ -32,7 +32,7 @@ def _sparse(total:int,  # N, frames in the file
     k = torch.arange(frames, dtype=torch.float64)
     return ((k + u) * total / frames).floor().long().clamp_(max=total - 1)
 
-# %% ../nbs/00_clips.ipynb #abb579d2
+# %% ../nbs/00_clips.ipynb #658dd518
 def _dense(total:int, frames:int, stride:int,
            u=.5,        # place of the window among those that fit, in [0,1)
           ) -> Tensor:  # [T] int64
@@ -41,7 +41,7 @@ def _dense(total:int, frames:int, stride:int,
     start = int(u * room) if u != .5 else max(0, room - 1) // 2
     return (start + stride * torch.arange(frames)).clamp_(max=total - 1)
 
-# %% ../nbs/00_clips.ipynb #d9d7dd75
+# %% ../nbs/00_clips.ipynb #343ae9a6
 def frame_indices(total:int,                # N, frames in the file, >= 1
                   frames:int=32,            # T, frames wanted, >= 1
                   sampling:str="sparse",    # "sparse": one frame of each of T segments; "dense": a window
@@ -58,7 +58,7 @@ def frame_indices(total:int,                # N, frames in the file, >= 1
     if sampling == "sparse": return _sparse(total, frames, draw(frames))
     return _dense(total, frames, stride, .5 if gen is None else draw(1).item())
 
-# %% ../nbs/00_clips.ipynb #54d7d509
+# %% ../nbs/00_clips.ipynb #4226f9a1
 def _codec(path:Path) -> str|None:
     "The video codec that an mp4, mov, mkv, webm or gif names in its header, where it can be found."
     with open(path, "rb") as f:
@@ -70,7 +70,18 @@ def _codec(path:Path) -> str|None:
     found = re.search(rb"V_[A-Z0-9_/]{3,}", head)                    # matroska
     return found[0].decode() if found else None
 
-# %% ../nbs/00_clips.ipynb #3430ec52
+# %% ../nbs/00_clips.ipynb #6e221c35
+def _lacks_index(path:Path) -> bool:
+    "Whether this is an mp4 or mov cut short: of its boxes (4 bytes of size, 4 of name) none is `moov`."
+    with open(path, "rb") as f:
+        at, end, seen = 0, path.stat().st_size, []
+        while at + 8 <= end:
+            f.seek(at); box = f.read(16); size = int.from_bytes(box[:4], "big"); seen.append(box[4:8])
+            if size == 1: size = int.from_bytes(box[8:16], "big")
+            if size < 8: break                                       # 0: to the end of the file
+            at += size
+    return seen[:1] == [b"ftyp"] and b"moov" not in seen
+
 def _check_file(path:Path):
     "What can be said of a file without opening it as a video."
     if path.is_dir(): raise ClipError(f"{path} is a folder, not a video file.")
@@ -80,6 +91,7 @@ def _check_file(path:Path):
     except OSError as e: raise ClipError(f"{path} cannot be opened: {e.strerror}.") from None
     if not head: raise ClipError(f"{path} is empty.")
     if head.isascii() and all(c >= 32 or c in (9, 10, 12, 13) for c in head): raise ClipError(f"{path} is text, not a video.")
+    if _lacks_index(path): raise ClipError(f"{path} is cut short: the index of its frames is missing.")
 
 def _why(path:Path, error:Exception) -> str:
     "decord's complaint, as one sentence."
@@ -89,22 +101,22 @@ def _why(path:Path, error:Exception) -> str:
     if "cannot find video stream" in str(error): return f"{path} has no video stream."
     return f"{path} has no video that decord can decode."
 
-def _open(path:Path) -> decord.VideoReader:
-    "decord's reader, or one clear sentence."
+def _open(path:Path, width:int=-1, height:int=-1) -> decord.VideoReader:
+    "decord's reader, or one clear sentence; with a width and height it scales while decoding."
     _check_file(path)
-    try: return decord.VideoReader(str(path.resolve()), num_threads=1, fault_tol=1e-9)  # fault_tol: see "The true end"
+    try: return decord.VideoReader(str(path.resolve()), width=width, height=height, num_threads=1, fault_tol=1e-9) # fault_tol: see "The true end"
     except (DECORDError, RuntimeError, AssertionError) as e: raise ClipError(_why(path, e)) from None
 
-# %% ../nbs/00_clips.ipynb #79a20a0f
+# %% ../nbs/00_clips.ipynb #f2bc776c
 def _walk(reader:decord.VideoReader, path:Path):
     "Every frame `[H,W,3]` uint8, in the order shown, to the true end."
     for k in range(len(reader)):
         try: frame = reader.next()
         except (DECORDLimitReachedError, StopIteration): return
-        except DECORDError: raise ClipError(f"{path} is damaged: decoding stopped near frame {k}." if k else f"{path} has no frame that can be decoded.") from None
+        except DECORDError: raise ClipError(f"{path} is damaged: its frames cannot all be decoded." if k else f"{path} has no frame that can be decoded.") from None
         yield torch.from_numpy(frame.asnumpy()) if hasattr(frame, "asnumpy") else torch.as_tensor(frame)  # decord's bridge may be set by others
 
-# %% ../nbs/00_clips.ipynb #047f122a
+# %% ../nbs/00_clips.ipynb #6425b6bb
 def _times(reader:decord.VideoReader) -> Tensor: # [N] float64 seconds, in order
     "When each frame that is shown is shown."
     fps, n = reader.get_avg_fps(), len(reader)
@@ -120,14 +132,21 @@ def _rate(reader:decord.VideoReader, times:Tensor) -> float:
     fps = reader.get_avg_fps()
     return fps if fps > 0 else 25.
 
-# %% ../nbs/00_clips.ipynb #862ca4c9
+# %% ../nbs/00_clips.ipynb #36832b65
 class _Source(NamedTuple):
     "An open file, before any frame is decoded."
     path: Path; reader: decord.VideoReader; times: Tensor; plain: bool
 
-def _source(path) -> _Source:
+def _small(path:Path, short:int) -> decord.VideoReader:
+    "A reader whose frames have a shorter side of `short`, where the file's is more than twice that."
+    reader = _open(path)
+    h, w = next((f.shape[:2] for f in _walk(reader, path)), (0, 0))
+    if min(h, w) <= 2 * short: return _open(path)
+    return _open(path, *(round(side * short / min(h, w)) for side in (w, h)))
+
+def _source(path, short:int|None=None) -> _Source:
     "Open, and look at the times; `plain`: mp4, mov, mkv, webm, avi, where the first frame decoded is the first shown."
-    path = Path(path); reader = _open(path)
+    path = Path(path); reader = _small(path, short) if short else _open(path)
     with open(path, "rb") as f: head = f.read(12)
     return _Source(path, reader, _times(reader), head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") or head[:4] in (b"\x1aE\xdf\xa3", b"RIFF"))
 
@@ -148,7 +167,7 @@ def _gather(src:_Source,
         if count == stop: return out, len(src.times)
     return out, count
 
-# %% ../nbs/00_clips.ipynb #660fb75a
+# %% ../nbs/00_clips.ipynb #01924ae0
 def _shown(src:_Source, count:int) -> Tensor: # [count] float64 seconds
     "The times of the frames that were really there."
     if count == len(src.times): return src.times
@@ -157,18 +176,18 @@ def _shown(src:_Source, count:int) -> Tensor: # [count] float64 seconds
     fps = src.reader.get_avg_fps()
     return torch.arange(count, dtype=torch.float64) / (fps if fps > 0 else 25.)
 
-def _read(path, choose:Callable, each:Callable=lambda f: f) -> tuple[Tensor, Tensor, Tensor, float]:
+def _read(path, choose:Callable, each:Callable=lambda f: f, short:int|None=None) -> tuple[Tensor, Tensor, Tensor, float]:
     "Frames, their indices, all times and the rate; `choose`: total -> indices."
-    src = _source(path); times, count = src.times, -1
+    src = _source(path, short); times, count = src.times, -1
     while count != len(times):
-        if count >= 0: times, src = _shown(src, count), _source(path)
+        if count >= 0: times, src = _shown(src, count), _source(path, short)
         if not len(times): raise ClipError(f"{path} has no frames.")
         indices = choose(len(times))
         frames, count = _gather(src._replace(times=times), indices, each)
         if not count: raise ClipError(f"{path} has no frame that can be decoded.")
     return frames, indices, times, _rate(src.reader, times)
 
-# %% ../nbs/00_clips.ipynb #0ccf7c25
+# %% ../nbs/00_clips.ipynb #216ed26d
 class Clip(NamedTuple):
     "Frames of a file, and where they come from."
     frames: Tensor   # [T,H,W,3] uint8, upright
@@ -190,7 +209,7 @@ def read_clip(path,                     # a video file
     got, indices, times, fps = _read(path, lambda total: frame_indices(total, frames, sampling, seed, stride))
     return Clip(got, times[indices], Path(path), "decord", indices, len(times), fps)
 
-# %% ../nbs/00_clips.ipynb #add06451
+# %% ../nbs/00_clips.ipynb #75c5fab7
 def read_frames(path,
                 indices,       # [T] whole numbers in 0 .. total-1, in any order, repeats allowed
                ) -> Tensor:    # [T,H,W,3] uint8, in the order asked
@@ -216,7 +235,7 @@ def clip_info(path) -> ClipInfo:
     frames, _, times, fps = _read(path, lambda total: torch.zeros(1, dtype=torch.long))
     return ClipInfo(len(times), fps, len(times) / fps, *frames.shape[1:3])
 
-# %% ../nbs/00_clips.ipynb #3f8efe7e
+# %% ../nbs/00_clips.ipynb #fe33767c
 def view_indices(total:int,    # N, frames in the file
                  frames:int=32,# T, frames of a clip
                  views:int=4,  # V, temporal clips
@@ -226,7 +245,7 @@ def view_indices(total:int,    # N, frames in the file
     if int(views) != views or views < 1: raise ConfigError(f"views must be a whole number of 1 or more, not {views}.")
     return frame_indices(total, frames * int(views)).reshape(frames, int(views)).T.contiguous()
 
-# %% ../nbs/00_clips.ipynb #b57cf51f
+# %% ../nbs/00_clips.ipynb #15d3f3dd
 def crop_views(frames:Tensor,   # [T,H,W,3] uint8
                crops:int=3,     # 1: the centre; 3: left, centre, right (top, centre, bottom of an upright picture)
                size:int=224,    # side of a crop, pixels
@@ -241,19 +260,19 @@ def crop_views(frames:Tensor,   # [T,H,W,3] uint8
     corners = [(int((hw[0] - size) * p), int((hw[1] - size) * p)) for p in places]
     return torch.stack([x[:, top:top + size, left:left + size] for top, left in corners])
 
-# %% ../nbs/00_clips.ipynb #a28f90f4
+# %% ../nbs/00_clips.ipynb #e394709f
 def read_views(path,
                frames:int=32,   # T, frames of a clip
                clips:int=4,     # V, temporal clips
                crops:int=3,     # spatial crops, 1 or 3
                size:int=224,    # side of a crop, pixels
               ) -> Tensor:      # [clips*crops,T,size,size,3] uint8; the crops of clip 0 first
-    "All views of a file, decoded once; frames are cropped as they come, so a large picture costs no memory."
+    "All views of a file, decoded once; frames are cropped as they come, and large ones halved or more by decord before."
     view_indices(1, frames, clips); crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), crops, size)
-    got = _read(path, lambda total: view_indices(total, frames, clips).flatten(), lambda f: crop_views(f[None], crops, size)[:, 0])[0]
+    got = _read(path, lambda total: view_indices(total, frames, clips).flatten(), lambda f: crop_views(f[None], crops, size)[:, 0], 2 * size)[0]
     return got.reshape(clips, frames, *got.shape[1:]).transpose(1, 2).flatten(0, 1).contiguous()
 
-# %% ../nbs/00_clips.ipynb #6291c177
+# %% ../nbs/00_clips.ipynb #451d7820
 def samples_folder() -> Path:
     "The folder of shipped samples."
     package = Path(str(files("vidprism")))
