@@ -7,8 +7,9 @@ __all__ = ['SOURCES', 'find_device', 'Features', 'Preprocess', 'preprocess', 'Fr
            'OpenClipEncoder', 'signs_of_openai', 'create_encoder', 'fingerprint', 'clip_key', 'FeatureCache',
            'encode_clips']
 
-# %% ../nbs/04_encoders.ipynb #ef48f77b
-import hashlib, json, os, tempfile, warnings, zipfile
+# %% ../nbs/04_encoders.ipynb #48ac5cd6
+import hashlib, json, logging, os, tempfile, warnings, zipfile
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +23,13 @@ from torch import nn
 
 from .clips import ConfigError, read_clip, samples_folder
 
-# %% ../nbs/04_encoders.ipynb #9d573b28
+# %% ../nbs/04_encoders.ipynb #246feffe
 def find_device() -> torch.device:
     "The best device there is: CUDA, else Apple's, else the CPU"
     if torch.cuda.is_available(): return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
-# %% ../nbs/04_encoders.ipynb #953c2a2a
+# %% ../nbs/04_encoders.ipynb #754d6d13
 class Features(NamedTuple):
     "What an encoder saw"
     pooled: torch.Tensor         # [B,T,D] image embedding, not normalised
@@ -42,19 +43,19 @@ class Preprocess(NamedTuple):
     mode: str = "shortest"         # "shortest": resize the shorter side and crop the middle; "squash": resize both
     interpolation: str = "bicubic"
 
-# %% ../nbs/04_encoders.ipynb #4e72d4f3
+# %% ../nbs/04_encoders.ipynb #db08e7d4
 def _resize(x, to, interpolation):
-    "Resize [N,3,H,W] in 0..255 as PIL does, back to whole grey levels"
-    if x.shape[-2:] == tuple(to): return x
-    x = F.interpolate(x, to, mode=interpolation, antialias=True, align_corners=False)
-    return x.round().clamp(0, 255)
+    "Resize [N,3,H,W] in 0..255 as PIL does: the width, then the height, whole grey levels after each"
+    for size in ((x.shape[2], to[1]), tuple(to)):
+        if x.shape[-2:] != size: x = F.interpolate(x, size, mode=interpolation, antialias=True, align_corners=False).round().clamp(0, 255)
+    return x
 
 def _crop(x, size):
     "The middle of [N,3,H,W]"
     top, left = (int(round((n - size) / 2)) for n in x.shape[-2:])
     return x[..., top:top + size, left:left + size]
 
-# %% ../nbs/04_encoders.ipynb #df450b7a
+# %% ../nbs/04_encoders.ipynb #c3f85a76
 def preprocess(frames: torch.Tensor,   # uint8 [N,H,W,3]
                how: Preprocess,
               ) -> torch.Tensor:       # float32 [N,3,size,size]
@@ -66,7 +67,7 @@ def preprocess(frames: torch.Tensor,   # uint8 [N,H,W,3]
     mean, std = (x.new_tensor(v)[:, None, None] for v in (how.mean, how.std))
     return (x - mean) / std
 
-# %% ../nbs/04_encoders.ipynb #bb5a3e25
+# %% ../nbs/04_encoders.ipynb #6bde4687
 class FrameEncoder(nn.Module):
     "Frames in, features out; a subclass gives `encode` and, with a text tower, `encode_sentences`"
     def __init__(self, name: str,        # as given to `create_encoder`
@@ -93,7 +94,7 @@ class FrameEncoder(nn.Module):
         "Text embeddings [N,D] of a list of sentences"
         raise ConfigError(f"encoder {self.name} has no text tower")
 
-# %% ../nbs/04_encoders.ipynb #a381e733
+# %% ../nbs/04_encoders.ipynb #091af9da
 def _check_frames(frames):
     "Refuse what is not uint8 [B,T,H,W,3]"
     if not torch.is_tensor(frames) or frames.dtype != torch.uint8:
@@ -101,7 +102,7 @@ def _check_frames(frames):
     if frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ConfigError(f"frames must be [B,T,H,W,3] with nothing empty, not {list(frames.shape)}")
 
-# %% ../nbs/04_encoders.ipynb #1ede5a5c
+# %% ../nbs/04_encoders.ipynb #5eff6b5a
 def encode_frames(self, frames: torch.Tensor,   # uint8 [B,T,H,W,3]
                   grid: bool = False,           # the spatial grid, too
                  ) -> Features:
@@ -114,7 +115,7 @@ def encode_frames(self, frames: torch.Tensor,   # uint8 [B,T,H,W,3]
 
 FrameEncoder.forward = encode_frames
 
-# %% ../nbs/04_encoders.ipynb #bd401bfb
+# %% ../nbs/04_encoders.ipynb #3fd5fd6b
 @torch.no_grad()
 def encode_text(self, names,              # C class names
                 templates=("{}",),        # sentences with one {} for the name
@@ -129,7 +130,7 @@ def encode_text(self, names,              # C class names
 
 FrameEncoder.encode_text = encode_text
 
-# %% ../nbs/04_encoders.ipynb #8c4c276d
+# %% ../nbs/04_encoders.ipynb #fcf7a052
 class OpenClipEncoder(FrameEncoder):
     "Any model of open_clip"
     def __init__(self, name, model, architecture, chunk=64):
@@ -143,8 +144,9 @@ class OpenClipEncoder(FrameEncoder):
     def encode(self, x, grid=False):
         "Features of pictures [N,3,S,S]"
         if not grid: return Features(self.model.encode_image(x))
-        out = self.model.forward_intermediates(image=x, image_indices=1, normalize=False, image_output_fmt="NCHW")
-        return Features(out["image_features"], out["image_intermediates"][-1].permute(0, 2, 3, 1))
+        out = self.model.forward_intermediates(image=x, image_indices=2, normalize=False, image_output_fmt="NCHW")
+        before, last = out["image_intermediates"]
+        return Features(out["image_features"], (last if min(last.shape[2:]) >= 4 else before).permute(0, 2, 3, 1))
 
     @cached_property
     def grid_dim(self) -> int:
@@ -161,10 +163,10 @@ class OpenClipEncoder(FrameEncoder):
         try: return open_clip.get_tokenizer(self.architecture)
         except Exception as e: raise ConfigError(f"encoder {self.name}: its tokenizer cannot be had ({_first_line(e)})") from None
 
-# %% ../nbs/04_encoders.ipynb #56cf65cc
+# %% ../nbs/04_encoders.ipynb #ee3709f5
 def _first_line(error): return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
-# %% ../nbs/04_encoders.ipynb #682ba6c4
+# %% ../nbs/04_encoders.ipynb #bf345ce6
 def _openai_files():
     "File names of OpenAI's own releases, as open_clip lists them"
     urls = (open_clip.get_pretrained_url(a, "openai") for a, _ in open_clip.list_pretrained() if _ == "openai")
@@ -177,7 +179,7 @@ def _is_torchscript(path):
 
 def _is_half(x): return torch.equal(x.float(), x.half().float())
 
-# %% ../nbs/04_encoders.ipynb #2b79e9ea
+# %% ../nbs/04_encoders.ipynb #41b55eac
 def signs_of_openai(path,     # a file of CLIP weights
                     weights,  # its state dict
                    ) -> list: # why it is taken for OpenAI's: empty if it is not
@@ -189,7 +191,7 @@ def signs_of_openai(path,     # a file of CLIP weights
              "its numbers are half-precision ones": bool(matrices) and all(_is_half(w) for w in matrices)}
     return [why for why, holds in signs.items() if holds]
 
-# %% ../nbs/04_encoders.ipynb #fd2fcb7b
+# %% ../nbs/04_encoders.ipynb #9fcd781a
 def _read_weights(path):
     "The state dict of a file: safetensors, a checkpoint (perhaps under state_dict and module.), or a TorchScript archive"
     try:
@@ -199,12 +201,12 @@ def _read_weights(path):
                 warnings.simplefilter("ignore")
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e: raise ConfigError(f"{path} cannot be read as weights ({_first_line(e)})") from None
+    except Exception as e: raise ConfigError(f"{path} cannot be read as weights ({type(e).__name__})") from None
     if not isinstance(weights, dict): raise ConfigError(f"{path} holds no state dict")
     weights = weights.get("state_dict", weights)
     return {k.removeprefix("module."): v for k, v in weights.items()}
 
-# %% ../nbs/04_encoders.ipynb #4989281d
+# %% ../nbs/04_encoders.ipynb #963dd42e
 def _refuse_activation(architecture, weights, wanted):
     "The one sentence for weights whose activation the architecture lacks"
     plain = architecture.removesuffix("-quickgelu")
@@ -219,12 +221,20 @@ def _judge_activation(architecture, weights, has, state):
     if state is not None and not has and (why := signs_of_openai(weights, state)):
         _refuse_activation(architecture, f"{Path(weights).name} looks like OpenAI's ({why[0]}) and", True)
 
-# %% ../nbs/04_encoders.ipynb #cdac33c2
+# %% ../nbs/04_encoders.ipynb #b26c52f0
 def _load_into(model, state, weights, architecture):
     "Load a state dict, strictly but for OpenAI's three extra keys"
     state = {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}
     try: model.load_state_dict(state)
     except RuntimeError as e: raise ConfigError(f"{weights} does not fit {architecture}: {' '.join(str(e).split())[:200]}") from None
+
+@contextmanager
+def _without(message):
+    "Drop one of open_clip's warnings, which go to the root logger"
+    keep = lambda record: message not in record.getMessage()
+    logging.getLogger().addFilter(keep)
+    try: yield
+    finally: logging.getLogger().removeFilter(keep)
 
 def _open_clip_model(architecture, weights, quick_gelu):
     "The bare model of open_clip; random weights are the same ones each time"
@@ -236,13 +246,13 @@ def _open_clip_model(architecture, weights, quick_gelu):
     state = _read_weights(weights) if is_file else None
     has = bool(open_clip.get_model_config(architecture).get("quick_gelu")) if quick_gelu is None else quick_gelu
     if weights and quick_gelu is None: _judge_activation(architecture, weights, has, state)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _without("No pretrained weights loaded"):   # the name says so, or a file follows
         torch.manual_seed(0)
         model = open_clip.create_model(architecture, None if is_file else weights, force_quick_gelu=bool(quick_gelu))
     if is_file: _load_into(model, state, weights, architecture)
     return model
 
-# %% ../nbs/04_encoders.ipynb #8cdc6b7a
+# %% ../nbs/04_encoders.ipynb #69e502cf
 def _create_open_clip(name, rest, quick_gelu):
     "open_clip:ARCH, open_clip:ARCH/TAG_OR_FILE, open_clip:local-dir:FOLDER"
     local = rest.startswith("local-dir:")
@@ -260,7 +270,7 @@ def _create_mini(name, rest, quick_gelu):
     if not (folder/"model.safetensors").is_file(): raise ConfigError(f"the shipped encoder is missing from {folder}: `make world` rebuilds it")
     return _create_open_clip(name, f"local-dir:{folder}", quick_gelu)
 
-# %% ../nbs/04_encoders.ipynb #8c477de9
+# %% ../nbs/04_encoders.ipynb #50f3e1dc
 SOURCES = {"open_clip": _create_open_clip, "mini": _create_mini}   # source -> (name, what follows the colon, quick_gelu) -> FrameEncoder
 
 def create_encoder(name: str = "mini",      # "mini", or source:architecture/weights
@@ -272,7 +282,7 @@ def create_encoder(name: str = "mini",      # "mini", or source:architecture/wei
         raise ConfigError(f"unknown encoder {name!r}: name mini, or source:architecture/weights with a source of {', '.join(k for k in SOURCES if k != 'mini')}")
     return SOURCES[source](str(name), rest, quick_gelu).requires_grad_(False).eval()
 
-# %% ../nbs/04_encoders.ipynb #14351d58
+# %% ../nbs/04_encoders.ipynb #5cb2e584
 def fingerprint(encoder: FrameEncoder) -> str:
     "A hash of an encoder's name, preprocessing and weights"
     h = hashlib.sha256(f"{encoder.name} {encoder.how} {type(encoder).__name__} {[str(m) for m in encoder.modules() if not list(m.children())]}".encode())
@@ -288,7 +298,7 @@ def clip_key(item, sampling) -> str:
     s = item.stat()
     return f"{item.resolve()} {s.st_size} {s.st_mtime_ns} {sampling}"
 
-# %% ../nbs/04_encoders.ipynb #6e806440
+# %% ../nbs/04_encoders.ipynb #35e24516
 class FeatureCache:
     "Features on disk, one file a key; files are written whole or not at all"
     def __init__(self, folder):
@@ -314,7 +324,7 @@ class FeatureCache:
         try: save_file(tensors, part, metadata=dict(key=key)); os.replace(part, self.path(key))
         finally: Path(part).unlink(missing_ok=True)
 
-# %% ../nbs/04_encoders.ipynb #9fbda2ff
+# %% ../nbs/04_encoders.ipynb #fc5a7272
 @torch.no_grad()
 def encode_clips(encoder: FrameEncoder,
                  items,                      # paths of clips, or whatever `load` takes; as text, it names the clip

@@ -8,7 +8,7 @@ __all__ = ['SPLITS', 'KINDS', 'SHAPES', 'COLOURS', 'BACKS', 'APPEARANCES', 'TEXT
            'captions', 'world_pictures', 'contact_sheet', 'clocks', 'clip_scene', 'WorldClips', 'world_clips',
            'world_batches']
 
-# %% ../nbs/01_world.ipynb #0d4f1963
+# %% ../nbs/01_world.ipynb #ed9c09e3
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +17,16 @@ from PIL import Image, ImageDraw
 
 from .clips import ConfigError
 
-# %% ../nbs/01_world.ipynb #5a954301
+# %% ../nbs/01_world.ipynb #1060a6fc
 SPLITS = ("train", "test", "val")
 KINDS = ("picture", "clip", "grain")
 
-# %% ../nbs/01_world.ipynb #72d4e8bf
+# %% ../nbs/01_world.ipynb #41f58a1b
 def _words(seed, split, kind, index, n):
     "`n` raw 64-bit words of the stream of one clip or picture"
     return np.random.PCG64([seed, SPLITS.index(split), KINDS.index(kind), index]).random_raw(n)
 
-# %% ../nbs/01_world.ipynb #ca212474
+# %% ../nbs/01_world.ipynb #ceaa8afb
 class Dice:
     "Uniform numbers, one row a clip, taken in order; a row depends on nothing but its key"
     def __init__(self,
@@ -53,7 +53,7 @@ class Dice:
         "Whole numbers below n, int64 [N]"
         return np.floor(self.uniform(0, n)).astype(np.int64)
 
-# %% ../nbs/01_world.ipynb #a798c5db
+# %% ../nbs/01_world.ipynb #c33c49e8
 def _length(u, v): return (u * u + v * v).sqrt()
 def _box(u, v, a, b): return torch.maximum(u.abs() - a, v.abs() - b)
 def _disc(u, v): return _length(u, v) - 1
@@ -64,24 +64,24 @@ def _triangle(u, v): return torch.maximum(u.abs() * .890625 + v * .453125 - .5, 
 def _star(u, v): return ((u.abs() + .015625).sqrt() + (v.abs() + .015625).sqrt()) * .7 - .82
 def _moon(u, v): return torch.maximum(_disc(u, v), .78 - _length(u - .6, v))
 
-# %% ../nbs/01_world.ipynb #484b41ac
+# %% ../nbs/01_world.ipynb #53537953
 SHAPES = {"disc": _disc, "square": _square, "triangle": _triangle, "ring": _ring, "cross": _cross, "star": _star}
 COLOURS = {"red": (.9, .13, .1), "orange": (1., .55, .05), "yellow": (.98, .9, .15), "green": (.15, .72, .2),
            "cyan": (.1, .8, .85), "blue": (.15, .3, .95), "purple": (.6, .2, .85), "pink": (1., .5, .7)}
 BACKS = {"black": (.05, .05, .06), "grey": (.42, .42, .42), "navy": (.08, .1, .27), "brown": (.3, .2, .12), "white": (.88, .88, .85)}
 APPEARANCES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
 
-# %% ../nbs/01_world.ipynb #51ca052e
+# %% ../nbs/01_world.ipynb #b07dd2da
 def _tri(x): return (x - x.floor() - .5).abs() * 2
 def _edge(x, k=4.): return ((x - .5) * k + .5).clamp(0, 1)
 def _plain(u, v): return torch.ones_like(u)
 def _striped(u, v): return 1 - .6 * _edge(_tri(v * 1.25 + .25))
 def _dotted(u, v): return 1 - .6 * _edge(torch.minimum(_tri(u * 1.25), _tri(v * 1.25)) * 1.1)
 
-# %% ../nbs/01_world.ipynb #cdf225de
+# %% ../nbs/01_world.ipynb #49ea04bd
 TEXTURES = {"plain": _plain, "striped": _striped, "dotted": _dotted}
 
-# %% ../nbs/01_world.ipynb #537789fb
+# %% ../nbs/01_world.ipynb #2bedccde
 class Scene(NamedTuple):
     "What is to be drawn: N clips of T frames"
     shape: torch.Tensor      # [N] index into SHAPES
@@ -102,7 +102,7 @@ class Scene(NamedTuple):
         "The scenes `i` (a slice or a list)"
         return Scene(*(x[i] for x in self))
 
-# %% ../nbs/01_world.ipynb #30b1d4c4
+# %% ../nbs/01_world.ipynb #c0457cca
 def _cos_sin(angle):
     "Cosine and sine [N,T] float32, the same on every machine"
     a = angle.double().numpy()
@@ -120,7 +120,7 @@ def _paint(canvas, colour, cover):
     "Lay a colour [M,3] over a canvas [M,3,H,W] where cover [M,H,W] says so"
     return canvas + cover[:, None] * (colour[:, :, None, None] - canvas)
 
-# %% ../nbs/01_world.ipynb #bd4f0468
+# %% ../nbs/01_world.ipynb #7e20f977
 def _table(names): return torch.tensor(list(names.values()), dtype=torch.float32)
 
 def _pixels(size):
@@ -138,7 +138,7 @@ def _ground(s, size):
     cover = (.5 - (_length(x - ox, y - oy) - r) * size).clamp(0, 1) * (r > 0)
     return _paint(canvas, s.other[:, 3:].expand(-1, 3), cover)
 
-# %% ../nbs/01_world.ipynb #c43fcbec
+# %% ../nbs/01_world.ipynb #10321761
 def _object(s, canvas, size):
     "The object and its eye, painted over the canvas"
     x, y = _pixels(size)
@@ -152,7 +152,7 @@ def _object(s, canvas, size):
     eye = (.5 - (_length(u, v - .62) - .3) * (r * size)).clamp(0, 1)
     return _paint(canvas, light.expand(-1, 3), eye)
 
-# %% ../nbs/01_world.ipynb #ee6ec862
+# %% ../nbs/01_world.ipynb #234e8ebd
 def _grain(scene, frames, size):
     "Uniform grain in -1..1, [N,T,S,S,3], of each clip's own stream"
     n = frames * size * size * 3
@@ -166,7 +166,7 @@ def _frames(scene):
     moving = ("place", "size", "tilt", "light", "camera")
     return Scene(*(x.flatten(0, 1)[:, None] if f in moving else x.repeat_interleave(t, 0) for f, x in zip(Scene._fields, scene)))
 
-# %% ../nbs/01_world.ipynb #d196316d
+# %% ../nbs/01_world.ipynb #7f8d9e9c
 def render(scene: Scene,          # N clips of T frames
            size: int = 64,        # pixels a side
            chunk: int = 32,       # frames drawn at a time
@@ -182,7 +182,7 @@ def render(scene: Scene,          # N clips of T frames
         out[i:i + chunk] = (canvas.clamp(0, 1) * 255 + .5).to(torch.uint8)
     return out.reshape(n, t, size, size, 3)
 
-# %% ../nbs/01_world.ipynb #a16d16f9
+# %% ../nbs/01_world.ipynb #2fba6a76
 def _looks(dice):
     "What an object and its surroundings look like: the parts of a scene that never move"
     n = len(dice.numbers)
@@ -198,7 +198,7 @@ def _scene(seed, split, indices, **parts):
     tensors = {k: torch.from_numpy(np.ascontiguousarray(x)) for k, x in dict(parts, key=key.astype(np.int64)).items()}
     return Scene(**{k: x.float() if x.is_floating_point() else x for k, x in tensors.items()})
 
-# %% ../nbs/01_world.ipynb #4940d247
+# %% ../nbs/01_world.ipynb #d21f75c7
 def picture_scene(indices,           # of the pictures [N]
                   seed: int = 0,     # of the world
                   split: str = "train",
@@ -210,19 +210,19 @@ def picture_scene(indices,           # of the pictures [N]
     tilt, light = dice.uniform(0, 2 * np.pi, (1,)), dice.uniform(.28, 1., (1,))
     return _scene(seed, split, list(indices), place=place, size=size, tilt=tilt, light=light, camera=np.zeros_like(place), **parts)
 
-# %% ../nbs/01_world.ipynb #9ddf475b
+# %% ../nbs/01_world.ipynb #d92c17a7
 COLUMNS = ("far left", "left", "centre", "right", "far right")
 ROWS = ("top", "upper", "middle", "lower", "bottom")
 SIZES = ("tiny", "small", "large", "huge")
 LIGHTS = ("dark", "dim", "bright", "brilliant")
 DIRECTIONS = ("up", "up and right", "right", "down and right", "down", "down and left", "left", "up and left")
 
-# %% ../nbs/01_world.ipynb #8ce0c8d1
+# %% ../nbs/01_world.ipynb #b2cb450b
 def _bins(x, lo, hi, n): return ((x - lo) / (hi - lo) * n).floor().clamp(0, n - 1).long()
 
 def _named(names, rows): return [list(names)[i] for i in rows.tolist()]
 
-# %% ../nbs/01_world.ipynb #af197ca1
+# %% ../nbs/01_world.ipynb #3cc86b72
 class Words(NamedTuple):
     "The words for a batch of pictures, each a list [N]"
     shape: list; colour: list; texture: list; back: list; column: list; row: list; size: list; light: list; direction: list
@@ -238,7 +238,7 @@ def picture_words(scene: Scene,       # N scenes
               _named(LIGHTS, _bins(scene.light[:, frame], .28, 1., 4)), _named(DIRECTIONS, turn)]
     return Words(*still, *moving)
 
-# %% ../nbs/01_world.ipynb #37a69e8a
+# %% ../nbs/01_world.ipynb #567c09e4
 PHRASINGS = (
     "a {size} {texture} {colour} {shape} pointing {direction} , {light} , at the {column} {row} , on a {back} background",
     "a {light} {size} {colour} {shape} , {texture} , at the {column} {row} , pointing {direction} , {back} background",
@@ -257,7 +257,7 @@ def captions(scene: Scene,       # N scenes
     which = [phrasing] * len(words.shape) if isinstance(phrasing, int) else list(phrasing)
     return [PHRASINGS[p].format(**dict(zip(Words._fields, w))) for p, w in zip(which, zip(*words))]
 
-# %% ../nbs/01_world.ipynb #7d6dee6e
+# %% ../nbs/01_world.ipynb #044eeec1
 def world_pictures(n: int,               # how many
                    seed: int = 0,        # of the world
                    split: str = "train", # one of SPLITS
@@ -271,7 +271,7 @@ def world_pictures(n: int,               # how many
     half = np.where(which < .5, which * 8, 4 + (which - .5) * 2 * (len(PHRASINGS) - 4))
     return render(scene, size)[:, 0], captions(scene, np.floor(half).astype(int).tolist())
 
-# %% ../nbs/01_world.ipynb #cd4b0cae
+# %% ../nbs/01_world.ipynb #b716b186
 def contact_sheet(frames: torch.Tensor,    # uint8 [N,T,H,W,3]: a row a clip, time to the right
                   labels=None,             # N names, written at the left
                   every: int = 1,          # show every so many frames
@@ -287,7 +287,7 @@ def contact_sheet(frames: torch.Tensor,    # uint8 [N,T,H,W,3]: a row a clip, ti
     for i, name in enumerate(labels or []): ImageDraw.Draw(sheet).text((4, i * (h + 2) + h // 2 - 5), str(name), fill="black")
     return sheet
 
-# %% ../nbs/01_world.ipynb #263c9e1a
+# %% ../nbs/01_world.ipynb #ce06106b
 MOTIONS = ("still", "drift left", "drift right", "drift up", "drift down", "sway", "bounce", "fade in", "fade out", "blink",
            "grow", "shrink", "orbit clockwise", "orbit anticlockwise", "spin", "shake", "stop then go", "go then stop")
 
@@ -304,7 +304,7 @@ def clocks(s: np.ndarray,      # [T] time within the clip, 0..1
     go_stop = np.clip(s / (1 - turn[:, None]), 0, 1)
     return dict(up=s, down=1 - s, wave=2 * np.abs(wave - np.floor(wave) - .5), stop_go=stop_go, go_stop=go_stop)
 
-# %% ../nbs/01_world.ipynb #de6bda19
+# %% ../nbs/01_world.ipynb #b8c90997
 _MOVES = {"drift left": ("x", "down"), "drift right": ("x", "up"), "drift up": ("y", "down"), "drift down": ("y", "up"),
           "sway": ("x", "wave"), "bounce": ("y", "wave"), "fade in": ("light", "up"), "fade out": ("light", "down"),
           "blink": ("light", "wave"), "grow": ("size", "up"), "shrink": ("size", "down")}
@@ -326,7 +326,7 @@ def _ranges(dice):
     out["light"] = lo, lo * dice.uniform(1.8, 2.2)
     return out
 
-# %% ../nbs/01_world.ipynb #fc84f3ab
+# %% ../nbs/01_world.ipynb #b426dc6a
 def _orders(name, phi, motion, way):
     "The clock of x and of y for stop-then-go and go-then-stop, along one axis, either way: {axis: (rows, phi)}"
     go = phi["stop_go" if name == "stop then go" else "go_stop"]
@@ -346,7 +346,7 @@ def _quantities(dice, phi, motion):
         still[q] = _between(lo, hi, clock)
     return still
 
-# %% ../nbs/01_world.ipynb #19b18951
+# %% ../nbs/01_world.ipynb #5615aeda
 def _turning(dice, s, motion, cycles):
     "Angles [N,T]: of an orbit (signed: clockwise is +, y points down) and of a spin (either way)"
     sign = np.where(motion == MOTIONS.index("orbit anticlockwise"), -1., 1.)
@@ -357,7 +357,7 @@ def _turning(dice, s, motion, cycles):
 
 def _circle(angle): return np.stack([np.round(np.cos(angle), 6), np.round(np.sin(angle), 6)], -1)
 
-# %% ../nbs/01_world.ipynb #6a248b4f
+# %% ../nbs/01_world.ipynb #e1e3be68
 def _places(dice, xy, motion, orbit, wave):
     "Places [N,T,2]: as the ranges say, but on a circle for orbits, and with a small wave on top for shakes"
     radius, centre = dice.uniform(.16, .24), dice.uniform(.4, .6, (1, 2))
@@ -367,7 +367,7 @@ def _places(dice, xy, motion, orbit, wave):
     swing = _circle(2 * np.pi * dice.uniform())[:, None] * (dice.uniform(.1, .14)[:, None] * (wave - .5))[..., None]
     return np.where((motion == MOTIONS.index("shake"))[:, None, None], place + swing, place)
 
-# %% ../nbs/01_world.ipynb #b5a02671
+# %% ../nbs/01_world.ipynb #2ca1cf62
 def clip_scene(indices,              # of the clips [N]
                seed: int = 0,        # of the world
                split: str = "train", # one of SPLITS
@@ -381,7 +381,7 @@ def clip_scene(indices,              # of the clips [N]
     motion = np.array([MOTIONS.index(names[i % len(names)]) for i in indices], dtype=np.int64)
     return _move(Dice(seed, split, "clip", indices, 512 + 2 * frames), motion, frames, (seed, split, indices))
 
-# %% ../nbs/01_world.ipynb #aba3d52c
+# %% ../nbs/01_world.ipynb #b97beef3
 def _move(dice, motion, frames, key):
     "Draw everything that a clip is, in a fixed order"
     parts, s = _looks(dice), np.arange(frames) / max(frames - 1, 1)
@@ -395,7 +395,7 @@ def _move(dice, motion, frames, key):
     scene = _scene(*key, place=place + camera, size=q["size"], tilt=tilt, light=q["light"], camera=camera, **parts)
     return scene, torch.from_numpy(motion)
 
-# %% ../nbs/01_world.ipynb #5f3d205f
+# %% ../nbs/01_world.ipynb #31ec11bd
 class WorldClips(NamedTuple):
     "Rendered clips with their truth"
     frames: torch.Tensor       # uint8 [N,T,H,W,3]
@@ -404,7 +404,7 @@ class WorldClips(NamedTuple):
     place: torch.Tensor        # [N,T,2] centre of the object (x, y), 0..1
     scene: Scene               # all else
 
-# %% ../nbs/01_world.ipynb #4ddf7c82
+# %% ../nbs/01_world.ipynb #38dbaacc
 def world_clips(n: int,               # how many
                 seed: int = 0,        # of the world
                 split: str = "train", # one of SPLITS
