@@ -7,7 +7,7 @@ __all__ = ['MINI', 'HOW', 'QUANTITIES', 'SYSTEMS', 'BuildConfig', 'Stopwatch', '
            'clip_loss', 'train_clip', 'save_clip', 'truths', 'probe', 'write_mp4', 'build_samples', 'encode_world',
            'shuffle_time', 'run_system', 'summarise', 'build_heads', 'build_world', 'main']
 
-# %% ../nbs/18_build.ipynb #5e9b3ce5
+# %% ../nbs/18_build.ipynb #28d56ce7
 from contextlib import contextmanager
 from dataclasses import dataclass, asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ import argparse, json, math, shutil, statistics, sys, tempfile, time
 import open_clip, torch
 from safetensors.torch import save_file
 from .clips import samples_folder
-from .encoders import create_encoder, find_device, preprocess, FeatureCache, Features, Preprocess
+from .encoders import create_encoder, find_device, fingerprint, preprocess, FeatureCache, Features, Preprocess
 from .heads import create_head
 from .model import VideoModel
 from .training import TensorClips, TrainConfig, fit, rate_at, score, seeded
@@ -140,7 +140,7 @@ def build_samples(folder, config:BuildConfig):
         index.append(dict(file=name, motion=MOTIONS[motion], caption=captions(clips.scene.rows([i]), 0)[0], place=[[round(v, 4) for v in p] for p in clips.place[i].tolist()]))
     (folder / "index.json").write_text("[\n" + ",\n".join(json.dumps(x) for x in index) + "\n]\n")
 
-# %% ../nbs/18_build.ipynb #af3696a9
+# %% ../nbs/18_build.ipynb #a4fa862d
 @torch.no_grad()
 def encode_world(encoder,      # frames to features
                  split:str,    # "train" or "test"
@@ -151,7 +151,7 @@ def encode_world(encoder,      # frames to features
     "Pooled features of world clips, rendered and encoded a few at a time."
     def make():
         return Features(torch.cat([encoder(b.frames).pooled.cpu() for b in world_batches(n, 36, seed=config.seed, split=split, frames=config.frames)]))
-    key = f"world {config.seed} {split} {n} {config.frames}"
+    key = f"{fingerprint(encoder)} world {config.seed} {split} {n} {config.frames}"
     features = (cache.fetch(key, make) if cache else make()).pooled
     return features, torch.arange(n) % len(MOTIONS)
 
