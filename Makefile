@@ -30,10 +30,11 @@ world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, th
 	$(MAKE) readme
 
 readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
-	$(BIN)/python tests/readme.py --write
+	$(BIN)/python tools/readme.py --write
 
 notebooks: $(VENV)/.dev       ## run every notebook anew and keep light static pictures (needs a Chromium for kaleido)
 	cd nbs && for n in *.ipynb; do PLOTLY_RENDERER=png ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=3000 $$n || exit 1; done
+	$(BIN)/python tools/slim.py nbs/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 

@@ -1,6 +1,6 @@
 "The house: order of imports, public names, clean tracked files."
 from pathlib import Path
-import ast, re, subprocess, sys
+import ast, json, re, subprocess, sys
 import pytest
 import vidprism
 
@@ -54,3 +54,16 @@ def test_no_paths_of_one_machine():
     "No absolute path in a tracked file, outputs of notebooks included."
     found = subprocess.run(["git", "grep", "-nIE", r"(^|[\"'( =:,])/(root|home|Users|work|tmp)/[A-Za-z.]", "--", ".", ":!tests/test_house.py"], cwd=ROOT, capture_output=True, text=True).stdout
     assert not found, found
+
+
+def test_readme_is_the_index():
+    "README.md is what `make readme` writes."
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "readme.py")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_numbers_are_measured():
+    "The table's numbers are those of data_samples/build.json."
+    built, text = json.loads((ROOT / "data_samples" / "build.json").read_text()), (ROOT / "README.md").read_text()
+    for system in built["systems"].values():
+        for measure in ("top1", "shuffled"): assert f"{system[measure]['mean']:.1%} ± {system[measure]['std'] * 100:.1f}" in text

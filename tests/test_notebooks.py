@@ -8,13 +8,18 @@ NBS = Path(__file__).parent.parent / "nbs"
 SKIP = [f for f in ("slow", "cuda", "net") if f not in os.environ.get("VIDPRISM_FLAGS", "").split()]
 
 
+def tracked_places():
+    "Files and folders of the checkout, but for caches and hidden ones."
+    return {p for d in NBS.parent.iterdir() if d.is_dir() and d.name[0] != "." for p in d.iterdir() if p.name[0] != "." and p.name != "__pycache__"}
+
+
 @pytest.mark.parametrize("path", sorted(NBS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebook(path, monkeypatch, tmp_path):
     "The notebook runs from top to bottom, and leaves no random state, thread count or file behind."
     monkeypatch.setattr(plotly.io.renderers, "default", "json")
     before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
-    files = {p for p in NBS.parent.glob("*/*") if ".pytest_cache" not in str(p) and "__pycache__" not in str(p)}
+    files = tracked_places()
     ok, seconds = run_nb(path, skip_flags=SKIP, basepath=NBS)
     assert ok, f"{path.name} failed; see above"
     assert before == (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()), "a global setting leaked"
-    assert files == {p for p in NBS.parent.glob("*/*") if ".pytest_cache" not in str(p) and "__pycache__" not in str(p)}, "files were left in the checkout"
+    assert files == tracked_places(), "files were left in the checkout"

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['tell', 'panels', 'prism_page']
 
-# %% ../nbs/16_inspector.ipynb #da7d5645
+# %% ../nbs/16_inspector.ipynb #66c86962
 from pathlib import Path
 import html
 from .attribution import Explanation, explain
-from .figures import (answer_figure, attention_figure, expert_name, gates_figure, importance_figure, merge_figure, shares_figure,
+from .figures import (answer_figure, attention_figure, gates_figure, importance_figure, merge_figure, shares_figure,
                               slowest_first, strip_figure, write_page)
 
-# %% ../nbs/16_inspector.ipynb #a3805f74
+# %% ../nbs/16_inspector.ipynb #5bbbac31
 def tell(e:Explanation, # what happened
         ) -> list:      # sentences
     "The explanation in a few sentences."
@@ -22,8 +22,8 @@ def tell(e:Explanation, # what happened
     best = e.importance.argsort(descending=True, stable=True)[:3].sort().values.tolist()
     at = ", ".join(f"{t} ({float(e.clip.times[t]):.2f} s)" for t in best)
     return [f"The answer is “{label}” with probability {p:.0%}" + (f"; next comes “{e.answer[1][0]}” with {e.answer[1][1]:.0%}." if len(e.answer) > 1 else "."),
-            f"The readout listened most to the expert of {expert_name(e.rates[i], e.rates)}: {float(e.shares[i]):.0%} of its attention.",
-            f"The slowest expert ({expert_name(e.rates[slow], e.rates)}) saw the clip as {len(e.merges[slow].kept)} tokens, built on frames {kept}.",
+            f"The readout listened most to the expert of rate {e.rates[i]}: {float(e.shares[i]):.0%} of its attention.",
+            f"The slowest expert, rate {e.rates[slow]}, saw the clip as {len(e.merges[slow].kept)} tokens, built on frames {kept}.",
             f"The frames that counted most are {at}.",
             f"{int(e.open.sum())} of {int((e.gates > 0).sum())} ways between streams were open (threshold {e.threshold:g})."]
 

@@ -1,0 +1,36 @@
+"README.md is nbs/index.ipynb as markdown, outputs included. `--write` makes it and its picture; without, it says whether it is current."
+from pathlib import Path
+import re, sys
+import nbformat
+from nbconvert import MarkdownExporter
+from traitlets.config import Config
+
+ROOT = Path(__file__).parent.parent
+
+
+def make() -> str:
+    "The README's text. Cells with `#| hide` are left out; those with `#| echo: false` show only what they gave."
+    nb = nbformat.read(ROOT / "nbs" / "index.ipynb", 4)
+    nb.cells = [c for c in nb.cells if not c.source.startswith("#| hide")]
+    for c in nb.cells:
+        if c.cell_type == "code" and c.source.startswith("#| echo: false"): c.source = ""
+    exporter = MarkdownExporter(config=Config(NbConvertBase=dict(display_data_priority=["text/markdown", "text/plain"])))
+    text, _ = exporter.from_notebook_node(nb)
+    text = re.sub(r"```python\n\s*```\n", "", text).replace("](prism.png)", "](nbs/prism.png)")
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def draw():
+    "The picture of a prism, from a run of the shipped model on the shipped clip that `vidprism show` takes."
+    from vidprism.attribution import explain
+    from vidprism.cli import default_clip
+    from vidprism.inspector import panels
+    from vidprism.model import sample_model
+    figure = next(f for h, _, f in panels(explain(sample_model(), default_clip())) if h == "Kept and merged")
+    figure.write_image(ROOT / "nbs" / "prism.png", scale=1.5)
+
+
+if __name__ == "__main__":
+    path, text = ROOT / "README.md", make()
+    if "--write" in sys.argv: path.write_text(text); draw()
+    elif path.read_text() != text: sys.exit("README.md is not nbs/index.ipynb: run `make readme`")

@@ -1,0 +1,23 @@
+"Make the static pictures in the notebooks' outputs light: at most 128 colours a picture."
+from base64 import b64decode, b64encode
+from pathlib import Path
+import io, sys
+import nbformat
+from PIL import Image
+
+
+def slim(png:str) -> str:
+    "A base64 PNG with a palette, if that is smaller."
+    image = Image.open(io.BytesIO(b64decode(png))).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
+    small = b64encode(out.getvalue()).decode()
+    return small if len(small) < len(png) else png
+
+
+for path in map(Path, sys.argv[1:]):
+    nb = nbformat.read(path, 4)
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}): output.data["image/png"] = slim(output.data["image/png"].replace("\n", "")) + "\n"
+    nbformat.write(nb, path)
