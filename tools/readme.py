@@ -2,6 +2,7 @@
 from pathlib import Path
 import re, sys
 import nbformat
+from PIL import Image
 from nbconvert import MarkdownExporter
 from traitlets.config import Config
 
@@ -14,6 +15,7 @@ def make() -> str:
     nb.cells = [c for c in nb.cells if not c.source.startswith("#| hide")]
     for c in nb.cells:
         if c.cell_type == "code" and c.source.startswith("#| echo: false"): c.source = ""
+    nb.metadata["language_info"] = dict(name="python")
     exporter = MarkdownExporter(config=Config(NbConvertBase=dict(display_data_priority=["text/markdown", "text/plain"])))
     text, _ = exporter.from_notebook_node(nb)
     text = re.sub(r"```python\n\s*```\n", "", text).replace("](prism.png)", "](nbs/prism.png)")
@@ -27,7 +29,9 @@ def draw():
     from vidprism.inspector import panels
     from vidprism.model import sample_model
     figure = next(f for h, _, f in panels(explain(sample_model(), default_clip())) if h == "Kept and merged")
-    figure.write_image(ROOT / "nbs" / "prism.png", scale=1.5)
+    path = ROOT / "nbs" / "prism.png"
+    figure.write_image(path, scale=1.5)
+    Image.open(path).convert("RGB").quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":
