@@ -119,7 +119,7 @@ class MLPReadout(LinearReadout):
 
 COMBINATIONS = {"avg": AverageReadout, "linear": LinearReadout, "mlp": MLPReadout, "local": LocalReadout, "global": GlobalReadout}
 
-# %% ../nbs/07_hmoe.ipynb #293a07f0
+# %% ../nbs/07_hmoe.ipynb #580ef293
 class HMoE(nn.Module):
     "Heterogeneous mixture of experts: one expert a stream, and the readout."
     def __init__(self,
@@ -130,6 +130,7 @@ class HMoE(nn.Module):
         preset:str="paper",         # "paper" or "released" (QuickGELU, LayerNorm after the readout)
     ):
         super().__init__()
+        combination = str(combination).lower()     # the paper writes MLP
         one_of(preset, ACTIVATIONS, "preset"); one_of(combination, COMBINATIONS, "combination")
         if dim % heads: raise ConfigError(f"The width {dim} can't be shared among {heads} heads.")
         self.experts = nn.ModuleList(Expert(dim, heads, preset) for _ in range(experts))
