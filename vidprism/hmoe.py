@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'COMBINATIONS', 'Mixture', 'QuickGELU', 'Expert', 'attend', 'query_parameter', 'GlobalReadout',
-           'spread_shares', 'even_shares', 'AverageReadout', 'LocalReadout', 'LinearReadout', 'MLPReadout', 'HMoE']
+           'spread_shares', 'even_shares', 'AverageReadout', 'LocalReadout', 'LinearReadout', 'MLPReadout', 'HMoE',
+           'left_on']
 
 # %% ../nbs/07_hmoe.ipynb #d0a42762
 from typing import NamedTuple
@@ -119,7 +120,7 @@ class MLPReadout(LinearReadout):
 
 COMBINATIONS = {"avg": AverageReadout, "linear": LinearReadout, "mlp": MLPReadout, "local": LocalReadout, "global": GlobalReadout}
 
-# %% ../nbs/07_hmoe.ipynb #580ef293
+# %% ../nbs/07_hmoe.ipynb #1e459670
 class HMoE(nn.Module):
     "Heterogeneous mixture of experts: one expert a stream, and the readout."
     def __init__(self,
@@ -136,16 +137,14 @@ class HMoE(nn.Module):
         self.experts = nn.ModuleList(Expert(dim, heads, preset) for _ in range(experts))
         self.readout = COMBINATIONS[combination](dim, experts, heads, preset)
 
-@patch
-def kept_experts(self:HMoE, keep=None) -> list: # indices in order
-    "All experts, or those named, checked."
-    E = len(self.experts)
-    if keep is None: return list(range(E))
+def left_on(keep, count:int) -> list: # indices in order
+    "All of `count` experts, or those named in `keep`, checked."
+    if keep is None: return list(range(count))
     keep = sorted({int(k) for k in keep})
-    if not keep or keep[0] < 0 or keep[-1] >= E: raise ConfigError(f"keep must name at least one of the experts 0 to {E - 1}, not {keep}.")
+    if not keep or keep[0] < 0 or keep[-1] >= count: raise ConfigError(f"keep must name at least one of the experts 0 to {count - 1}, not {keep}.")
     return keep
 
-# %% ../nbs/07_hmoe.ipynb #30e76e27
+# %% ../nbs/07_hmoe.ipynb #16af8e9a
 @patch
 def forward(self:HMoE,
             streams:list,        # E tensors [B,N_i,D]
@@ -156,6 +155,6 @@ def forward(self:HMoE,
     if len(streams) != len(self.experts): raise ConfigError(f"HMoE has {len(self.experts)} experts and got {len(streams)} streams.")
     pairs = [expert(s, inspect) for expert, s in zip(self.experts, streams)]
     outputs = [o for o, _ in pairs]
-    video, readout = self.readout(outputs, self.kept_experts(keep))
+    video, readout = self.readout(outputs, left_on(keep, len(self.experts)))
     shares = torch.stack([r.sum(1) for r in readout.split([o.shape[1] for o in outputs], 1)], 1)
     return Mixture(video, shares, readout, outputs, [a for _, a in pairs] if inspect else None)
