@@ -159,7 +159,7 @@ def train_epoch(accelerator, module, loader, optimizer, schedule, clip_norm:floa
         count += len(y)
     return {k: float(v) / count for k, v in sums.items()}
 
-# %% ../nbs/12_training.ipynb #6b57572d
+# %% ../nbs/12_training.ipynb #d6214947
 def fit(module:nn.Module,            # takes (features, labels), returns a HeadOutput
         train:Dataset,               # (features, label) a clip
         test:tuple=None,             # (features [N,T,D], labels [N]) scored after each epoch
@@ -171,7 +171,7 @@ def fit(module:nn.Module,            # takes (features, labels), returns a HeadO
        ) -> History:
     "Train a head; it is left in evaluation mode, on the CPU."
     start = time.perf_counter()
-    with accelerator_for(config) as acc:
+    with accelerator_for(config) as acc, seeded(config.seed):
         loader = make_loader(train, config.batch, config.seed)
         steps = config.epochs * math.ceil(math.ceil(len(loader) / acc.num_processes) / config.accumulate)
         optimizer = make_optimizer(module, config)

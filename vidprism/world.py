@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'KINDS', 'SHAPES', 'COLOURS', 'BACKS', 'APPEARANCES', 'TEXTURES', 'COLUMNS', 'ROWS', 'SIZES', 'LIGHTS',
-           'DIRECTIONS', 'PHRASINGS', 'MOTIONS', 'Dice', 'Scene', 'render', 'picture_scene', 'Words', 'picture_words',
-           'captions', 'world_pictures', 'contact_sheet', 'clocks', 'clip_scene', 'WorldClips', 'world_clips',
-           'world_batches']
+           'DIRECTIONS', 'PHRASINGS', 'MOTIONS', 'TIME_SCALES', 'Dice', 'Scene', 'render', 'picture_scene', 'Words',
+           'picture_words', 'captions', 'world_pictures', 'contact_sheet', 'clocks', 'clip_scene', 'WorldClips',
+           'world_clips', 'world_batches']
 
 # %% ../nbs/01_world.ipynb #ed9c09e3
 from typing import NamedTuple
@@ -287,9 +287,11 @@ def contact_sheet(frames: torch.Tensor,    # uint8 [N,T,H,W,3]: a row a clip, ti
     for i, name in enumerate(labels or []): ImageDraw.Draw(sheet).text((4, i * (h + 2) + h // 2 - 5), str(name), fill="black")
     return sheet
 
-# %% ../nbs/01_world.ipynb #ce06106b
+# %% ../nbs/01_world.ipynb #0e7e0761
 MOTIONS = ("still", "drift left", "drift right", "drift up", "drift down", "sway", "bounce", "fade in", "fade out", "blink",
            "grow", "shrink", "orbit clockwise", "orbit anticlockwise", "spin", "shake", "stop then go", "go then stop")
+TIME_SCALES = dict(still=("still",), slow=("drift left", "drift right", "drift up", "drift down", "fade in", "fade out", "grow", "shrink"),
+                   middle=("sway", "bounce", "orbit clockwise", "orbit anticlockwise"), fast=("blink", "spin", "shake"), order=("stop then go", "go then stop"))
 
 @np.errstate(all="raise")
 def clocks(s: np.ndarray,      # [T] time within the clip, 0..1
