@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MINI', 'HOW', 'QUANTITIES', 'SYSTEMS', 'BuildConfig', 'Stopwatch', 'mini_model', 'clip_optimizer', 'half_is_native',
-           'clip_loss', 'train_clip', 'save_clip', 'truths', 'probe', 'write_mp4', 'build_samples', 'encode_world',
-           'shuffle_time', 'run_system', 'summarise', 'build_heads', 'build_world', 'main']
+           'clip_loss', 'train_clip', 'save_clip', 'truths', 'probe', 'write_mp4', 'build_samples', 'shuffle_time',
+           'run_system', 'summarise', 'build_heads', 'build_world', 'main']
 
-# %% ../nbs/18_build.ipynb #28d56ce7
+# %% ../nbs/18_build.ipynb #d86727df
 from contextlib import contextmanager
 from dataclasses import dataclass, asdict
 from pathlib import Path
@@ -15,11 +15,12 @@ import argparse, json, math, shutil, statistics, sys, tempfile, time
 import open_clip, torch
 from safetensors.torch import save_file
 from .clips import samples_folder
-from .encoders import create_encoder, find_device, fingerprint, preprocess, FeatureCache, Features, Preprocess
+from .encoders import create_encoder, find_device, preprocess, Preprocess
+from .evaluation import encode_world
 from .heads import create_head
 from .model import VideoModel
 from .training import TensorClips, TrainConfig, fit, rate_at, score, seeded
-from .world import MOTIONS, captions, picture_scene, world_batches, world_clips, world_pictures
+from .world import MOTIONS, captions, picture_scene, world_clips, world_pictures
 
 # %% ../nbs/18_build.ipynb #b28cf0c6
 @dataclass(frozen=True)
@@ -140,21 +141,6 @@ def build_samples(folder, config:BuildConfig):
         index.append(dict(file=name, motion=MOTIONS[motion], caption=captions(clips.scene.rows([i]), 0)[0], place=[[round(v, 4) for v in p] for p in clips.place[i].tolist()]))
     (folder / "index.json").write_text("[\n" + ",\n".join(json.dumps(x) for x in index) + "\n]\n")
 
-# %% ../nbs/18_build.ipynb #a4fa862d
-@torch.no_grad()
-def encode_world(encoder,      # frames to features
-                 split:str,    # "train" or "test"
-                 n:int,        # clips
-                 config:BuildConfig,
-                 cache:FeatureCache=None,
-                ):             # (features [N,T,D], motion [N])
-    "Pooled features of world clips, rendered and encoded a few at a time."
-    def make():
-        return Features(torch.cat([encoder(b.frames).pooled.cpu() for b in world_batches(n, 36, seed=config.seed, split=split, frames=config.frames)]))
-    key = f"{fingerprint(encoder)} world {config.seed} {split} {n} {config.frames}"
-    features = (cache.fetch(key, make) if cache else make()).pooled
-    return features, torch.arange(n) % len(MOTIONS)
-
 # %% ../nbs/18_build.ipynb #af28832e
 SYSTEMS = dict(mean=("mean", {}), vidprism=("vidprism", {}), vidprism_no_dbi=("vidprism", dict(interaction="none")))
 
@@ -192,7 +178,7 @@ def build_heads(folder, encoder, train, test, config:BuildConfig, watch:Stopwatc
         print(f"  {name}: top-1 {results[name]['top1']['mean']:.1%}, shuffled in time {results[name]['shuffled']['mean']:.1%}", flush=True)
     return results
 
-# %% ../nbs/18_build.ipynb #ad20876a
+# %% ../nbs/18_build.ipynb #6ee5621e
 def build_world(folder=None,                      # where it goes; None: the checkout's data_samples
                 config:BuildConfig=BuildConfig(),
                ) -> dict:                         # the results
@@ -204,7 +190,7 @@ def build_world(folder=None,                      # where it goes; None: the che
     encoder.name = "mini"
     with watch("sample clips"): build_samples(folder / "clips", config)
     with watch("linear probe"): probes = probe(encoder, config.seed)
-    with watch("world features"): train, test = (encode_world(encoder, s, n, config) for s, n in (("train", config.train), ("test", config.test)))
+    with watch("world features"): train, test = (encode_world(encoder, s, n, config.seed, config.frames) for s, n in (("train", config.train), ("test", config.test)))
     systems = build_heads(folder, encoder, train, test, config, watch)
     results = dict(config=asdict(config), classes=list(MOTIONS), probe_r2=probes, systems=systems, seconds=watch.seconds,
                    device=device.type, threads=torch.get_num_threads(), torch=torch.__version__, open_clip=open_clip.__version__)
