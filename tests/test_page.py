@@ -2,7 +2,7 @@
 import os, shutil
 from types import SimpleNamespace
 import numpy as np, pytest, torch
-from vidprism import figures as F
+from vidprism import figures as F, page as P
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
@@ -18,6 +18,9 @@ def a_merge(frames, rate):
         row[n * rate + 1] = 1
     return SimpleNamespace(lineage=rows, kept=torch.arange(len(rows)) * rate + 1)
 
+LOOKS = torch.rand(4, 32, 14, 14, generator=torch.Generator().manual_seed(2))
+PICTURES = F.pictures(torch.arange(32)[:, None, None, None].mul(4).expand(32, 64, 64, 3).to(torch.uint8))
+
 def sections(frames=32):
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (frames, 128, 128, 3), dtype=np.uint8))
     times, importance = torch.arange(frames) / 12.5, torch.rand(4, frames, generator=torch.Generator().manual_seed(0))
@@ -29,7 +32,8 @@ def sections(frames=32):
             ("Experts", "Gates and shares.", [F.gates_figure(gates, gates >= .6, RATES, .6), F.shares_figure([.25] * 4, RATES)]),
             ("Importance", "Each frame.", F.importance_figure(importance.sum(0), times, importance, RATES)),
             ("Attention", "One expert.", F.attention_figure(torch.rand(8, 8).softmax(-1), 4)),
-            ("Curves", "Training.", F.curve_figure({"loss": [3., 2., 1.]}))]
+            ("Curves", "Training.", F.curve_figure({"loss": [3., 2., 1.]})),
+            ("Looks", "Saliency.", F.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True))]
 
 @pytest.fixture(scope="module")
 def chromium():
@@ -39,7 +43,7 @@ def chromium():
         browser.close()
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory): return F.write_page(tmp_path_factory.mktemp("page") / "prism.html", "A page", sections())
+def path(tmp_path_factory): return P.write_page(tmp_path_factory.mktemp("page") / "prism.html", "A page", sections())
 
 def opened(browser, path, **options):
     "A page that has drawn everything, what it asked for, and what went wrong."
@@ -65,12 +69,12 @@ def test_page_draws_without_a_network(chromium, path):
     elsewhere = [u for u in asked if not u.startswith(("data:", "blob:")) and u != path.as_uri()]
     assert elsewhere == [] and wrong == []
     assert page.locator(".plot .main-svg").count() >= 8
-    assert page.locator("nav a").count() == 7
+    assert page.locator("nav a").count() == 8
     assert page.locator("b", has_text="odd").count() == 0          # a class name is text, not html
     page.close()
 
 def test_page_weighs_little(path):
-    assert path.stat().st_size - len(F.get_plotlyjs().encode()) < 1_000_000
+    assert path.stat().st_size - len(P.get_plotlyjs().encode()) < 1_000_000
 
 def test_token_lights_its_frames(chromium, path):
     page, _, _ = opened(chromium, path, viewport=dict(width=1280, height=900))
@@ -93,6 +97,28 @@ def test_token_lights_its_frames(chromium, path):
     assert sorted(page.evaluate(strong)) == ["line 16/0/5", "line 2/2/5", "line 4/1/5", "line 8/0/5"]
     page.mouse.move(5, 5)
     page.wait_for_function(f"({lit})().length==0")
+    page.mouse.click(*point(page, 2, "tokens of rate 8", 3))       # a click marks them, and they stay
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(200)
+    assert page.evaluate(lit) == list(range(24, 32))
+    page.mouse.click(*point(page, 2, "tokens of rate 8", 3))
+    page.mouse.move(5, 5)
+    page.wait_for_function(f"({lit})().length==0")
+    page.close()
+
+def test_saliency_slider_needs_no_kernel(chromium, path):
+    page, asked, wrong = opened(chromium, path, viewport=dict(width=1280, height=900))
+    shown = "()=>{const gd=document.querySelectorAll('.plot')[8]; return [gd.data.slice(1).map(d=>d.z), gd.layout.images.map(i=>i.source)]}"
+    before = page.evaluate(shown)
+    page.locator(".plot").nth(8).scroll_into_view_if_needed()
+    rail = page.locator(".plot").nth(8).locator(".slider-rail-touch-rect").bounding_box()
+    page.mouse.click(rail["x"] + rail["width"] * 10 / 31, rail["y"] + rail["height"] / 2)
+    page.wait_for_function("()=>document.querySelectorAll('.plot')[8].layout.sliders[0].active==10")
+    page.wait_for_timeout(300)
+    after = page.evaluate(shown)
+    cells = F.saliency_cells(LOOKS)[[3, 2, 1, 0]]
+    assert before == [cells[:, 0].tolist(), [PICTURES.uris[0]] * 5]
+    assert after == [cells[:, 10].tolist(), [PICTURES.uris[10]] * 5]
     page.close()
 
 def test_small_screen_does_not_spill(chromium, path):

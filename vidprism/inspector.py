@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['tell', 'panels', 'prism_page']
 
-# %% ../nbs/16_inspector.ipynb #66c86962
+# %% ../nbs/16_inspector.ipynb #86339c12
 from pathlib import Path
 import html
 from .attribution import Explanation, explain
 from .figures import (answer_figure, attention_figure, gates_figure, importance_figure, merge_figure, shares_figure,
-                              slowest_first, strip_figure, write_page)
+                              slowest_first, strip_figure)
+from .page import write_page
 
 # %% ../nbs/16_inspector.ipynb #5bbbac31
 def tell(e:Explanation, # what happened
