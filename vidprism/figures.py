@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from .clips import ConfigError
 
-# %% ../nbs/03_figures.ipynb #500e2f5e
+# %% ../nbs/03_figures.ipynb #08406e42
 INK, QUIET, FAINT, AMOUNT = "#262b33", "#6b7280", "#e5e7eb", "#6a3d9a"
 _RATE = {1:"#cc79a7", 2:"#d55e00", 4:"#e69f00", 8:"#009e73", 16:"#0072b2", 32:"#56b4e9"}
 _OTHER = ["#882255", "#999933", "#117733", "#aa4499", "#332288", "#88ccee", "#661100", "#44aa99"]
@@ -32,12 +32,13 @@ def expert_name(rate,        # frames a token, or a name
                ) -> str:
     "What an expert is called: its rate, and slowest or fastest where it is that."
     if isinstance(rate, str): return rate
+    rates = [r for r in rates if not isinstance(r, str)]
     end = {max(rates): " (slowest)", min(rates): " (fastest)"} if len(set(rates)) > 1 else {}
     return f"rate {rate}{end.get(rate, '')}"
 
 def slowest_first(rates) -> list[int]: # places in `rates`
-    "The order of experts in every picture; those that have names instead of rates stay as they are."
-    return sorted(range(len(rates)), key=lambda i: 0 if isinstance(rates[i], str) else -rates[i])
+    "The order of experts in every picture; names come after the rates, as they stand."
+    return sorted(range(len(rates)), key=lambda i: (1, 0) if isinstance(rates[i], str) else (0, -rates[i]))
 
 # %% ../nbs/03_figures.ipynb #812bc9ea
 def thumbnails(frames,       # uint8 [T,H,W,3]
@@ -75,7 +76,7 @@ def words(fig:go.Figure, # a figure of this module
     "What a figure shows, in words."
     return list((fig.layout.meta or {}).get("words", []))
 
-# %% ../nbs/03_figures.ipynb #dca872b2
+# %% ../nbs/03_figures.ipynb #d77d9333
 def _numbers(x, *shape) -> np.ndarray:
     "A float64 array of a tensor, array or list; None in `shape` stands for any length."
     x = x.detach().cpu().double().numpy() if torch.is_tensor(x) else np.asarray(x, dtype=float)
@@ -106,7 +107,7 @@ def _seconds(t) -> str: return f"{t:.2f} s"
 
 def _label(rate, rates, extra="") -> str:
     "A tick label: a swatch of the rate's colour, its name."
-    return f'<span style="color:{rate_color(rate)}">■</span> {expert_name(rate, rates)}{extra}'
+    return f'<span style="color:{rate_color(rate)}">■</span> {html.escape(expert_name(rate, rates))}{extra}'
 
 def _frame_axis(times, top=False) -> dict:
     "An x axis of frames: their numbers, and beyond some of them their times."
@@ -487,21 +488,21 @@ def _answer_column(fig, k, values, rows, top, name):
     fig.update_xaxes(n, domain=domain, range=[0, 1.22], visible=False, fixedrange=True, anchor="y")
     fig.add_annotation(x=domain[0], y=1, xref="paper", yref="paper", text=f"<b>{html.escape(name)}</b>", showarrow=False, xanchor="left", yanchor="bottom", yshift=4)
 
-# %% ../nbs/03_figures.ipynb #11e9b1e0
+# %% ../nbs/03_figures.ipynb #6e4b2196
 def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 1
                            names,   # E rates, or names
                            columns:int=5, # maps in a row
                           ) -> go.Figure:
     "Which frame reads which, for each expert, on one shared scale."
     maps = _numbers(maps, len(names), None, None)
-    fig, order, top = _Sketch(), slowest_first(names) if not isinstance(names[-1], str) else range(len(names)), float(maps.max())
+    fig, order, top = _Sketch(), slowest_first(names), float(maps.max())
     columns = min(columns, len(names)); rows = -(-len(names) // columns)
     for k, i in enumerate(order): _attention_map(fig, k, maps[i], names[i], names, columns, rows)
     lines = [f"{expert_name(names[i], names)}: frame {int(maps[i].mean(0).argmax())} is read most, by {maps[i].mean(0).max():.3f} on average (even: {1 / maps.shape[2]:.3f})." for i in order]
     return _finish(fig, 60 + 216 * rows, lines, margin=(44, 70, 30, 34), coloraxis=dict(cmin=0, cmax=top, colorscale=[[0, "white"], [1, AMOUNT]],
                    colorbar=dict(title="weight", thickness=12, outlinewidth=0, len=1)))
 
-# %% ../nbs/03_figures.ipynb #d753479e
+# %% ../nbs/03_figures.ipynb #3a296d3d
 def _grid(k, columns, rows, gap=.035, high=.16) -> tuple: # x domain, y domain of the k-th of a grid of pictures
     "Where one of several small pictures stands."
     wide, tall, c, r = (1 - gap * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows, k % columns, k // columns
@@ -519,9 +520,9 @@ def _attention_map(fig, k, attention, name, names, columns, rows):
     axis = dict(tickvals=ticks, showgrid=False, zeroline=False, fixedrange=True, tickfont_size=10)
     fig.update_xaxes(n, **axis, domain=x, anchor=f"y{n}", range=[-.5, T - .5], tickangle=0, title=dict(text="frame read" if k // columns == rows - 1 else "", standoff=2, font_size=11))
     fig.update_yaxes(n, **axis, domain=y, anchor=f"x{n}", range=[T - .5, -.5], title=dict(text="" if k else "frame that reads", standoff=2, font_size=11))
-    _title(fig, x, y, _label(name, names) if not isinstance(name, str) else f'<span style="color:{rate_color(name)}">■</span> {html.escape(name)}')
+    _title(fig, x, y, _label(name, names))
 
-# %% ../nbs/03_figures.ipynb #91b919bf
+# %% ../nbs/03_figures.ipynb #1996435f
 def attention_curve_figure(curves, # [E,T], each adding up to 1
                            times,  # [T] seconds
                            names,  # E rates, or names
@@ -531,15 +532,15 @@ def attention_curve_figure(curves, # [E,T], each adding up to 1
     "How much each frame is read, a line an expert."
     times = _numbers(times, None)
     T, curves, fig = len(times), _numbers(curves, len(names), len(times)), _Sketch()
-    order = slowest_first(names) if not any(isinstance(n, str) for n in names) else range(len(names))
+    order = slowest_first(names)
     for i in order:
-        who, color = expert_name(names[i], [n for n in names if not isinstance(n, str)]), colors[i] if colors else rate_color(names[i])
+        who, color = expert_name(names[i], names), colors[i] if colors else rate_color(names[i])
         fig.add_scatter(x=list(range(T)), y=curves[i], mode="lines" if T > 1 else "markers", name=who, hoverinfo="text", line=dict(color=color, width=2.2, dash=dashes[i] if dashes else "solid"),
                         hovertext=[f"{html.escape(who)}: frame {t} at {_seconds(times[t])}, {curves[i, t]:.4f}" for t in range(T)])
     fig.add_shape(type="line", x0=-.5, x1=T - .5, y0=1 / T, y1=1 / T, line=dict(color="#8b929c", dash="dash", width=1.2), layer="below", name="even")
     fig.update_xaxes(**_frame_axis(times), title=dict(text="frame, and its time", standoff=6))
     fig.update_yaxes(title="how much it is read", fixedrange=True, rangemode="tozero", gridcolor=FAINT)
-    lines = [f"{names[i] if isinstance(names[i], str) else expert_name(names[i])}: most of all frame {int(curves[i].argmax())} at {_seconds(times[int(curves[i].argmax())])} ({curves[i].max():.3f}; even: {1 / T:.3f})." for i in order]
+    lines = [f"{expert_name(names[i], names)}: most of all frame {int(curves[i].argmax())} at {_seconds(times[int(curves[i].argmax())])} ({curves[i].max():.3f}; even: {1 / T:.3f})." for i in order]
     return _finish(fig, 300, lines, showlegend=True, margin=(64, 16, 40, 60), legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
 
 # %% ../nbs/03_figures.ipynb #e5c7e9b3

@@ -80,7 +80,7 @@ def merged_panel(s:Screen):
     return ("Kept and merged", "One band a rate, slowest on top. A picture in a band is a kept frame; lines come from the frames merged into it, the thicker the more. Click a token to mark its frames.",
             [merge_figure(s.pics, a.clip.times, a.merges, a.rates, a.clip.indices)])
 
-# %% ../nbs/16_inspector.ipynb #d45be453
+# %% ../nbs/16_inspector.ipynb #3b518197
 def heard_panel(s:Screen):
     if s.after.shares is None: return "Who was heard", lacks("readout over experts", s), []
     return "Who was heard", "Each expert's share of the readout's attention.", [shares_figure(s.after.shares, s.after.rates)]
@@ -98,9 +98,7 @@ def attention_panel(s:Screen):
 
 def attention_pictures(a) -> list:
     "A reading's maps between frames, and their curves."
-    order = [*slowest_first(a.rates), *range(len(a.rates), len(a.map_names))] if a.rates and len(a.map_names) > len(a.rates) else range(len(a.map_names))
-    maps, names = a.maps[list(order)], [a.map_names[i] for i in order]
-    curves = maps.mean(1)
+    maps, names, curves = a.maps, a.map_names, a.maps.mean(1)
     if a.shares is not None: curves = torch.cat([curves[:-1], a.heard[None].to(curves)])
     colors = [INK if n == "readout" else rate_color(n) for n in names]
     return [frame_attention_figure(maps, names), attention_curve_figure(curves, a.clip.times, names, colors)]
