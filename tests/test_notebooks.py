@@ -16,7 +16,7 @@ def tracked_places():
 @pytest.mark.parametrize("path", sorted(NBS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebook(path, monkeypatch, tmp_path):
     "The notebook runs from top to bottom, and leaves no random state, thread count or file behind."
-    monkeypatch.setattr(plotly.io.renderers, "default", "json")
+    monkeypatch.setattr(plotly.io.renderers, "default", "json"); monkeypatch.setenv("VIDPRISM_QUICK", "1")
     before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
     files = tracked_places()
     ok, seconds = run_nb(path, skip_flags=SKIP, basepath=NBS)

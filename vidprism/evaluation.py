@@ -224,22 +224,21 @@ def __str__(self:Result):
 @patch
 def __repr__(self:Result): return str(self)
 
-# %% ../nbs/13_evaluation.ipynb #9d5e8a4a
-def build_head(bench:Bench, head:str, options:dict=None, seed:int=0, against:str=None) -> nn.Module:
-    "A fresh head for a bench; `against`: 'linear' or 'text' (None: text for MoTE where the bench has it)."
-    one_of(head, HEADS, "head")
-    if against is not None: one_of(against, ("linear", "text"), "against")
-    text = against == "text" or (against is None and head == "mote" and bench.text is not None)
+# %% ../nbs/13_evaluation.ipynb #223c7ba5
+def build_head(bench:Bench, head:str, options:dict=None, seed:int=0, against:str="linear") -> nn.Module:
+    "A fresh head for a bench; `against`: 'linear', or 'text' for logits against the classes' text."
+    one_of(head, HEADS, "head"); one_of(against, ("linear", "text"), "against")
+    text = against == "text"
     if text and bench.text is None: raise ConfigError(f"The bench {bench.name} has no text features; encoder {bench.story.get('encoder')} gave none.")
     with seeded(seed): return create_head(head, bench.dim, len(bench.classes), bench.frames, **({"text": bench.text} if text else {}), **(options or {}))
 
-def train_head(bench:Bench, train:Side, head:str, options:dict=None, config:TrainConfig=TrainConfig(), seed:int=0, against:str=None, test:Side=None):
+def train_head(bench:Bench, train:Side, head:str, options:dict=None, config:TrainConfig=TrainConfig(), seed:int=0, against:str="linear", test:Side=None):
     "Build and fit; returns the head and its history."
     model = build_head(bench, head, options, seed, against)
     with seeded(seed): history = fit(model, TensorClips(train.features, train.labels), None if test is None else (test.features, test.labels), replace(config, seed=seed))
     return model, history
 
-# %% ../nbs/13_evaluation.ipynb #c39c9bbe
+# %% ../nbs/13_evaluation.ipynb #5cca7a73
 GRID = dict(lr=(3e-4, 1e-3, 3e-3), weight_decay=(.05, .2))
 
 class Tuned(NamedTuple):
@@ -247,7 +246,7 @@ class Tuned(NamedTuple):
     config: TrainConfig
     record: dict   # grid, rows, chosen, how clips were held out
 
-def tune(bench:Bench, head:str, options:dict=None, config:TrainConfig=TrainConfig(), grid:dict=None, seed:int=0, against:str=None, train:Side=None) -> Tuned:
+def tune(bench:Bench, head:str, options:dict=None, config:TrainConfig=TrainConfig(), grid:dict=None, seed:int=0, against:str="linear", train:Side=None) -> Tuned:
     "The best point of the grid on held-out training clips; ties go to the lower loss, then to the earlier point."
     grid, train, rows = grid or GRID, train or bench.train, []
     fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
@@ -261,10 +260,10 @@ def tune(bench:Bench, head:str, options:dict=None, config:TrainConfig=TrainConfi
     chosen = {k: best[k] for k in grid}
     return Tuned(replace(config, **chosen), dict(grid={k: list(v) for k, v in grid.items()}, held_out=f"{len(held.labels)} clips, one of 4 source-grouped folds", rows=rows, chosen=chosen))
 
-# %% ../nbs/13_evaluation.ipynb #816de025
+# %% ../nbs/13_evaluation.ipynb #3c545ed0
 def close_set(bench:Bench, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2),
               grid:dict=None,      # tune on it first, with the first seed; None: as `config` says
-              against:str=None,    # "linear" or "text"
+              against:str="linear",    # "linear" or "text"
               curves:bool=False,   # keep top-1 after every epoch
              ) -> Result:
     "Train on one side, test on the other, once a seed."
@@ -274,11 +273,11 @@ def close_set(bench:Bench, head:str="vidprism", options:dict=None, config:TrainC
         model, history = train_head(bench, bench.train, head, options, config, seed, against, bench.test if curves and bench.test.features.ndim == 3 else None)
         curve = dict(curve=[{k: r[k] for k in ("total", "top1") if k in r} for r in history.rows]) if curves else {}
         runs.append(rows_of(measure(view_logits(model, bench.test.features), bench.test.labels), seed=seed, seconds=round(history.seconds, 1), **curve)); heads.append(model)
-    return Result(make_record("close-set", bench, head, options, config, runs, seeds=list(seeds), classifier=heads[0].config.classifier if hasattr(heads[0].config, "classifier") else "its own",
+    return Result(make_record("close-set", bench, head, options, config, runs, seeds=list(seeds), classifier=against,
                               tuning=[tuned.record] if tuned else None, device=history.device), heads)
 
-# %% ../nbs/13_evaluation.ipynb #e89562de
-def few_shot(bench:Bench, head:str="vidprism", k:int=2, options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2), grid:dict=None, against:str=None) -> Result:
+# %% ../nbs/13_evaluation.ipynb #2b7a346d
+def few_shot(bench:Bench, head:str="vidprism", k:int=2, options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2), grid:dict=None, against:str="linear") -> Result:
     "Train on K clips a class; every seed draws its own."
     runs, heads, lists, tuning, length = [], [], [], [], len(bench.train.labels)
     for seed in seeds:
@@ -311,8 +310,8 @@ def zero_shot(head:nn.Module,    # with logits against text: trained on other cl
         runs.append(rows_of(measure(view_logits(head, bench.test.features[rows], text=bench.text[list(part)]), labels), classes=[bench.classes[c] for c in part]))
     return Result(make_record("zero-shot", bench, head.name, {}, None, runs, seeds=[seed], trained_on=list(trained_on), seen=sorted(set(trained_on) & set(bench.classes))), [head])
 
-# %% ../nbs/13_evaluation.ipynb #fec0d238
-def cross_validate(bench:Bench, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), folds:int=5, seed:int=0, grid:dict=None, against:str=None) -> Result:
+# %% ../nbs/13_evaluation.ipynb #c1bfa7d1
+def cross_validate(bench:Bench, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), folds:int=5, seed:int=0, grid:dict=None, against:str="linear") -> Result:
     "Folds of the training side; no source stands on both sides of any. With a grid, each fold tunes on its own training part."
     runs, heads, tuning = [], [], []
     for i, fold in enumerate(grouped_folds(bench.train.labels.tolist(), bench.train.sources, folds, seed)):

@@ -95,7 +95,7 @@ def make_optimizer(module:nn.Module, config:TrainConfig):
               dict(params=[p for p in trained if p.ndim < 2], weight_decay=0.)]
     return torch.optim.AdamW(groups, lr=config.lr)
 
-# %% ../nbs/12_training.ipynb #e31c35d3
+# %% ../nbs/12_training.ipynb #4e6220ee
 class Score(NamedTuple):
     "How a head does on clips."
     top1: float      # part of clips whose best class is right
@@ -105,7 +105,7 @@ class Score(NamedTuple):
 @torch.no_grad()
 def score(module:nn.Module, features:Tensor, labels:Tensor, batch:int=256) -> Score: # [N,T,D], [N]
     "Top-1 and loss, in evaluation mode, in order."
-    was, device = module.training, next(module.parameters()).device
+    was, device = module.training, next(module.parameters(), features).device
     module.eval()
     try: logits = torch.cat([module(x.to(device)).logits.float().cpu() for x in features.split(batch)])
     finally: module.train(was)
