@@ -148,7 +148,7 @@ def prism_page(e,       # an Explanation, a Reading or a Screen
     intro = f"<p><b>{name}</b>, {len(a.clip.times)} frames, read by {html.escape(a.clip.decoder)}.</p>{changes}" + "".join(f"<p>{html.escape(s)}</p>" for s in tell(a))
     return write_page(path, f"What the experts did with {Path(str(a.clip.path)).name}", panels(e), intro)
 
-# %% ../nbs/16_inspector.ipynb #fe3e34cf
+# %% ../nbs/16_inspector.ipynb #e9c523b7
 _VIEW_JS = LINKS + """
 let library; // plotly.js, sent once by the kernel; nothing comes from a network
 function load(model){
@@ -167,7 +167,7 @@ async function fill(row,figures,Plotly,link,model){
     box.style.maxWidth=wide+'px'; box.style.flexBasis=Math.min(wide,430)+'px'; gd.style.minWidth=(wide>=900?700:340)+'px'; gd.style.height=lay.height+'px';
     box.querySelector('ul').replaceChildren(...((lay.meta||{}).words||[]).map(w=>{const li=document.createElement('li'); li.textContent=w; return li}));
     await Plotly.react(gd,spec.data,lay,{responsive:true,displaylogo:false,displayModeBar:false,scrollZoom:false});
-    if(fresh){link(gd); gd.on('plotly_click',e=>{const c=e.points[0].customdata, hit=Array.isArray(c)&&c.length==1&&/^frame (\\\\d+)$/.exec(c[0]); if(hit) model.send({frame:+hit[1]})})}
+    if(fresh){link(gd); gd.on('plotly_click',e=>{const c=e.points[0].customdata, hit=Array.isArray(c)&&c.length==1&&/^frame (\\d+)$/.exec(c[0]); if(hit) model.send({frame:+hit[1]})})}
   }}
 async function render({model,el}){
   el.classList.add('prism');
@@ -194,7 +194,9 @@ export default {render};
 """
 _VIEW_CSS = LIGHTS + """
 .prism{color:#1c2129;max-width:1032px;font:14px/1.5 system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
-.prism section{margin:.6rem 0 1rem}.prism h3{font-size:1.05rem;margin:0;color:var(--jp-ui-font-color1,#1c2129)}.prism .note{color:var(--jp-ui-font-color2,#5b6472);margin:0 0 .4rem;max-width:60em}
+.prism{display:flex;flex-wrap:wrap;gap:0 12px}.prism section{margin:.5rem 0;flex:1 1 100%;min-width:0}
+.prism section[data-panel=answer]{flex:3 1 480px}.prism section[data-panel=heard]{flex:2 1 340px}
+.prism h3{font-size:1.05rem;margin:0;color:var(--jp-ui-font-color1,#1c2129)}.prism .note{color:var(--jp-ui-font-color2,#5b6472);margin:0 0 .4rem;max-width:60em}
 .prism .row{display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start}.prism .figure{margin:0;flex:1 1 430px;min-width:0;background:#fff;border:1px solid #dfe3e8;border-radius:8px;overflow:hidden}
 .prism .scroll{overflow-x:auto}.prism .words{font-size:.85rem;color:#5b6472;border-top:1px solid #eef0f3;padding:.15rem .7rem}.prism .words ul{margin:.2rem 0;padding-left:1.1rem}
 """
@@ -222,8 +224,8 @@ class PanelView(anywidget.AnyWidget):
         if "frame" in content and self.picked: self.picked(int(content["frame"]))
         self.drawn = max(self.drawn, content.get("drawn", 0))
 
-# %% ../nbs/16_inspector.ipynb #57554657
-TABS = {"What counted":("counted", "heard"), "Kept and merged":("merged",), "Gates":("gates",), "Attention":("attention",), "Where each looks":("looks",), "Two models":("beside",)}
+# %% ../nbs/16_inspector.ipynb #ea7c017e
+TABS = {"What counted":("counted",), "Kept and merged":("merged",), "Gates":("gates",), "Attention":("attention",), "Where each looks":("looks",), "Two models":("beside",)}
 
 def _slider(name, low, high, step, value):
     return W.FloatSlider(value=value, min=low, max=high, step=step, description=name, readout_format=".2f", layout=W.Layout(width="290px"), style=dict(description_width="70px"))
@@ -400,7 +402,7 @@ def _say(self:ClipInspector, text:str):
     self.trouble = text
     self.status.value = f'<div role="alert" class="vidprism-status" style="background:#fdf0e6;border-left:4px solid #d55e00;color:#1c2129;padding:2px 10px">{html.escape(text)}</div>' if text else ""
 
-# %% ../nbs/16_inspector.ipynb #2b76bbe1
+# %% ../nbs/16_inspector.ipynb #241ed118
 @patch
 def screen(self:ClipInspector, slider=True) -> Screen:
     "All that is on show, for panels and page."
@@ -418,7 +420,7 @@ def _show(self:ClipInspector):
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False
     screen = self.screen(slider=False)
-    self.view.show([(k, PANELS[k](screen)) for k in ("answer", "frames", *TABS[self.tabs.value])])
+    self.view.show([(k, PANELS[k](screen)) for k in ("answer", "heard", "frames", *TABS[self.tabs.value])])
 
 @patch
 def panels(self:ClipInspector) -> list: # [(heading, what to look at, figure or figures)]
