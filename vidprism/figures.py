@@ -76,7 +76,7 @@ def words(fig:go.Figure, # a figure of this module
     "What a figure shows, in words."
     return list((fig.layout.meta or {}).get("words", []))
 
-# %% ../nbs/03_figures.ipynb #d77d9333
+# %% ../nbs/03_figures.ipynb #d89cacc6
 def _numbers(x, *shape) -> np.ndarray:
     "A float64 array of a tensor, array or list; None in `shape` stands for any length."
     x = x.detach().cpu().double().numpy() if torch.is_tensor(x) else np.asarray(x, dtype=float)
@@ -96,9 +96,9 @@ class _Sketch:
     def update_xaxes(self, n="", **k): self.layout.setdefault(f"xaxis{n}", {}).update(k)
     def update_yaxes(self, n="", **k): self.layout.setdefault(f"yaxis{n}", {}).update(k)
 
-def _finish(fig, height, words, width=1000, margin=(110, 16, 24, 48), **layout) -> go.Figure:
-    "The same face for every figure: font, margins (left, right, top, bottom), words."
-    face = dict(template="plotly_white", width=width, height=height, showlegend=False, meta=dict(words=words),
+def _finish(fig, height, words, width=1000, margin=(110, 16, 24, 48), least=None, **layout) -> go.Figure:
+    "The same face for every figure: font, margins (left, right, top, bottom), words; narrower than `least` px its labels would collide."
+    face = dict(template="plotly_white", width=width, height=height, showlegend=False, meta=dict(words=words, least=least or (560 if width >= 900 else 340)),
         margin=dict(zip("lrtb", margin)), font=dict(family="system-ui, Segoe UI, Helvetica, Arial, sans-serif", size=12, color=INK),
         hoverlabel=dict(align="left", bgcolor="white", font=dict(size=12, color=INK)), paper_bgcolor="white", plot_bgcolor="white")
     return go.Figure(fig.data, {**fig.layout, **face, **layout})
@@ -118,7 +118,7 @@ def _frame_axis(times, top=False) -> dict:
     return dict(range=[-.5, T - .5], tickvals=list(range(T))[::step], ticktext=text[::step], tickangle=0, tickfont_size=10,
                 showgrid=False, zeroline=False, fixedrange=True)
 
-# %% ../nbs/03_figures.ipynb #dee687fc
+# %% ../nbs/03_figures.ipynb #56e7eac6
 def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
                  times,           # [T] seconds
                  importance=None, # [T] >= 0, any scale
@@ -143,7 +143,7 @@ def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
     rows = -(-T // cols)
     fig.update_xaxes(range=[-.5, cols - .5], visible=False, fixedrange=True)
     fig.update_yaxes(range=[rows * cell, -4], visible=False, fixedrange=True)
-    return _finish(fig, rows * cell + 8, _strip_words(times, share), margin=(16, 16, 2, 2))
+    return _finish(fig, rows * cell + 8, _strip_words(times, share), margin=(16, 16, 2, 2), least=960)
 
 # %% ../nbs/03_figures.ipynb #71a8168e
 def _frame_text(t, second, indices=None) -> str:
@@ -204,7 +204,7 @@ def token_list(lineage,  # [N,T]
                             {int(t): float(row[t]) for t in np.flatnonzero(row)}))
     return tokens
 
-# %% ../nbs/03_figures.ipynb #3b079ada
+# %% ../nbs/03_figures.ipynb #9a05af3a
 def merge_figure(frames,       # uint8 [T,H,W,3], or Pictures
                  times,        # [T] seconds
                  merges,       # one a rate, with .lineage [N,T] and .kept [N] of this clip
@@ -227,7 +227,7 @@ def merge_figure(frames,       # uint8 [T,H,W,3], or Pictures
     fig.update_xaxes(**_frame_axis(times, top=True), side="top")
     fig.update_yaxes(range=[y, 0], visible=False, fixedrange=True)
     fig.add_annotation(x=-.5, y=tall / 2, text="frames", xanchor="right", xshift=-8, showarrow=False)
-    return _finish(fig, y + 52, lines, margin=(116, 16, 44, 8))
+    return _finish(fig, y + 52, lines, margin=(116, 16, 44, 8), least=960)
 
 # %% ../nbs/03_figures.ipynb #7b6560b6
 FAN, DOT = 42, 9   # px: height of a fan of lines, the room for its dots
@@ -365,7 +365,7 @@ def _gate_cell(fig, i, j, gate, state):
         fig.add_shape(type="path", path=path + f"M {j + .47},{i - .46} L {j - .47},{i + .46}", line=dict(color="#c9ccd2", width=1.5), layer="below", name=f"hatch {i}/{j}")
     fig.add_annotation(x=j, y=i, text=text, showarrow=False, font=dict(size=13 if state != "shut" else 11, color="white" if dark else INK if state != "none" else "#b6bac1"))
 
-# %% ../nbs/03_figures.ipynb #02f74474
+# %% ../nbs/03_figures.ipynb #1ac7d797
 def shares_figure(shares, # [E], adding up to 1
                   rates,  # frames a token, in the order of `shares`
                  ) -> go.Figure:
@@ -373,12 +373,13 @@ def shares_figure(shares, # [E], adding up to 1
     E, order = len(rates), slowest_first(rates)
     shares = _numbers(shares, E)[order]
     names, fig = [rates[i] for i in order], _Sketch()
-    fig.add_bar(x=shares, y=list(range(E)), orientation="h", marker_color=[rate_color(r) for r in names], cliponaxis=False,
-                text=[f"{s:.1%}" for s in shares], textposition="outside", hoverinfo="text", textfont_color=INK,
+    fig.add_bar(x=shares, y=list(range(E)), orientation="h", marker_color=[rate_color(r) for r in names], hoverinfo="text",
                 hovertext=[f"{expert_name(r, rates)}: share {s:.4f}" for r, s in zip(names, shares)])
     fig.add_shape(type="line", x0=1 / E, x1=1 / E, y0=-.5, y1=E - .5, line=dict(color="#b6bac1", dash="dash", width=1.5), layer="below", name="equal share")
     fig.add_annotation(x=1 / E, y=E - .5, text=f"equal share {1 / E:.0%}", showarrow=False, yshift=-10, font=dict(size=11, color=QUIET))
-    fig.update_xaxes(range=[0, max(1 / E, float(shares.max())) * 1.18], tickformat=".0%", visible=False, fixedrange=True)
+    top = max(1 / E, float(shares.max()))                       # the numbers stand beyond all bars and the line
+    for k, s in enumerate(shares): fig.add_annotation(x=top * 1.03, y=k, text=f"{s:.1%}", xanchor="left", showarrow=False)
+    fig.update_xaxes(range=[0, top * 1.22], tickformat=".0%", visible=False, fixedrange=True)
     fig.update_yaxes(tickvals=list(range(E)), ticktext=[_label(r, rates) for r in names], range=[E - .5, -.5], fixedrange=True, showgrid=False, ticksuffix=" ")
     return _finish(fig, 50 + 44 * E, [f"{expert_name(r, rates)}: {s:.1%}." for r, s in zip(names, shares)], width=640, margin=(150, 30, 10, 30))
 
@@ -488,7 +489,7 @@ def _answer_column(fig, k, values, rows, top, name):
     fig.update_xaxes(n, domain=domain, range=[0, 1.22], visible=False, fixedrange=True, anchor="y")
     fig.add_annotation(x=domain[0], y=1, xref="paper", yref="paper", text=f"<b>{html.escape(name)}</b>", showarrow=False, xanchor="left", yanchor="bottom", yshift=4)
 
-# %% ../nbs/03_figures.ipynb #6e4b2196
+# %% ../nbs/03_figures.ipynb #c340f18b
 def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 1
                            names,   # E rates, or names
                            columns:int=5, # maps in a row
@@ -499,7 +500,7 @@ def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 
     columns = min(columns, len(names)); rows = -(-len(names) // columns)
     for k, i in enumerate(order): _attention_map(fig, k, maps[i], names[i], names, columns, rows)
     lines = [f"{expert_name(names[i], names)}: frame {int(maps[i].mean(0).argmax())} is read most, by {maps[i].mean(0).max():.3f} on average (even: {1 / maps.shape[2]:.3f})." for i in order]
-    return _finish(fig, 60 + 216 * rows, lines, margin=(44, 70, 30, 34), coloraxis=dict(cmin=0, cmax=top, colorscale=[[0, "white"], [1, AMOUNT]],
+    return _finish(fig, 60 + 216 * rows, lines, least=900, margin=(44, 70, 30, 34), coloraxis=dict(cmin=0, cmax=top, colorscale=[[0, "white"], [1, AMOUNT]],
                    colorbar=dict(title="weight", thickness=12, outlinewidth=0, len=1)))
 
 # %% ../nbs/03_figures.ipynb #3a296d3d
@@ -543,7 +544,7 @@ def attention_curve_figure(curves, # [E,T], each adding up to 1
     lines = [f"{expert_name(names[i], names)}: most of all frame {int(curves[i].argmax())} at {_seconds(times[int(curves[i].argmax())])} ({curves[i].max():.3f}; even: {1 / T:.3f})." for i in order]
     return _finish(fig, 300, lines, showlegend=True, margin=(64, 16, 40, 60), legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
 
-# %% ../nbs/03_figures.ipynb #e5c7e9b3
+# %% ../nbs/03_figures.ipynb #0f4aa01b
 def saliency_figure(frames,         # uint8 [T,H,W,3], or Pictures
                     saliency,       # [E,T,H,W]; only its positive part is shown
                     names,          # E rates, or names
@@ -564,7 +565,7 @@ def saliency_figure(frames,         # uint8 [T,H,W,3], or Pictures
     lines = [f"{expert_name(names[i], names)}: strongest at frame {cells[i].flatten(1).max(1)[0].argmax()}, {int(cells[i].max())}% of the clip's strongest place." for i in order]
     tall = 968 / (len(names) + 1) * cells.shape[2] / cells.shape[3]
     scale = dict(cmin=0, cmax=100, colorscale=[[0, "rgba(106,61,154,0)"], [.25, "rgba(106,61,154,.35)"], [1, "rgba(76,20,130,.95)"]], colorbar=dict(title="% of the<br>strongest", thickness=12, outlinewidth=0))
-    return _finish(fig, int(tall) + (140 if slider else 44), [f"Frame {frame} at {_seconds(float(times[frame]))} is shown."] + lines, margin=(16, 80, 30, 84 if slider else 8), coloraxis=scale, **extra)
+    return _finish(fig, int(tall) + (140 if slider else 44), [f"Frame {frame} at {_seconds(float(times[frame]))} is shown."] + lines, margin=(16, 80, 30, 84 if slider else 8), least=760, coloraxis=scale, **extra)
 
 def saliency_cells(saliency,  # [E,T,H,W]
                    side:int=28,

@@ -148,7 +148,7 @@ def prism_page(e,       # an Explanation, a Reading or a Screen
     intro = f"<p><b>{name}</b>, {len(a.clip.times)} frames, read by {html.escape(a.clip.decoder)}.</p>{changes}" + "".join(f"<p>{html.escape(s)}</p>" for s in tell(a))
     return write_page(path, f"What the experts did with {Path(str(a.clip.path)).name}", panels(e), intro)
 
-# %% ../nbs/16_inspector.ipynb #e9c523b7
+# %% ../nbs/16_inspector.ipynb #e40e5abf
 _VIEW_JS = LINKS + """
 let library; // plotly.js, sent once by the kernel; nothing comes from a network
 function load(model){
@@ -164,7 +164,7 @@ async function fill(row,figures,Plotly,link,model){
     let box=row.children[i], fresh=!box;
     if(fresh){box=add(row,'figure','figure'); add(add(box,'div','scroll'),'div','plot'); const d=add(box,'details','words'); add(d,'summary','','In words'); add(d,'ul','')}
     const gd=box.querySelector('.plot');
-    box.style.maxWidth=wide+'px'; box.style.flexBasis=Math.min(wide,430)+'px'; gd.style.minWidth=(wide>=900?700:340)+'px'; gd.style.height=lay.height+'px';
+    box.style.maxWidth=wide+'px'; box.style.flexBasis=wide>=900?'100%':Math.min(wide,430)+'px'; gd.style.minWidth=((lay.meta||{}).least||340)+'px'; gd.style.height=lay.height+'px';
     box.querySelector('ul').replaceChildren(...((lay.meta||{}).words||[]).map(w=>{const li=document.createElement('li'); li.textContent=w; return li}));
     await Plotly.react(gd,spec.data,lay,{responsive:true,displaylogo:false,displayModeBar:false,scrollZoom:false});
     if(fresh){link(gd); gd.on('plotly_click',e=>{const c=e.points[0].customdata, hit=Array.isArray(c)&&c.length==1&&/^frame (\\d+)$/.exec(c[0]); if(hit) model.send({frame:+hit[1]})})}
@@ -189,26 +189,34 @@ async function render({model,el}){
     busy=false }
   model.on('msg:custom',m=>{ if(m.panels){ newest=m; draw() } });
   model.send({ask:'panels'});
+  for(const kind of ['dragenter','dragover']) el.addEventListener(kind,e=>{e.preventDefault(); el.classList.add('aim')});
+  for(const kind of ['dragleave','drop']) el.addEventListener(kind,()=>el.classList.remove('aim'));
+  el.addEventListener('drop',async e=>{ // a file dropped on the panels; in parts, as a message must stay small
+    e.preventDefault(); e.stopPropagation(); const file=e.dataTransfer.files[0]; if(!file) return;
+    const size=4e6, parts=Math.max(1,Math.ceil(file.size/size));
+    for(let k=0;k<parts;k++) model.send({file:file.name,part:k,parts},undefined,[await file.slice(k*size,(k+1)*size).arrayBuffer()]);
+  });
 }
 export default {render};
 """
 _VIEW_CSS = LIGHTS + """
 .prism{color:#1c2129;max-width:1032px;font:14px/1.5 system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
 .prism{display:flex;flex-wrap:wrap;gap:0 12px}.prism section{margin:.5rem 0;flex:1 1 100%;min-width:0}
+.prism.aim{outline:3px dashed #0072b2;outline-offset:4px}.prism:empty{min-height:120px}
 .prism section[data-panel=answer]{flex:3 1 480px}.prism section[data-panel=heard]{flex:2 1 340px}
 .prism h3{font-size:1.05rem;margin:0;color:var(--jp-ui-font-color1,#1c2129)}.prism .note{color:var(--jp-ui-font-color2,#5b6472);margin:0 0 .4rem;max-width:60em}
 .prism .row{display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start}.prism .figure{margin:0;flex:1 1 430px;min-width:0;background:#fff;border:1px solid #dfe3e8;border-radius:8px;overflow:hidden}
 .prism .scroll{overflow-x:auto}.prism .words{font-size:.85rem;color:#5b6472;border-top:1px solid #eef0f3;padding:.15rem .7rem}.prism .words ul{margin:.2rem 0;padding-left:1.1rem}
 """
 
-# %% ../nbs/16_inspector.ipynb #90acb124
+# %% ../nbs/16_inspector.ipynb #0debbda6
 class PanelView(anywidget.AnyWidget):
     "Draws panels in the browser; holds what it last sent."
     _esm, _css = traitlets.Unicode(_VIEW_JS).tag(sync=True), traitlets.Unicode(_VIEW_CSS).tag(sync=True)
 
-    def __init__(self, picked=None): # picked: called with the place of a frame that was clicked
+    def __init__(self, picked=None, dropped=None): # called with the place of a frame that was clicked; with the name and bytes of a file dropped in
         super().__init__()
-        self.panels, self.serial, self.drawn, self.picked = [], 0, 0, picked
+        self.panels, self.serial, self.drawn, self.picked, self.dropped, self._parts = [], 0, 0, picked, dropped, []
         self.on_msg(self._heard)
 
     def show(self, panels): # [(id, (heading, note, figures))]
@@ -223,6 +231,12 @@ class PanelView(anywidget.AnyWidget):
         if content.get("ask") == "panels" and self.panels: self.send(dict(panels=self.panels, serial=self.serial))
         if "frame" in content and self.picked: self.picked(int(content["frame"]))
         self.drawn = max(self.drawn, content.get("drawn", 0))
+        if "file" in content: self._received(content, buffers)
+
+    def _received(self, content, buffers):
+        "A part of a file; the last one completes it."
+        self._parts = [*(self._parts if content["part"] else []), *map(bytes, buffers)]
+        if content["part"] + 1 == content["parts"] and self.dropped: self.dropped(content["file"], b"".join(self._parts))
 
 # %% ../nbs/16_inspector.ipynb #ea7c017e
 TABS = {"What counted":("counted",), "Kept and merged":("merged",), "Gates":("gates",), "Attention":("attention",), "Where each looks":("looks",), "Two models":("beside",)}
@@ -256,7 +270,7 @@ def parse_places(text:str) -> tuple: # "3, 5-7" -> (3, 5, 6, 7)
         places |= set(range(int(m[1]), int(m[2] or m[1]) + 1))
     return tuple(sorted(places))
 
-# %% ../nbs/16_inspector.ipynb #903b48ce
+# %% ../nbs/16_inspector.ipynb #a3f81fac
 class ClipInspector(W.VBox):
     "A clip in your hands: choose it, turn the handles, see what the experts do."
     def __init__(self,
@@ -269,20 +283,20 @@ class ClipInspector(W.VBox):
         if not isinstance(beside, dict): beside = {beside.head.name: beside}
         self.session, self.name, self.trouble = Session(model, clips, beside), name, ""
         self.folder, self._maps, self._quiet = tempfile.TemporaryDirectory(prefix="vidprism-"), {}, False
-        self.view, self.status = PanelView(self._picked), W.HTML()
+        self.view, self.status = PanelView(self._picked, self._taken), W.HTML()
         self._make_clip_row(); self._make_handles()
         super().__init__([self.top, self.experts, self.sliders, self.choices, self.status, self.frame, self.tabs, self.view])
         self.add_class("vidprism-inspector")
         if self.session.clips: self._open(self.session.clips[0])
         else: self._say("Choose a clip, or drop one in.")
 
-# %% ../nbs/16_inspector.ipynb #3a1b6236
+# %% ../nbs/16_inspector.ipynb #bb47994c
 @patch
 def _make_clip_row(self:ClipInspector):
     "Clip, upload, sampling, frames."
     s = self.session
     self.clip = _choice("clip", [(p.name, p) for p in s.clips], s.clips[0] if s.clips else None, "330px")
-    self.upload = W.FileUpload(accept="video/*", multiple=False, description="drop in / upload")
+    self.upload = W.FileUpload(accept="video/*", multiple=False, description="upload a clip", tooltip="or drop a file on the panels", layout=W.Layout(width="140px"))
     self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "190px")
     self.count = _choice("frames", sorted({8, 16, 32, 64, s.frames}), s.frames, "170px")
     self.top = W.HBox([self.clip, self.upload, self.sampling, self.count], layout=W.Layout(flex_flow="row wrap"))
@@ -309,7 +323,7 @@ def _make_handles(self:ClipInspector):
     for w in (self.frame, self.tabs): w.observe(self._moved, "value")
     self.reset.on_click(lambda _: self._put_back(Settings(), show=True))
 
-# %% ../nbs/16_inspector.ipynb #50774385
+# %% ../nbs/16_inspector.ipynb #a46687a8
 @patch
 def _wanted(self:ClipInspector) -> dict:
     "What the widgets say, as fields of Settings; a number at its trained value is None."
@@ -324,6 +338,7 @@ def _trained(head) -> dict: # numbers as trained
 @patch
 def _turned(self:ClipInspector, change):
     "A handle was turned: run the head, or say why not and put it back."
+    for b in self.on.values(): b.icon = "check" if b.value else "ban"
     if self._quiet: return
     try:
         if self.session.clip is None: raise ConfigError("There is no clip open.")
@@ -337,6 +352,7 @@ def _put_back(self:ClipInspector, s:Settings, show=False):
     "Move the widgets to these settings, without running anything until the end."
     self._quiet, head = True, self.session.model.head
     for i, b in self.on.items(): b.value = i not in s.off
+    for b in self.on.values(): b.icon = "check" if b.value else "ban"
     for k, w in self.numbers.items(): w.value = _trained(head)[k] if getattr(s, k) is None else getattr(s, k)
     for k, w in self.forms.items(): w.value = getattr(s, k) or getattr(head.config, k)
     self.order.value, self.dropped.value, self._quiet = s.order, ", ".join(map(str, s.dropped)), False
@@ -352,7 +368,7 @@ def _moved(self:ClipInspector, change):
 @patch
 def _picked(self:ClipInspector, frame:int): self.frame.value = min(frame, self.frame.max)
 
-# %% ../nbs/16_inspector.ipynb #e6adcd79
+# %% ../nbs/16_inspector.ipynb #d476787e
 @patch
 def _open(self:ClipInspector, path):
     "Open a clip; if it can't be read, say why and keep the last good one."
@@ -381,12 +397,16 @@ def _key(self:ClipInspector): return id(self.session.clip), self.session.encoded
 
 @patch
 def _uploaded(self:ClipInspector, files):
-    "Keep an uploaded file beside us, open it, and offer it among the clips."
+    "A file came through the upload button."
     if not files: return
-    f = files[0]
-    path = Path(self.folder.name) / (Path(f["name"]).name or "clip")
-    path.write_bytes(bytes(f["content"]))
     self._quiet = True; self.upload.value = (); self._quiet = False
+    self._taken(files[0]["name"], files[0]["content"])
+
+@patch
+def _taken(self:ClipInspector, name:str, content):
+    "Keep a file that came through the browser, open it, and offer it among the clips."
+    path = Path(self.folder.name) / (Path(name).name or "clip")
+    path.write_bytes(bytes(content))
     if path not in self.session.clips: added = [*self.session.clips, path]
     else: added = self.session.clips
     try: self.session.open(path, self.sampling.value, self.count.value)

@@ -35,7 +35,7 @@ def page_html(title:str, sections, intro="") -> str:
     data = "[" + ",".join(figures) + "]"
     return _PAGE.format(title=html.escape(title), intro=intro, toc=toc, body=body, css=_CSS, plotly=get_plotlyjs(), data=data, js=_JS)
 
-# %% ../nbs/15_page.ipynb #8da782cc
+# %% ../nbs/15_page.ipynb #6791101b
 def _part(part, figures:list, label:str) -> str:
     "One figure, or one piece of html, as html; a figure's JSON is added to `figures`."
     if not isinstance(part, go.Figure): return f'<div class="html">{part}</div>'
@@ -45,8 +45,8 @@ def _part(part, figures:list, label:str) -> str:
     figures.append(fig.to_json().replace("<", "\\u003c"))
     lines = "".join(f"<li>{html.escape(w)}</li>" for w in words(part))
     told = f"<details><summary>In words</summary><ul>{lines}</ul></details>" if lines else ""
-    return (f'<figure style="max-width:{width}px;flex:1 1 {min(width, 460)}px"><div class="scroll" tabindex="0" role="img" aria-label="{html.escape(label)}">'
-            f'<div class="plot" style="height:{fig.layout.height or 400}px;min-width:{760 if width >= 900 else 356}px"></div></div>{told}</figure>')
+    return (f'<figure style="max-width:{width}px;flex:1 1 {"100%" if width >= 900 else f"{min(width, 460)}px"}"><div class="scroll" tabindex="0" role="img" aria-label="{html.escape(label)}">'
+            f'<div class="plot" style="height:{fig.layout.height or 400}px;min-width:{(fig.layout.meta or {}).get("least", 356)}px"></div></div>{told}</figure>')
 
 # %% ../nbs/15_page.ipynb #573f54dd
 _PAGE = """<!DOCTYPE html>
