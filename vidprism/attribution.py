@@ -295,7 +295,7 @@ def integrated_gradients(kept:KeptPass, i:int) -> Tensor:
 METHODS = {"gradcam": gradcam, "layer_gradient": layer_gradient, "input_x_gradient": input_x_gradient, "integrated_gradients": integrated_gradients}
 PIXELS = ("input_x_gradient", "integrated_gradients")    # those that need the graph back to the pixels, and a blur
 
-# %% ../nbs/15_attribution.ipynb #4b41508b
+# %% ../nbs/15_attribution.ipynb #b3d40c47
 def blur(maps:Tensor, sigma:float) -> Tensor: # [N,H,W]
     "A Gaussian blur; what leaves the picture is lost."
     at = torch.arange(-math.ceil(3 * sigma), math.ceil(3 * sigma) + 1, dtype=maps.dtype, device=maps.device)
@@ -310,13 +310,12 @@ def on_frame(maps:Tensor, how:Preprocess, height:int, width:int) -> Tensor: # [.
     top, left = (int(round((n - S) / 2)) for n in size)
     return F.pad(maps, (left, size[1] - S - left, top, size[0] - S - top))
 
-def kept_saliency(kept:KeptPass, model:VideoModel, clip:Clip, method:str, signed:bool=False) -> Tensor: # [E,T,H,W]
+def kept_saliency(kept:KeptPass, how:Preprocess, size, method:str, signed:bool=False) -> Tensor: # size: (height, width) of the frames -> [E,T,H,W]
     "Every expert's map of one kept pass."
-    how = model.encoder.how
     with torch.inference_mode(False), torch.enable_grad():
         maps = torch.stack([METHODS[method](kept, i) for i in range(kept.experts.shape[1])])
     if not signed and method in PIXELS: maps = blur(maps.flatten(0, 1), how.size / 32).unflatten(0, maps.shape[:2])
-    return on_frame(maps if signed else maps.abs(), how, *clip.frames.shape[1:3])
+    return on_frame(maps if signed else maps.abs(), how, *size)
 
 def saliency(model:VideoModel,
              clip,                  # a path or a Clip
@@ -329,7 +328,7 @@ def saliency(model:VideoModel,
     "Where each expert's contribution to a logit comes from in the picture."
     clip, y = model.open_clip(clip), find_class(model, target)
     kept, *_ = keep_pass(model, clip.frames, y, keep, layer, one_of(method, METHODS, "method") in PIXELS)
-    return kept_saliency(kept, model, clip, method, signed)
+    return kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method, signed)
 
 def find_class(model:VideoModel, target) -> int | None:
     "A class by index or label."
@@ -390,7 +389,7 @@ def detached(x):
     if isinstance(x, tuple) and hasattr(x, "_fields"): return type(x)(*map(detached, x))
     return type(x)(map(detached, x)) if isinstance(x, (list, tuple)) else x
 
-# %% ../nbs/15_attribution.ipynb #7661bbf2
+# %% ../nbs/15_attribution.ipynb #8ec7be46
 def explain(model:VideoModel,     # its head must have experts (or be a temporal transformer)
             clip,                 # a path or a Clip
             expert:int=None,      # only this expert's part of the importance
@@ -404,7 +403,7 @@ def explain(model:VideoModel,     # its head must have experts (or be a temporal
     if method is not None: one_of(method, METHODS, "method")
     untapped = None if method else nn.Identity()                       # a layer that never runs
     kept, out, c = keep_pass(model, clip.frames, y, keep, untapped, method in PIXELS)
-    maps = kept_saliency(kept, model, clip, method) if method else None
+    maps = kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method) if method else None
     features, out, c = kept.seen.pooled.detach()[0], HeadOutput(*map(detached, out)), detached(c)
     found, y = what_happened(model.head, out), int(out.logits[0].argmax()) if y is None else y
     importance = found["parts"].sum(0) if expert is None else found["parts"][expert] / found["parts"][expert].sum().clamp_min(1e-12)
