@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['INK', 'QUIET', 'FAINT', 'AMOUNT', 'rate_color', 'expert_name', 'slowest_first', 'thumbnails', 'Pictures', 'pictures',
            'words', 'strip_figure', 'Token', 'token_list', 'merge_figure', 'gates_figure', 'shares_figure',
-           'importance_figure', 'answer_figure', 'attention_figure', 'curve_figure', 'before_after_figure',
-           'frame_attention_figure', 'attention_curve_figure', 'saliency_figure', 'saliency_cells']
+           'importance_figure', 'drops_figure', 'answer_figure', 'attention_figure', 'curve_figure',
+           'before_after_figure', 'frame_attention_figure', 'attention_curve_figure', 'saliency_figure',
+           'saliency_cells']
 
 # %% ../nbs/03_figures.ipynb #54f85dbc
 import base64, html, io, re
@@ -16,7 +17,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from .clips import ConfigError
 
-# %% ../nbs/03_figures.ipynb #08406e42
+# %% ../nbs/03_figures.ipynb #72abf643
 INK, QUIET, FAINT, AMOUNT = "#262b33", "#6b7280", "#e5e7eb", "#6a3d9a"
 _RATE = {1:"#cc79a7", 2:"#d55e00", 4:"#e69f00", 8:"#009e73", 16:"#0072b2", 32:"#56b4e9"}
 _OTHER = ["#882255", "#999933", "#117733", "#aa4499", "#332288", "#88ccee", "#661100", "#44aa99"]
@@ -24,7 +25,7 @@ _OTHER = ["#882255", "#999933", "#117733", "#aa4499", "#332288", "#88ccee", "#66
 def rate_color(rate, # frames a token; or the name of an expert that has no rate
               ) -> str:  # "#rrggbb"
     "The colour of a rate, the same in every picture."
-    if isinstance(rate, str): return _OTHER[int("0" + re.sub(r"\D", "", rate)) % len(_OTHER)]
+    if isinstance(rate, str): return _OTHER[(int(re.sub(r"\D", "", rate)) if re.search(r"\d", rate) else sum(map(ord, rate))) % len(_OTHER)]
     return _RATE.get(int(rate)) or _OTHER[int(rate) % len(_OTHER)]
 
 def expert_name(rate,        # frames a token, or a name
@@ -404,6 +405,20 @@ def importance_figure(importance,      # [T]
     fig.update_yaxes(title="importance", fixedrange=True, rangemode="tozero")
     return _finish(fig, 290, _strip_words(times, importance), barmode="relative", bargap=.15, showlegend=len(parts) > 1, margin=(64, 16, 34, 60),
                    legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
+
+# %% ../nbs/03_figures.ipynb #f91a4c8d
+def drops_figure(drops, # [T] fall of the answer's logit when the frame is taken out
+                 times, # [T] seconds
+                ) -> go.Figure:
+    "How far the answer's logit falls without each frame."
+    times = _numbers(times, None)
+    drops, fig = _numbers(drops, len(times)), _Sketch()
+    fig.add_bar(x=list(range(len(times))), y=drops, marker_color=[AMOUNT if d >= 0 else "#aab0ba" for d in drops], hoverinfo="text", name="drop",
+                hovertext=[f"{_frame_text(t, s)}<br>without it the logit {'falls' if d >= 0 else 'rises'} by {abs(d):.3f}" for t, (s, d) in enumerate(zip(times, drops))])
+    fig.update_xaxes(**_frame_axis(times), title=dict(text="frame, and its time", standoff=6))
+    fig.update_yaxes(title="fall of the logit", fixedrange=True, gridcolor=FAINT, zerolinecolor="#8b929c")
+    best = np.argsort(-drops, kind="stable")[:3]
+    return _finish(fig, 230, ["The logit falls most without " + ", ".join(f"frame {t} at {_seconds(times[t])} ({drops[t]:.3f})" for t in best) + "."], bargap=.15, margin=(64, 16, 12, 60))
 
 # %% ../nbs/03_figures.ipynb #5792f12d
 def answer_figure(answer, # [(label, probability)]

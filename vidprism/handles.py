@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['ORDERS', 'NUMBERS', 'FORMS', 'VIDEO', 'Settings', 'frame_order', 'Variant', 'twin', 'share_weights', 'reshape_head',
            'set_numbers', 'handles_of', 'expert_names', 'frame_attention', 'Reading', 'read_head', 'read_stages',
-           'read_layers', 'Session', 'list_clips', 'reorder']
+           'read_layers', 'few_threads', 'Session', 'encode', 'list_clips', 'reorder']
 
-# %% ../nbs/16_handles.ipynb #bbf541ec
+# %% ../nbs/16_handles.ipynb #0f5a2b49
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, asdict, fields, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import nn, Tensor
 from fastcore.basics import patch
-from .attribution import frame_parts
+from .attribution import frame_drops, frame_parts, part_names, saliency
 from .clips import Clip, ClipError, ConfigError, read_clip
 from .dbi import PRESETS, talking_ways
 from .encoders import fingerprint
 from .heads import Trace, create_head
+from .model import VideoModel
 from .rgsta import Merge, RgSTA, one_of
 
 # %% ../nbs/16_handles.ipynb #cab78861
@@ -180,7 +182,18 @@ def read_layers(trace) -> dict:
     maps = torch.stack([a.mean(0) for a in attention])
     return dict(attention=attention, maps=maps, map_names=tuple(f"layer {i}" for i in range(len(maps))), heard=maps.mean((0, 1)))
 
-# %% ../nbs/16_handles.ipynb #70524171
+# %% ../nbs/16_handles.ipynb #fb93dc7e
+@contextmanager
+def few_threads(module:nn.Module, # what is going to run
+                small:float=2e7,  # parameters
+               ):
+    "One thread for a small module on a CPU; afterwards as it was."
+    before = torch.get_num_threads()
+    if sum(p.numel() for p in module.parameters()) < small: torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
+
+# %% ../nbs/16_handles.ipynb #54fb1625
 class Session:
     "A model, a clip, and where the handles stand."
     def __init__(self,
@@ -198,14 +211,18 @@ def open(self:Session, clip, sampling:str=None, frames:int=None):
     "Read and encode a clip (a path or a Clip); all or nothing."
     sampling, frames = sampling or self.sampling, self.frames if frames is None else frames
     got = clip if isinstance(clip, Clip) else read_clip(clip, frames=frames, sampling=sampling)
-    with torch.no_grad(): base = {None: self.model.encoder(got.frames[None]).pooled}
-    with torch.no_grad(): base |= {k: base[None] if self._same[k] else m.encoder(got.frames[None]).pooled for k, m in self.beside.items()}
+    base = {None: encode(self.model, got)}
+    base |= {k: base[None] if self._same[k] else encode(m, got) for k, m in self.beside.items()}
     if base[None].shape[1] != len(got.frames): raise ConfigError("The handles need an encoder that gives one feature a frame.")
     s = replace(self.settings, dropped=tuple(t for t in self.settings.dropped if t < len(got.frames)))
     order = frame_order(len(got.frames), s)
     self.read(Settings(), clip=got, base=base[None])      # a clip that this head can't take stops here
     self.clip, self.base, self.sampling, self.frames, self.settings = got, base, sampling, frames, s
     self.encoded += 1
+
+def encode(model, clip:Clip) -> Tensor: # [1,T,D]
+    "A model's features of a clip."
+    with few_threads(model.encoder): return model.features(clip)
 
 def list_clips(clips) -> list: # paths
     "The videos of a folder, or the paths given."
@@ -215,7 +232,7 @@ def list_clips(clips) -> list: # paths
 
 VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif", ".flv", ".wmv", ".3gp"}
 
-# %% ../nbs/16_handles.ipynb #8772fb66
+# %% ../nbs/16_handles.ipynb #582ae7a0
 @patch
 def variant(self:Session, s:Settings) -> Variant:
     "The head for these settings; forms are built once."
@@ -231,13 +248,28 @@ def read(self:Session, s:Settings, clip=None, base=None) -> Reading:
     "What the model does with the clip under these settings."
     clip, base = clip or self.clip, self.base[None] if base is None else base
     order, v = frame_order(len(clip.frames), s), self.variant(s)
-    return read_head(v.head, base[:, order.to(base.device)], reorder(clip, order), self.model.labels, s.off, v.untrained)
+    with few_threads(v.head): return read_head(v.head, base[:, order.to(base.device)], reorder(clip, order), self.model.labels, s.off, v.untrained)
+
+@patch
+@torch.no_grad()
+def drops(self:Session, r:Reading) -> Tensor: # [T'] in logits
+    "How far the answer's logit falls when a frame of the clip as it stands is taken out."
+    s, names = self.settings, expert_names(self.model.head)
+    order, v, keep = frame_order(len(self.clip.frames), s), self.variant(s), [i for i in range(len(names)) if i not in s.off] if s.off else None
+    with few_threads(v.head): return frame_drops(v.head, self.base[None][0, order.to(self.base[None].device)], int(r.logits.argmax()), keep=keep)
+
+@patch
+def look(self:Session, s:Settings) -> Tensor: # [E,T',H,W]
+    "Where each expert's contribution to the answer comes from: the encoder runs anew, with gradients."
+    order, v = frame_order(len(self.clip.frames), s), self.variant(s)
+    names = part_names(v.head)
+    with few_threads(self.model): return saliency(VideoModel(self.model.encoder, v.head, self.model.labels), reorder(self.clip, order), keep=[i for i in range(len(names)) if i not in s.off] if s.off else None)
 
 @patch
 def read_beside(self:Session, name:str, s:Settings) -> Reading:
     "What another model does with the same frames; of the handles only those of the frames."
     m, order = self.beside[name], frame_order(len(self.clip.frames), s)
-    return read_head(m.head, self.base[name][:, order.to(self.base[name].device)], reorder(self.clip, order), m.labels)
+    with few_threads(m.head): return read_head(m.head, self.base[name][:, order.to(self.base[name].device)], reorder(self.clip, order), m.labels)
 
 def reorder(clip:Clip, order:Tensor) -> Clip:
     "The frames of a clip in another order, each with its own time."
