@@ -113,23 +113,23 @@ def experts(args):
     from vidprism.encoders import FeatureCache, create_encoder
     from vidprism.evaluation import world_bench
     cache = FeatureCache(args.cache) if args.cache else None
-    if not args.only_real: write(world_experts=compare_experts(world_bench(create_encoder("mini"), templates=None, cache=cache), args))
+    if not args.only_real: write(world_experts=compare_experts(world_bench(create_encoder("mini"), args.train, args.test, templates=None, cache=cache), args))
     shared = os.environ.get("VIDPRISM_SHARED")
-    if not shared: return print("real clips: skipped, VIDPRISM_SHARED is not set")
+    if not shared or args.only_world: return print("real clips: skipped", "" if shared else "(VIDPRISM_SHARED is not set)")
     write(real_experts=compare_experts(real_bench(Path(shared), args.cache), args))
 
 
 def compare_experts(bench, args):
-    "Each head trained on a bench (three seeds, a learning rate of two by held-out training clips), its scores on the test side."
+    "Each head trained on a bench (some seeds; of several learning rates the best on held-out training clips), its scores on the test side."
     from vidprism.evaluation import close_set
     from vidprism.homogeneity import in_short, specialisation
     from vidprism.training import TrainConfig
     found, x = {}, bench.test.features
     for name in ("vidprism", "bmoe", "mote"):
         begin = time.time()
-        result = close_set(bench, name, config=TrainConfig(epochs=args.epochs), seeds=range(args.seeds), grid=dict(lr=(3e-4, 1e-3)))
+        result = close_set(bench, name, config=TrainConfig(epochs=args.epochs, lr=args.lr[0]), seeds=range(args.seeds), grid=dict(lr=tuple(args.lr)) if len(args.lr) > 1 else None)
         rows = [in_short(specialisation(h, x, bench.test.labels)) for h in result.heads]
-        found[name] = dict(lr=result.record["tuning"][0]["chosen"]["lr"], **{k: mean(r[k] for r in rows) for k in rows[0]})
+        found[name] = dict(lr=result.record["tuning"][0]["chosen"]["lr"] if result.record.get("tuning") else args.lr[0], **{k: mean(r[k] for r in rows) for k in rows[0]})
         one = specialisation(result.heads[0], x, bench.test.labels)
         found[name] |= dict(first_seed={k: getattr(one, k).tolist() for k in ("cka", "cosine", "overlap", "peakiness")})
         print(bench.name, name, {k: round(v["mean"], 3) for k, v in found[name].items() if isinstance(v, dict) and "mean" in v}, f"{time.time() - begin:.0f} s", flush=True)
@@ -174,6 +174,10 @@ if __name__ == "__main__":
     p.add_argument("--few", type=int, default=12, help="clips for what takes long")
     p.add_argument("--epochs", type=int, default=40, help="of each head")
     p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--lr", type=float, nargs="+", default=[3e-4, 1e-3], help="learning rates to choose from")
+    p.add_argument("--train", type=int, default=2160, help="clips of the world to learn from")
+    p.add_argument("--test", type=int, default=540)
+    p.add_argument("--only-world", action="store_true", help="experts: leave the real clips out")
     p.add_argument("--cache", help="a folder for features, to keep them")
     p.add_argument("--only-real", action="store_true", help="experts: leave the world out")
     args = p.parse_args()

@@ -229,7 +229,7 @@ def look(encoder:nn.Module,
         with tap(layer or last_block(encoder), keep): pooled = torch.cat([encoder.encode(part).pooled for part in x.split(encoder.chunk)])
     return Seen(x, tuple(maps), pooled[None])
 
-# %% ../nbs/15_attribution.ipynb #2e2fff8d
+# %% ../nbs/15_attribution.ipynb #4b974d9f
 class KeptPass(nn.Module):
     "To captum a model from pixels to the experts' contributions; in truth a pass that was already run."
     class Layer(nn.Module):
@@ -239,10 +239,10 @@ class KeptPass(nn.Module):
         self.layer, self.seen, self.experts, self.again = self.Layer(), seen, experts, again
     def forward(self, pixels): self.layer(*self.seen.maps); return self.experts
 
-def keep_pass(model:VideoModel, frames:Tensor, target=None, keep=None, layer=None, pixels=False) -> tuple: # -> KeptPass, HeadOutput, Contributions
-    "One pass of encoder and head, taken apart for one class (None: the answer)."
+def keep_pass(model:VideoModel, frames:Tensor, target=None, keep=None, layer=None, pixels=False, seen:Seen=None) -> tuple: # -> KeptPass, HeadOutput, Contributions
+    "One pass of encoder (or the one already seen) and head, taken apart for one class (None: the answer)."
     with torch.inference_mode(False), torch.enable_grad():
-        seen = look(model.encoder, frames, layer, pixels)
+        seen = seen or look(model.encoder, frames, layer, pixels)
         out = model.head(seen.pooled, inspect=True, keep=keep)
         y = int(out.logits[0].argmax()) if target is None else target
         parts = contributions(model.head, out, y, keep)
@@ -295,7 +295,7 @@ def integrated_gradients(kept:KeptPass, i:int) -> Tensor:
 METHODS = {"gradcam": gradcam, "layer_gradient": layer_gradient, "input_x_gradient": input_x_gradient, "integrated_gradients": integrated_gradients}
 PIXELS = ("input_x_gradient", "integrated_gradients")    # those that need the graph back to the pixels, and a blur
 
-# %% ../nbs/15_attribution.ipynb #b3d40c47
+# %% ../nbs/15_attribution.ipynb #ee652ceb
 def blur(maps:Tensor, sigma:float) -> Tensor: # [N,H,W]
     "A Gaussian blur; what leaves the picture is lost."
     at = torch.arange(-math.ceil(3 * sigma), math.ceil(3 * sigma) + 1, dtype=maps.dtype, device=maps.device)
@@ -324,10 +324,11 @@ def saliency(model:VideoModel,
              keep=None,             # experts left on; None: all
              layer:nn.Module=None,  # whose map; None: `last_block`
              signed:bool=False,     # for and against, unblurred, instead of how much
+             seen:Seen=None,        # a pass of `look` over this clip, to ask again (another head, other experts) without the encoder
             ) -> Tensor:            # [E,T,H,W]
     "Where each expert's contribution to a logit comes from in the picture."
     clip, y = model.open_clip(clip), find_class(model, target)
-    kept, *_ = keep_pass(model, clip.frames, y, keep, layer, one_of(method, METHODS, "method") in PIXELS)
+    kept, *_ = keep_pass(model, clip.frames, y, keep, layer, one_of(method, METHODS, "method") in PIXELS, seen)
     return kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method, signed)
 
 def find_class(model:VideoModel, target) -> int | None:
