@@ -93,7 +93,7 @@ def likeness(a:Tensor, b:Tensor, side:int=16) -> float: # [...,H,W] each
     pooled = [F.adaptive_avg_pool2d(m.flatten(0, -3), side).flatten() for m in (a, b)]
     return float(rank_correlation(*pooled))
 
-# %% ../nbs/15_faithfulness.ipynb #342def37
+# %% ../nbs/15_faithfulness.ipynb #42e948df
 def pixel_centres(height:int, width:int) -> Tensor: # [H*W,2] (x, y), 0..1
     "Where each pixel is, in parts of the picture."
     y, x = torch.meshgrid((torch.arange(height) + .5) / height, (torch.arange(width) + .5) / width, indexing="ij")
@@ -104,14 +104,14 @@ def pointing(maps:Tensor,   # [...,T,H,W]
              size:Tensor,   # [T] its radius, 0..1
             ) -> Tensor:    # bool [...,T]
     "Does each frame's peak lie on the thing?"
-    peak = pixel_centres(*maps.shape[-2:])[maps.flatten(-2).argmax(-1)]
+    peak = pixel_centres(*maps.shape[-2:])[maps.flatten(-2).argmax(-1).cpu()]
     return (peak - place).norm(dim=-1) <= size
 
 def random_hits(place:Tensor, size:Tensor, height:int, width:int) -> Tensor: # [T]
     "The part of the picture that the thing covers."
     return ((pixel_centres(height, width)[None] - place[:, None]).norm(dim=-1) <= size[:, None]).float().mean(1)
 
-# %% ../nbs/15_faithfulness.ipynb #1bb45864
+# %% ../nbs/15_faithfulness.ipynb #fdc6c9f1
 class Judgement(NamedTuple):
     "What the tests say of one method on one clip."
     hits: float        # part of the frames whose peak lies on the thing; the experts' strengths added
@@ -119,16 +119,18 @@ class Judgement(NamedTuple):
     peak: bool         # does the whole clip's highest place?
     deletion: float    # area, smaller is better
     insertion: float   # area, larger is better
+    signed: tuple      # the two areas of the signed map
 
 def contrast(pixels:Tensor) -> Tensor: # [T,3,S,S] -> [T,S,S]
     "How far each pixel is from the clip's mean colour: a map that has never seen the model."
     return blur((pixels - flat_frame(pixels)).abs().sum(1), pixels.shape[-1] / 32)
 
-def judge_maps(strength:Tensor, signed:Tensor, place, size, score, side:int=8, steps:int=8) -> Judgement: # [E,T,S,S], [T,S,S]
+def judge_maps(strength:Tensor, signed, place, size, score, side:int=8, steps:int=8) -> Judgement: # [E,T,S,S], [T,S,S] or None
     "All tests that need only maps."
     whole = strength.sum(0)
     hits, best = pointing(whole, place, size), whole.flatten(1).amax(1).argmax()
-    return Judgement(hits.float().mean().item(), pointing(strength, place, size).float().mean(1), bool(hits[best]), *curves(score, cell_order(signed, side), steps).areas)
+    return Judgement(hits.float().mean().item(), pointing(strength, place, size).float().mean(1), bool(hits[best]),
+                     *curves(score, cell_order(whole, side), steps).areas, () if signed is None else curves(score, cell_order(signed, side), steps).areas)
 
 def judge(model:VideoModel,
           frames:Tensor,  # uint8 [T,H,W,3], square
@@ -144,6 +146,6 @@ def judge(model:VideoModel,
         strength = (blur(signed.flatten(0, 1), pixels.shape[-1] / 32).view_as(signed) if method in PIXELS else signed).abs()
         found[method] = judge_maps(strength, signed.sum(0), place, size, score, side, steps)
     plain = contrast(pixels)
-    found["contrast"] = judge_maps(plain[None], plain, place, size, score, side, steps)
+    found["contrast"] = judge_maps(plain[None], None, place, size, score, side, steps)
     found["random"] = (random_hits(place, size, *pixels.shape[2:]).mean().item(), *random_areas(score, len(pixels) * side ** 2, steps))
     return found
