@@ -11,7 +11,8 @@ import json, shutil, statistics, sys, tempfile
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from test_inspector import ARGS, CHROMIUM, ROOT, Inspector, jupyterlab, playwright, run_notebook
 
-SHOWN = """(el, act) => new Promise(done => {
+SHOWN = """el => new Promise((done, fail) => {
+  setTimeout(() => fail(new Error("nothing was drawn within 20 s")), 20000);
   const view=el.querySelector('.prism'), old=+view.dataset.serial, start=performance.now();
   new MutationObserver((_, o)=>{ if(+view.dataset.serial>old){ o.disconnect(); requestAnimationFrame(()=>done(performance.now()-start)) } }).observe(view,{attributes:true,attributeFilter:['data-serial']});
   (%s)(el);
@@ -34,7 +35,7 @@ def median(page, actions, rest=120):
 
 def measure(page) -> dict:
     "Every kind of handle, on the tab that opens first; one handle on the other tabs; new clips."
-    box, steps = Inspector(page).box, lambda name: [KEY.format(name=name, key=k) for k in (["ArrowLeft"] * 15 + ["ArrowRight"] * 15)]
+    box, steps = Inspector(page).box, lambda name: [KEY.format(name=name, key=k) for k in ["ArrowLeft", "ArrowRight"] * 15]
     median(page, steps("alpha")[:4])                                             # warm
     found = {"expert off/on": median(page, [CLICK.format(name="rate 4")] * 30)}
     for name in ("threshold", "alpha", "delta"): found[name] = median(page, steps(name))

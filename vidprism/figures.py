@@ -9,11 +9,11 @@ __all__ = ['INK', 'QUIET', 'FAINT', 'AMOUNT', 'rate_color', 'expert_name', 'slow
            'before_after_figure', 'frame_attention_figure', 'attention_curve_figure', 'saliency_figure',
            'saliency_cells']
 
-# %% ../nbs/03_figures.ipynb #54f85dbc
+# %% ../nbs/03_figures.ipynb #7c64147f
 import base64, html, io, re
 from typing import NamedTuple
 import numpy as np, torch
-import plotly.graph_objects as go
+import plotly.io, plotly.graph_objects as go
 from PIL import Image
 from .clips import ConfigError
 
@@ -77,7 +77,7 @@ def words(fig:go.Figure, # a figure of this module
     "What a figure shows, in words."
     return list((fig.layout.meta or {}).get("words", []))
 
-# %% ../nbs/03_figures.ipynb #d89cacc6
+# %% ../nbs/03_figures.ipynb #ccb3908e
 def _numbers(x, *shape) -> np.ndarray:
     "A float64 array of a tensor, array or list; None in `shape` stands for any length."
     x = x.detach().cpu().double().numpy() if torch.is_tensor(x) else np.asarray(x, dtype=float)
@@ -99,10 +99,24 @@ class _Sketch:
 
 def _finish(fig, height, words, width=1000, margin=(110, 16, 24, 48), least=None, **layout) -> go.Figure:
     "The same face for every figure: font, margins (left, right, top, bottom), words; narrower than `least` px its labels would collide."
-    face = dict(template="plotly_white", width=width, height=height, showlegend=False, meta=dict(words=words, least=least or (560 if width >= 900 else 340)),
+    face = dict(template=_WHITE, width=width, height=height, showlegend=False, meta=dict(words=words, least=least or (560 if width >= 900 else 340)),
         margin=dict(zip("lrtb", margin)), font=dict(family="system-ui, Segoe UI, Helvetica, Arial, sans-serif", size=12, color=INK),
         hoverlabel=dict(align="left", bgcolor="white", font=dict(size=12, color=INK)), paper_bgcolor="white", plot_bgcolor="white")
-    return go.Figure(fig.data, {**fig.layout, **face, **layout})
+    drawn = {k: v if k in ("paper_bgcolor", "plot_bgcolor") else _nest(v) for k, v in {**fig.layout, **face, **layout}.items() if v != []}
+    return go.Figure([_nest(d) for d in fig.data], drawn, _validate=False)
+
+_WHITE = plotly.io.templates["plotly_white"]
+
+def _nest(x):
+    "plotly's short names, such as line_width or a title's text, written out: then plotly need not look each of them up."
+    if isinstance(x, list) and x and isinstance(x[0], dict): return [_nest(v) for v in x]
+    if not isinstance(x, dict): return x
+    out = {}
+    for k, v in x.items():
+        head, _, rest = k.partition("_")
+        v = _nest({rest: v}) if rest else dict(text=v) if k == "title" and isinstance(v, str) else _nest(v)
+        out[head] = {**out[head], **v} if isinstance(out.get(head), dict) and isinstance(v, dict) else v
+    return out
 
 def _seconds(t) -> str: return f"{t:.2f} s"
 
