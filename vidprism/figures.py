@@ -17,7 +17,7 @@ import plotly.io, plotly.graph_objects as go
 from PIL import Image
 from .clips import ConfigError
 
-# %% ../nbs/03_figures.ipynb #72abf643
+# %% ../nbs/03_figures.ipynb #e9853cc1
 INK, QUIET, FAINT, AMOUNT = "#262b33", "#6b7280", "#e5e7eb", "#6a3d9a"
 _RATE = {1:"#cc79a7", 2:"#d55e00", 4:"#e69f00", 8:"#009e73", 16:"#0072b2", 32:"#56b4e9"}
 _OTHER = ["#882255", "#999933", "#117733", "#aa4499", "#332288", "#88ccee", "#661100", "#44aa99"]
@@ -25,6 +25,7 @@ _OTHER = ["#882255", "#999933", "#117733", "#aa4499", "#332288", "#88ccee", "#66
 def rate_color(rate, # frames a token; or the name of an expert that has no rate
               ) -> str:  # "#rrggbb"
     "The colour of a rate, the same in every picture."
+    if rate == "readout": return INK
     if isinstance(rate, str): return _OTHER[(int(re.sub(r"\D", "", rate)) if re.search(r"\d", rate) else sum(map(ord, rate))) % len(_OTHER)]
     return _RATE.get(int(rate)) or _OTHER[int(rate) % len(_OTHER)]
 
@@ -518,7 +519,7 @@ def _answer_column(fig, k, values, rows, top, name):
     fig.update_xaxes(n, domain=domain, range=[0, 1.22], visible=False, fixedrange=True, anchor="y")
     fig.add_annotation(x=domain[0], y=1, xref="paper", yref="paper", text=f"<b>{html.escape(name)}</b>", showarrow=False, xanchor="left", yanchor="bottom", yshift=4)
 
-# %% ../nbs/03_figures.ipynb #c340f18b
+# %% ../nbs/03_figures.ipynb #8c5d0829
 def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 1
                            names,   # E rates, or names
                            columns:int=5, # maps in a row
@@ -530,7 +531,7 @@ def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 
     for k, i in enumerate(order): _attention_map(fig, k, maps[i], names[i], names, columns, rows)
     lines = [f"{expert_name(names[i], names)}: frame {int(maps[i].mean(0).argmax())} is read most, by {maps[i].mean(0).max():.3f} on average (even: {1 / maps.shape[2]:.3f})." for i in order]
     return _finish(fig, 60 + 216 * rows, lines, least=900, margin=(44, 70, 30, 34), coloraxis=dict(cmin=0, cmax=top, colorscale=[[0, "white"], [1, AMOUNT]],
-                   colorbar=dict(title="weight", thickness=12, outlinewidth=0, len=1)))
+                   colorbar=dict(title="weight<br> ", thickness=12, outlinewidth=0, len=1)))
 
 # %% ../nbs/03_figures.ipynb #3a296d3d
 def _grid(k, columns, rows, gap=.035, high=.16) -> tuple: # x domain, y domain of the k-th of a grid of pictures
@@ -573,7 +574,7 @@ def attention_curve_figure(curves, # [E,T], each adding up to 1
     lines = [f"{expert_name(names[i], names)}: most of all frame {int(curves[i].argmax())} at {_seconds(times[int(curves[i].argmax())])} ({curves[i].max():.3f}; even: {1 / T:.3f})." for i in order]
     return _finish(fig, 300, lines, showlegend=True, margin=(64, 16, 40, 60), legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
 
-# %% ../nbs/03_figures.ipynb #0f4aa01b
+# %% ../nbs/03_figures.ipynb #5133be03
 def saliency_figure(frames,         # uint8 [T,H,W,3], or Pictures
                     saliency,       # [E,T,H,W]; only its positive part is shown
                     names,          # E rates, or names
@@ -593,7 +594,7 @@ def saliency_figure(frames,         # uint8 [T,H,W,3], or Pictures
     extra = dict(sliders=[_frame_slider(pics, cells[order], times, frame, fig)]) if slider else {}
     lines = [f"{expert_name(names[i], names)}: strongest at frame {cells[i].flatten(1).max(1)[0].argmax()}, {int(cells[i].max())}% of the clip's strongest place." for i in order]
     tall = 968 / (len(names) + 1) * cells.shape[2] / cells.shape[3]
-    scale = dict(cmin=0, cmax=100, colorscale=[[0, "rgba(106,61,154,0)"], [.25, "rgba(106,61,154,.35)"], [1, "rgba(76,20,130,.95)"]], colorbar=dict(title="% of the<br>strongest", thickness=12, outlinewidth=0))
+    scale = dict(cmin=0, cmax=100, colorscale=[[0, "rgba(106,61,154,0)"], [.25, "rgba(106,61,154,.35)"], [1, "rgba(76,20,130,.95)"]], colorbar=dict(title="% of the<br>strongest<br> ", thickness=12, outlinewidth=0))
     return _finish(fig, int(tall) + (140 if slider else 44), [f"Frame {frame} at {_seconds(float(times[frame]))} is shown."] + lines, margin=(16, 80, 30, 84 if slider else 8), least=760, coloraxis=scale, **extra)
 
 def saliency_cells(saliency,  # [E,T,H,W]
@@ -607,14 +608,14 @@ def saliency_cells(saliency,  # [E,T,H,W]
     x = torch.nn.functional.adaptive_avg_pool2d(x, size)
     return (100 * x / x.max().clamp_min(1e-12)).round().to(torch.uint8)
 
-# %% ../nbs/03_figures.ipynb #17546307
+# %% ../nbs/03_figures.ipynb #300073d8
 def _picture_cell(fig, k, uri, count, size, title):
     "The frame as a background, with its name above."
     (h, w), n, (x, y) = size, "" if k == 0 else str(k + 1), _grid(k, count, 1, .012)
     fig.add_layout_image(source=uri, x=-.5, y=-.5, sizex=w, sizey=h, xref=f"x{n}", yref=f"y{n}", xanchor="left", yanchor="top", sizing="stretch", layer="below", opacity=.45 if k else 1.)
     if k == 0: fig.add_scatter(x=[w / 2], y=[h / 2], mode="markers", marker_opacity=0, hoverinfo="skip", name="frame")
-    fig.update_xaxes(n, domain=x, range=[-.5, w - .5], visible=False, fixedrange=True, anchor=f"y{n}")
-    fig.update_yaxes(n, domain=y, range=[h - .5, -.5], visible=False, fixedrange=True, anchor=f"x{n}")
+    fig.update_xaxes(n, domain=x, range=[-.5, w - .5], visible=False, fixedrange=True, anchor=f"y{n}", constrain="domain", constraintoward="left")
+    fig.update_yaxes(n, domain=y, range=[h - .5, -.5], visible=False, fixedrange=True, anchor=f"x{n}", scaleanchor=f"x{n}", constrain="domain", constraintoward="top")
     _title(fig, x, y, title)
 
 def _saliency_map(fig, k, cells, who):

@@ -7,7 +7,7 @@ __all__ = ['PANELS', 'tell', 'has_merges', 'has_gates', 'Screen', 'lacks', 'answ
            'merged_panel', 'heard_panel', 'gates_panel', 'attention_panel', 'attention_pictures', 'tokens_panel',
            'looks_panel', 'beside_panel', 'panels', 'prism_page', 'PanelView', 'ClipInspector']
 
-# %% ../nbs/16_inspector.ipynb #8e8ac358
+# %% ../nbs/16_inspector.ipynb #ef86f140
 from dataclasses import dataclass, field
 from pathlib import Path
 import html, json, re, tempfile, torch
@@ -16,8 +16,8 @@ from fastcore.basics import patch
 from plotly.offline import get_plotlyjs
 from .attribution import part_names, rank_correlation
 from .clips import ConfigError, VidPrismError
-from .figures import (INK, AMOUNT, Pictures, answer_figure, attention_curve_figure, attention_figure, before_after_figure, drops_figure, expert_name, frame_attention_figure,
-                              gates_figure, importance_figure, merge_figure, pictures, rate_color, saliency_figure, shares_figure, slowest_first, strip_figure, words)
+from .figures import (INK, Pictures, answer_figure, attention_curve_figure, attention_figure, before_after_figure, drops_figure, expert_name, frame_attention_figure,
+                              gates_figure, importance_figure, merge_figure, pictures, saliency_figure, shares_figure, slowest_first, strip_figure)
 from .handles import ORDERS, Session, Settings, expert_names, frame_order, handles_of
 from .page import LIGHTS, LINKS, write_page
 
@@ -90,7 +90,7 @@ def merged_panel(s:Screen):
     return ("Kept and merged", "One band a rate, slowest on top. A picture in a band is a kept frame; lines come from the frames merged into it, the thicker the more. Click a token to mark its frames.",
             [merge_figure(s.pics, a.clip.times, a.merges, a.rates, a.clip.indices)])
 
-# %% ../nbs/16_inspector.ipynb #cf11fef1
+# %% ../nbs/16_inspector.ipynb #5765f1d4
 def heard_panel(s:Screen):
     if s.after.shares is None: return "Who was heard", lacks("readout over experts", s), []
     return "Who was heard", "Each expert's share of the readout's attention.", [shares_figure(s.after.shares, s.after.rates)]
@@ -110,8 +110,7 @@ def attention_pictures(a) -> list:
     "A reading's maps between frames, and their curves."
     maps, names, curves = a.maps, a.map_names, a.maps.mean(1)
     if a.shares is not None: curves = torch.cat([curves[:-1], a.heard[None].to(curves)])
-    colors = [INK if n == "readout" else rate_color(n) for n in names]
-    return [frame_attention_figure(maps, names), attention_curve_figure(curves, a.clip.times, names, colors)]
+    return [frame_attention_figure(maps, names), attention_curve_figure(curves, a.clip.times, names)]
 
 def tokens_panel(s:Screen):
     "Attention between tokens, where no maps between frames were made."
@@ -300,13 +299,13 @@ class ClipInspector(W.VBox):
         if self.session.clips: self._open(self.session.clips[0])
         else: self._say("Choose a clip, or drop one in.")
 
-# %% ../nbs/16_inspector.ipynb #652d0729
+# %% ../nbs/16_inspector.ipynb #2a8295d1
 @patch
 def _make_clip_row(self:ClipInspector):
     "Clip, upload, sampling, frames."
     s = self.session
     self.clip = _choice("clip", [(p.name, p) for p in s.clips], s.clips[0] if s.clips else None, "330px")
-    self.upload = W.FileUpload(accept="video/*", multiple=False, description="upload a clip", tooltip="or drop a file on the panels", layout=W.Layout(width="140px"))
+    self.upload = W.FileUpload(accept="video/*", multiple=False, description="upload a clip", tooltip="or drop a file on the panels", layout=W.Layout(width="165px"))
     self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "190px")
     self.count = _choice("frames", sorted({8, 16, 32, 64, s.frames}), s.frames, "170px")
     self.top = W.HBox([self.clip, self.upload, self.sampling, self.count], layout=W.Layout(flex_flow="row wrap"))
