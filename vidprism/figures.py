@@ -519,7 +519,7 @@ def _answer_column(fig, k, values, rows, top, name):
     fig.update_xaxes(n, domain=domain, range=[0, 1.22], visible=False, fixedrange=True, anchor="y")
     fig.add_annotation(x=domain[0], y=1, xref="paper", yref="paper", text=f"<b>{html.escape(name)}</b>", showarrow=False, xanchor="left", yanchor="bottom", yshift=4)
 
-# %% ../nbs/03_figures.ipynb #8c5d0829
+# %% ../nbs/03_figures.ipynb #e890f360
 def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 1
                            names,   # E rates, or names
                            columns:int=5, # maps in a row
@@ -531,7 +531,7 @@ def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 
     for k, i in enumerate(order): _attention_map(fig, k, maps[i], names[i], names, columns, rows)
     lines = [f"{expert_name(names[i], names)}: frame {int(maps[i].mean(0).argmax())} is read most, by {maps[i].mean(0).max():.3f} on average (even: {1 / maps.shape[2]:.3f})." for i in order]
     return _finish(fig, 60 + 216 * rows, lines, least=900, margin=(44, 70, 30, 34), coloraxis=dict(cmin=0, cmax=top, colorscale=[[0, "white"], [1, AMOUNT]],
-                   colorbar=dict(title="weight<br> ", thickness=12, outlinewidth=0, len=1)))
+                   colorbar=dict(title=dict(text="weight", side="right"), thickness=12, outlinewidth=0, len=1)))
 
 # %% ../nbs/03_figures.ipynb #3a296d3d
 def _grid(k, columns, rows, gap=.035, high=.16) -> tuple: # x domain, y domain of the k-th of a grid of pictures
@@ -574,7 +574,7 @@ def attention_curve_figure(curves, # [E,T], each adding up to 1
     lines = [f"{expert_name(names[i], names)}: most of all frame {int(curves[i].argmax())} at {_seconds(times[int(curves[i].argmax())])} ({curves[i].max():.3f}; even: {1 / T:.3f})." for i in order]
     return _finish(fig, 300, lines, showlegend=True, margin=(64, 16, 40, 60), legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
 
-# %% ../nbs/03_figures.ipynb #5133be03
+# %% ../nbs/03_figures.ipynb #436617ac
 def saliency_figure(frames,         # uint8 [T,H,W,3], or Pictures
                     saliency,       # [E,T,H,W]; only its positive part is shown
                     names,          # E rates, or names
@@ -594,7 +594,7 @@ def saliency_figure(frames,         # uint8 [T,H,W,3], or Pictures
     extra = dict(sliders=[_frame_slider(pics, cells[order], times, frame, fig)]) if slider else {}
     lines = [f"{expert_name(names[i], names)}: strongest at frame {cells[i].flatten(1).max(1)[0].argmax()}, {int(cells[i].max())}% of the clip's strongest place." for i in order]
     tall = 968 / (len(names) + 1) * cells.shape[2] / cells.shape[3]
-    scale = dict(cmin=0, cmax=100, colorscale=[[0, "rgba(106,61,154,0)"], [.25, "rgba(106,61,154,.35)"], [1, "rgba(76,20,130,.95)"]], colorbar=dict(title="% of the<br>strongest<br> ", thickness=12, outlinewidth=0))
+    scale = dict(cmin=0, cmax=100, colorscale=[[0, "rgba(106,61,154,0)"], [.25, "rgba(106,61,154,.35)"], [1, "rgba(76,20,130,.95)"]], colorbar=dict(title=dict(text="% of the strongest", side="right"), thickness=12, outlinewidth=0))
     return _finish(fig, int(tall) + (140 if slider else 44), [f"Frame {frame} at {_seconds(float(times[frame]))} is shown."] + lines, margin=(16, 80, 30, 84 if slider else 8), least=760, coloraxis=scale, **extra)
 
 def saliency_cells(saliency,  # [E,T,H,W]

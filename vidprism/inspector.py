@@ -379,13 +379,13 @@ def _moved(self:ClipInspector, change):
 @patch
 def _picked(self:ClipInspector, frame:int): self.frame.value = min(frame, self.frame.max)
 
-# %% ../nbs/16_inspector.ipynb #d476787e
+# %% ../nbs/16_inspector.ipynb #beb8f2f6
 @patch
 def _open(self:ClipInspector, path):
     "Open a clip; if it can't be read, say why and keep the last good one."
     s = self.session
     try: s.open(path, self.sampling.value, self.count.value); self._say("")
-    except (VidPrismError, OSError) as e: self._say(f"{Path(str(path)).name} was not opened: {e}" + (f" Still showing {s.clip.path.name}." if s.clip else ""))
+    except (VidPrismError, OSError) as e: self._say(f"{Path(str(path)).name} was not opened: {str(e).replace(str(path), Path(str(path)).name)}" + (f" Still showing {s.clip.path.name}." if s.clip else ""))
     self._quiet = True
     if s.clip is not None:
         if s.clip.path in s.clips: self.clip.value = s.clip.path
