@@ -134,7 +134,7 @@ def _frame_axis(times, top=False) -> dict:
     return dict(range=[-.5, T - .5], tickvals=list(range(T))[::step], ticktext=text[::step], tickangle=0, tickfont_size=10,
                 showgrid=False, zeroline=False, fixedrange=True)
 
-# %% ../nbs/03_figures.ipynb #56e7eac6
+# %% ../nbs/03_figures.ipynb #26bfabf5
 def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
                  times,           # [T] seconds
                  importance=None, # [T] >= 0, any scale
@@ -156,12 +156,15 @@ def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
     fig.add_scatter(x=[t % cols for t in range(T)], y=[t // cols * cell + tall / 2 for t in range(T)], mode="markers", hovertext=text, hoverinfo="text",
                     marker=dict(size=min(tall, 48), symbol="square", color="rgba(0,0,0,0)"), name="frames",
                     customdata=[[f"frame {t}"] for t in range(T)])
+    place, wide = [(t % cols, t // cols * cell + tall) for t in range(T)], tall * pics.aspect / 968 * cols
+    if share is not None: fig.add_bar(orientation="h", base=[x - wide / 2 for x, _ in place], x=wide * part, y=[y + 6.5 for _, y in place], width=5, marker=dict(color=AMOUNT, line_width=0), hoverinfo="skip", name="importance")
+    fig.add_scatter(x=[x for x, _ in place], y=[y + 19 for _, y in place], mode="text", text=["" if t == mark else f"<b>{t}</b>  {_seconds(times[t])}" for t in range(T)], textfont_size=10, hoverinfo="skip", name="labels")
     rows = -(-T // cols)
     fig.update_xaxes(range=[-.5, cols - .5], visible=False, fixedrange=True)
     fig.update_yaxes(range=[rows * cell, -4], visible=False, fixedrange=True)
     return _finish(fig, rows * cell + 8, _strip_words(times, share), margin=(16, 16, 2, 2), least=960)
 
-# %% ../nbs/03_figures.ipynb #71a8168e
+# %% ../nbs/03_figures.ipynb #e8d729a0
 def _frame_text(t, second, indices=None) -> str:
     "Which frame this is."
     return f"frame {t} at {_seconds(second)}" + ("" if indices is None else f" (no. {int(indices[t])} of the file)")
@@ -177,13 +180,11 @@ def _ring(part) -> dict:
     return dict(color="#" + "".join(f"{round(v):02x}" for v in grey + (full - grey) * part), width=1 + 2 * part)
 
 def _strip_cell(fig, x, y, uri, tall, wide, part, t, second, marked=False):
-    "One frame of the strip: picture, ring, bar, label."
+    "One frame of the strip: picture and ring; its label, where it is marked."
     _image(fig, uri, x, y + tall / 2, wide, tall)
     ring, dark = _ring(part), dict(bgcolor=INK, font_color="white", borderpad=1) if marked else {}
     fig.add_shape(type="rect", x0=x - wide / 2, x1=x + wide / 2, y0=y, y1=y + tall, line=ring, name=f"frame {t}")
-    if part > 0: fig.add_shape(type="rect", x0=x - wide / 2, x1=x - wide / 2 + wide * part, y0=y + tall + 4, y1=y + tall + 9,
-                               line_width=0, fillcolor=AMOUNT, name=f"importance {t}")
-    fig.add_annotation(x=x, y=y + tall + 19, text=f"<b>{t}</b>  {_seconds(second)}", showarrow=False, font_size=10, **dark)
+    if marked: fig.add_annotation(x=x, y=y + tall + 19, text=f"<b>{t}</b>  {_seconds(second)}", showarrow=False, font_size=10, **dark)
 
 def _strip_words(times, share) -> list[str]:
     "The strip in words."
