@@ -139,6 +139,7 @@ def test_frame_slider(lab):
       return [c.left+l.xaxis._offset+l.xaxis.l2p(d.x[9]), c.top+l.yaxis._offset+l.yaxis.l2p(d.y[9])]}""")
     lab.mouse.move(*point); i.after(lambda: lab.mouse.click(*point))                # a click in the strip marks a frame, too
     assert [text for text, back in i.figure("frames")["layout"]["notes"] if back][0].startswith("<b>9</b>")
+    assert [t.split()[0] for t in i.view.locator("[data-panel=frames] .textpoint text").all_text_contents()] == [str(k) for k in range(32)]   # no label is lost on the way
     i.shot("frame_slider")
 
 

@@ -134,7 +134,7 @@ def _frame_axis(times, top=False) -> dict:
     return dict(range=[-.5, T - .5], tickvals=list(range(T))[::step], ticktext=text[::step], tickangle=0, tickfont_size=10,
                 showgrid=False, zeroline=False, fixedrange=True)
 
-# %% ../nbs/03_figures.ipynb #26bfabf5
+# %% ../nbs/03_figures.ipynb #a3b0cad3
 def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
                  times,           # [T] seconds
                  importance=None, # [T] >= 0, any scale
@@ -158,7 +158,7 @@ def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
                     customdata=[[f"frame {t}"] for t in range(T)])
     place, wide = [(t % cols, t // cols * cell + tall) for t in range(T)], tall * pics.aspect / 968 * cols
     if share is not None: fig.add_bar(orientation="h", base=[x - wide / 2 for x, _ in place], x=wide * part, y=[y + 6.5 for _, y in place], width=5, marker=dict(color=AMOUNT, line_width=0), hoverinfo="skip", name="importance")
-    fig.add_scatter(x=[x for x, _ in place], y=[y + 19 for _, y in place], mode="text", text=["" if t == mark else f"<b>{t}</b>  {_seconds(times[t])}" for t in range(T)], textfont_size=10, hoverinfo="skip", name="labels")
+    fig.add_scatter(x=[x for x, _ in place], y=[y + 19 for _, y in place], mode="text", text=[f"<b>{t}</b>  {_seconds(times[t])}" for t in range(T)], textfont_size=10, hoverinfo="skip", name="labels")
     rows = -(-T // cols)
     fig.update_xaxes(range=[-.5, cols - .5], visible=False, fixedrange=True)
     fig.update_yaxes(range=[rows * cell, -4], visible=False, fixedrange=True)
