@@ -71,15 +71,16 @@ def embed(self:VideoModel, clip) -> Tensor: # [D]
     "The clip in one vector: what the head's classifier reads."
     return self.head(self.features(clip)).video[0]
 
-# %% ../nbs/11_model.ipynb #f4605be0
+# %% ../nbs/11_model.ipynb #5ce1350a
 @patch
-def save_pretrained(self:VideoModel, folder, **story): # story: anything JSON worth remembering, kept under "story"
+def save_pretrained(self:VideoModel, folder, half:bool=False, **story): # half: weights in float16; story: anything JSON worth remembering
     "Write config and weights into a folder."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     config = dict(encoder=self.encoder.name, head=self.head.name, options=asdict(self.head.config), labels=self.labels,
                   sampling=self.sampling, story=story)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    save_file({k: v.detach().cpu().contiguous() for k, v in self.head.state_dict().items()}, folder / "head.safetensors")
+    kind = torch.float16 if half else None
+    save_file({k: v.detach().to("cpu", kind if v.is_floating_point() else None).contiguous() for k, v in self.head.state_dict().items()}, folder / "head.safetensors")
 
 def load_strictly(module:nn.Module, state:dict, what:str):
     "Load a state dict; say what is missing, left over, or of another shape."
