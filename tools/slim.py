@@ -1,4 +1,4 @@
-"Make the static pictures in the notebooks' outputs light: at most 128 colours a picture."
+"Make the notebooks' outputs light: at most 128 colours a picture, no widget state."
 from base64 import b64decode, b64encode
 from pathlib import Path
 import io, sys
@@ -17,6 +17,7 @@ def slim(png:str) -> str:
 
 for path in map(Path, sys.argv[1:]):
     nb = nbformat.read(path, 4)
+    nb.metadata.pop("widgets", None)
     for cell in nb.cells:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}): output.data["image/png"] = slim(output.data["image/png"].replace("\n", "")) + "\n"
