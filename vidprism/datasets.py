@@ -55,11 +55,12 @@ def read_list(path, items) -> list: # places in `items`
     if lost: raise ConfigError(f"{path} names {lost[0]!r}, which is not among the {len(place)} clips.")
     return [place[item] for item in wanted]
 
-# %% ../nbs/02_datasets.ipynb #8b3f655c
+# %% ../nbs/02_datasets.ipynb #a473fbe8
 def source_of(path) -> str:
     "The video that a clip was cut from."
     path = Path(str(path))
     if m := re.fullmatch(r"v_(\w+)_g(\d+)_c\d+", path.stem): return f"{m[1]}_g{m[2]}"
+    if m := re.fullmatch(r"(.{11})_\d{6}_\d{6}", path.stem): return m[1]
     before, found, _ = path.stem.partition(f"_{path.parent.name}_")
     return before if found and before else path.stem
 
