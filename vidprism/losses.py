@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['ranking_target', 'ranking_loss', 'diversity_loss', 'gate_balance_loss', 'LossWeights', 'weigh']
 
-# %% ../nbs/08_losses.ipynb #5580e587
+# %% ../nbs/08_losses.ipynb #67cb0e0a
 from dataclasses import dataclass, asdict
 import itertools, torch, torch.nn.functional as F
 from torch import Tensor
+from .dbi import batch_mean
 from .rgsta import fold, window_shape
 
 # %% ../nbs/08_losses.ipynb #575ff163
@@ -46,10 +47,10 @@ def diversity_loss(outputs) -> Tensor: # E tensors [B,N_i,D] -> scalar, at most 
     cosines = means @ means.transpose(1, 2)
     return (cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)).mean() / (E * (E - 1))
 
-# %% ../nbs/08_losses.ipynb #4dada318
+# %% ../nbs/08_losses.ipynb #3eb2503b
 def gate_balance_loss(shares:Tensor) -> Tensor: # [B,E], rows sum to 1 -> scalar in [1, E]
     "E times the sum of squared mean shares."
-    return shares.shape[1] * shares.mean(0).square().sum()
+    return shares.shape[1] * batch_mean(shares).square().sum()
 
 # %% ../nbs/08_losses.ipynb #bd0a711e
 @dataclass(frozen=True)

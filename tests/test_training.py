@@ -1,0 +1,52 @@
+"Training on several processes: the same weights as on one, in the kit's own loop."
+from pathlib import Path
+import os, subprocess, sys
+import pytest, torch
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from two_processes import CASES, LOCAL, SHARDS, run_all  # noqa: E402
+from vidprism.shards import pack  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    "Weights and rows of every case: {process count: [of each process]}."
+    out = tmp_path_factory.mktemp("two")
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    for i in range(23): torch.save(torch.randn(8, 8, generator=torch.Generator().manual_seed(i), dtype=torch.float64), out / f"{i}.features")
+    pack([(out / f"{i}.features", i % 3) for i in range(23)], out / "shards", shard_size=5)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(HERE / "two_processes.py"), str(out), str(out / "shards")]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return {1: [run_all(1)], 2: [torch.load(out / f"{r}.pt") for r in (0, 1)]}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_reach_the_weights_of_one(done, name):
+    "The whole batch on one process, or halves of it on two: the same weights, and the same losses in the rows."
+    (one, rows), both = done[1][0][name], [d[name] for d in done[2]]
+    for weights, found in both:
+        assert (one - weights).abs().max() < 1e-5, float((one - weights).abs().max())
+        assert found[-1]["top1"] == rows[-1]["top1"]
+        for key in ("total", "cls"): assert found[-1][key] == pytest.approx(rows[-1][key], rel=1e-5)
+
+
+def test_the_processes_agree_exactly(done):
+    for name in CASES: assert torch.equal(done[2][0][name][0], done[2][1][name][0])
+
+
+def test_unequal_shards_are_no_deadlock(done):
+    "Two processes with two workers each and unequal shards end, in step with each other."
+    (a, rows), (b, _) = (d[SHARDS] for d in done[2])
+    assert torch.equal(a, b) and len(rows) == 3 and rows[0]["cls"] != rows[-1]["cls"]
+
+
+def test_balance_of_each_process_alone_is_another_loss(done):
+    "The test above can fail: with the batch's mean taken in each process alone the weights are others."
+    assert (done[1][0]["vidprism"][0] - done[2][0][LOCAL][0]).abs().max() > 1e-5
+
+
+def test_training_moved_the_weights(done):
+    "And they are not equal because nothing happened."
+    for name in CASES: assert done[1][0][name][1][0]["cls"] != done[1][0][name][1][-1]["cls"]
