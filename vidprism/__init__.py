@@ -3,19 +3,21 @@ __version__ = "0.1.0"
 from importlib import import_module as _import_module
 
 _WHERE = dict(
-    clips="VidPrismError ClipError ConfigError Clip read_clip sample_clips",
+    backends="VidPrismError ClipError ConfigError",
+    clips="Clip ClipInfo read_clip read_frames read_views clip_info read_clip_safely sample_clips",
     world="MOTIONS world_pictures world_clips",
-    encoders="Features create_encoder encode_clips find_device",
+    augment="Augment", datasets="k_shot grouped_folds source_of", lists="ClipList", loading="ClipDataset", quarantine="audit",
+    cache="FeatureCache cache_features", encoders="Features FrameEncoder Preprocess create_encoder encode_clips find_device",
     rgsta="Merge RgSTA", dbi="Exchange DBI", hmoe="Mixture HMoE",
     losses="ranking_loss ranking_target diversity_loss gate_balance_loss",
     heads="HeadOutput create_head register_head",
-    model="VideoModel load_released_head sample_model",
-    datasets="k_shot grouped_folds source_of",
-    training="TrainConfig fit",
+    model="VideoModel zero_shot_model sample_model", released="load_released_head load_released_mote import_released interpolate",
+    shards="ShardClips pack", training="TrainConfig fit tune_encoder",
     evaluation="Bench Result close_set few_shot zero_shot cross_validate compare results_table expert_usage isolate_experts world_bench clip_bench TEMPLATES",
-    cost="Cost head_cost",
+    cost="Cost head_cost measure_cost",
     attribution="Explanation explain",
-    inspector="prism_page")
+    inspector="ClipInspector", panels="prism_page",
+    workflow="Run Split Trained evaluate_model split_clips train_clips")
 _MODULE = {name: module for module, names in _WHERE.items() for name in names.split()}
 __all__ = list(_MODULE)
 
