@@ -1,14 +1,15 @@
 """Fuzz the readers: seeded mutations of the shipped clips, each read in a worker that is killed at its limit.
 
-    python benchmarks/fuzz_clips.py                    # 2,000 mutations; what came out goes to the screen (and, with --out, to a JSON file)
-    python benchmarks/fuzz_clips.py --decoder decord   # one reader alone
-    python benchmarks/fuzz_clips.py --stability DIR    # instead: decord's get_batch, walks and checked jumps on every clip of a folder, against PyAV's pass
+    python benchmarks/fuzz_clips.py --out benchmarks/fuzz_clips.json     # 2,000 mutations; what came out, with versions and commit
+    python benchmarks/fuzz_clips.py --decoder decord                     # one reader alone
+    python benchmarks/fuzz_clips.py --stability DIR --out benchmarks/decord_get_batch.json
+                                                       # instead: decord's get_batch, walks and checked jumps on every clip of a folder, against PyAV's pass
 """
 from collections import Counter
 from functools import cache
 from pathlib import Path
-import argparse, json, tempfile, time
-import av, numpy as np, torch
+import argparse, json, platform, subprocess, tempfile, time
+import av, decord, numpy as np, torch
 from av.bitstream import BitStreamFilterContext
 from vidprism.backends import ClipError, Worker
 from vidprism.clips import frame_indices, sample_clips
@@ -87,8 +88,9 @@ def judge(worker, path, limit, decoder=None):
         return next((word for sign, word in (("did not finish", "hang"), ("crashed", "crash"), ("more memory", "memory")) if sign in said), "refused") + (f" ({said.split(': ')[-1]})" if "crashed" in said or "finish" in said else "")
     except Exception as e: return f"WRONG: {type(e).__name__}: {e}"
     h, w = size.size[::-1 if size.turn[0] else 1]
+    rising = torch.equal(clip.times.diff() > 0, clip.indices.diff() > 0)              # times rise from each frame to a later one
     right = (clip.frames.shape == (8, h, w, 3) and clip.frames.dtype == torch.uint8 and clip.total >= 1 and torch.equal(clip.indices, frame_indices(clip.total, 8))
-             and clip.times.shape == (8,) and bool(clip.times.isfinite().all()) and bool((clip.times.diff() >= 0).all()) and clip.fps > 0)
+             and clip.times.shape == (8,) and bool(clip.times.isfinite().all()) and rising and 0 < clip.fps < float("inf"))
     return f"read by {clip.decoder}" if right else f"WRONG: {tuple(clip.frames.shape)} of {(h, w)}, {clip.total} frames, times {clip.times.tolist()}, {clip.fps} fps"
 
 
@@ -109,7 +111,6 @@ def fuzz(ks, seed=0, limit=10., decoder=None, memory=4., say=None):
 
 def stability(folder):
     "decord's get_batch (sorted and not, each asked twice), its walk and checked jumps, against PyAV's plain pass."
-    import decord
     from vidprism.backends import _Unsafe, _gather_jumping, probe_clip, read_wanted
     total, rng, seconds = Counter(), np.random.default_rng(0), Counter()
     for path in sorted(p for p in Path(folder).rglob("*.*") if p.suffix in (".avi", ".mp4", ".mkv", ".webm", ".mov")):
@@ -132,6 +133,13 @@ def stability(folder):
     return dict(total) | {f"seconds, {k}": round(v, 1) for k, v in seconds.items()}
 
 
+def story():
+    "What ran: versions, and the commit where there is one."
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    ffmpeg = {name: ".".join(map(str, v)) for name, v in av.library_versions.items() if name in ("libavcodec", "libavformat")}
+    return dict(python=platform.python_version(), av=av.__version__, decord=decord.__version__, torch=torch.__version__, **ffmpeg, commit=commit)
+
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--count", type=int, default=2000); p.add_argument("--seed", type=int, default=0); p.add_argument("--limit", type=float, default=10.)
@@ -142,7 +150,7 @@ if __name__ == "__main__":
         loud = lambda name, word: print(name, word, flush=True) if word.startswith(("WRONG", "hang", "crash", "memory")) else None
         words, longest = fuzz(range(args.count), args.seed, args.limit, args.decoder, say=loud)
         table = Counter((name.partition("_")[2], word.split(":")[0]) for name, word in words.items())
-        result = dict(mutations=len(words), outcomes=dict(Counter(w.split(":")[0] for w in words.values())), by_kind={" ".join(k): n for k, n in sorted(table.items())}, longest_call_s=round(longest, 2))
-    result["seconds"] = round(time.time() - begin, 1)
+        result = dict(seed=args.seed, mutations=len(words), limit_s=args.limit, outcomes=dict(Counter(w.split(":")[0] for w in words.values())), by_kind={" ".join(k): n for k, n in sorted(table.items())}, longest_call_s=round(longest, 2))
+    result = dict(result, seconds=round(time.time() - begin, 1), **story())
     print(json.dumps(result, indent=1))
-    if args.out: Path(args.out).write_text(json.dumps(result, indent=1))
+    if args.out: Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
