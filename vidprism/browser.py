@@ -10,7 +10,7 @@ import anywidget, json, traitlets
 from plotly.offline import get_plotlyjs
 from .page import LIGHTS, LINKS
 
-# %% ../nbs/16_browser.ipynb #72a8c208
+# %% ../nbs/16_browser.ipynb #dd97c88c
 _VIEW_JS = LINKS + """
 let library; // plotly.js, sent once by the kernel; nothing comes from a network
 function load(model){
@@ -31,10 +31,11 @@ async function fill(row,sums,texts,Plotly,link,model){
   for(const [i,sum] of sums.entries()){
     const box=row.children[i]||frame(row,link,model), gd=box.querySelector('.plot');
     if(box.dataset.sum==sum) continue;
-    const {data,layout:lay}=JSON.parse(texts.get(sum)), wide=lay.width||1000; delete lay.width; lay.autosize=true;
+    const {data,layout:lay}=JSON.parse(texts.get(sum)), wide=lay.width||1000;
     box.style.maxWidth=wide+'px'; box.style.flexBasis=wide>=900?'100%':Math.min(wide,430)+'px'; gd.style.minWidth=((lay.meta||{}).least||340)+'px'; gd.style.height=lay.height+'px';
     box.querySelector('ul').replaceChildren(...((lay.meta||{}).words||[]).map(w=>{const li=document.createElement('li'); li.textContent=w; return li}));
-    await Plotly.react(gd,data,lay,{responsive:true,displaylogo:false,displayModeBar:false,scrollZoom:false});
+    lay.width=gd.clientWidth||wide; lay.autosize=false; // plotly measures nothing
+    await (box.fresh?Plotly.newPlot(gd,data,lay,{displaylogo:false,displayModeBar:false,scrollZoom:false}):Plotly.react(gd,data,lay));
     box.dataset.sum=sum; if(box.fresh) box.fresh();
   }}
 async function render({model,el}){
@@ -59,6 +60,10 @@ async function render({model,el}){
     for(const [sum,text] of Object.entries(m.fresh)) texts.set(sum,text);
     if(m.panels.every(p=>p.sums.every(sum=>texts.has(sum)))){newest=m; draw()} else model.send({ask:'panels'}) }); // a view that came later asks for all
   model.send({ask:'panels'});
+  let wide=0, soon; // a narrower or wider place: the same figures at its size
+  const watch=new ResizeObserver(([e])=>{ if(Math.abs(e.contentRect.width-wide)<1) return; wide=e.contentRect.width; clearTimeout(soon);
+    soon=setTimeout(()=>{for(const gd of el.querySelectorAll('.plot')) if(gd.data&&gd.clientWidth&&gd.clientWidth!=gd.layout.width) Plotly.relayout(gd,{width:gd.clientWidth})},80)});
+  watch.observe(el);
   for(const kind of ['dragenter','dragover']) el.addEventListener(kind,e=>{e.preventDefault(); el.classList.add('aim')});
   for(const kind of ['dragleave','drop']) el.addEventListener(kind,()=>el.classList.remove('aim'));
   el.addEventListener('drop',async e=>{ // a file dropped on the panels; in parts, as a message must stay small
@@ -66,6 +71,7 @@ async function render({model,el}){
     const size=4e6, parts=Math.max(1,Math.ceil(file.size/size));
     for(let k=0;k<parts;k++) model.send({file:file.name,part:k,parts},undefined,[await file.slice(k*size,(k+1)*size).arrayBuffer()]);
   });
+  return ()=>watch.disconnect();
 }
 export default {render};
 """

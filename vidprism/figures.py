@@ -117,7 +117,7 @@ def merge_figure(frames,       # uint8 [T,H,W,3], or Pictures
     fig.add_annotation(x=-.5, y=tall / 2, text="frames", xanchor="right", xshift=-8, showarrow=False)
     return finish(fig, y + 52, lines, margin=(116, 16, 44, 8), least=960)
 
-# %% ../nbs/03_figures.ipynb #cb789684
+# %% ../nbs/03_figures.ipynb #14c33336
 FAN, DOT = 42, 9   # px: height of a fan of lines, the room for its dots
 
 def _merge_frame(fig, t, uri, tall, wide):
@@ -142,22 +142,26 @@ def _band(fig, tokens, y, uris, times, rates, aspect, unit, indices) -> float:
     "Draw one rate from `y` down; where the next may begin."
     color, slots = rate_color(tokens[0].rate), [_slot(t, aspect, unit) for t in tokens]
     tall = max(s[2] for s in slots)
+    _windows(fig, tokens, y, color)
     for token, slot in zip(tokens, slots):
-        _window(fig, token, y, color)
         for frame, weight in token.weights.items(): _line(fig, token, slot, frame, weight, y, color)
-        _token(fig, token, slot, y + DOT + FAN, uris, times, color, unit)
+    _kept(fig, tokens, slots, y + DOT + FAN, uris, color)
     _dots(fig, tokens, y, times, color, indices)
     _nodes(fig, tokens, slots, y + DOT + FAN, times, color, indices)
+    _token_names(fig, tokens, slots, y + DOT + FAN, times, unit)
     name = expert_name(tokens[0].rate, rates).replace(" (", "<br>(")
     fig.add_annotation(x=-.5, y=y + DOT + FAN / 2 + 8, xanchor="right", xshift=-8, align="right", showarrow=False, bgcolor="white",
                        text=f'<span style="color:{color}">■</span> <b>{name}</b><br>{len(tokens)} token{"s" * (len(tokens) > 1)}')
     return y + DOT + FAN + tall + 36
 
-def _window(fig, token, y, color):
-    "The window's box, from its dots to its token."
-    if token.place[0] == 0:
-        fig.add_shape(type="rect", x0=token.start - .44, x1=token.stop - .56, y0=y - 6, y1=y + DOT + FAN, layer="below", opacity=.13,
-                      fillcolor=color, line_width=0, name=f"window {token.rate}/{token.number}")
+def _boxes(corners) -> str: # [(x0, y0, x1, y1)]
+    "Boxes as one path, which plotly draws as fast as one box."
+    return " ".join(f"M {a},{b} L {c},{b} L {c},{d} L {a},{d} Z" for a, b, c, d in corners)
+
+def _windows(fig, tokens, y, color):
+    "The windows' boxes, from their dots to their tokens."
+    fig.add_shape(type="path", path=_boxes((t.start - .44, y - 6, t.stop - .56, y + DOT + FAN) for t in tokens if t.place[0] == 0), layer="below", opacity=.13,
+                  fillcolor=color, line_width=0, name=f"windows {tokens[0].rate}")
 
 def _line(fig, token, slot, frame, weight, y, color):
     "One non-zero entry of the lineage."
@@ -167,16 +171,22 @@ def _line(fig, token, slot, frame, weight, y, color):
     fig.add_shape(type="path", path=f"M {frame},{top} C {frame},{top + FAN * .55} {x},{end - FAN * .6} {x},{end}", layer="below", opacity=.25 + .75 * strength,
                   line=dict(color=color, width=.6 + 3.6 * strength), name=f"line {token.rate}/{token.number}/{frame}")
 
-def _token(fig, token, slot, y, uris, times, color, unit):
-    "The token's picture: its kept frame, framed and named."
-    x, wide, tall = slot
-    _image(fig, uris[token.kept], x, y + tall / 2, wide, tall)
-    fig.add_shape(type="rect", x0=x - wide / 2, x1=x + wide / 2, y0=y, y1=y + tall, line=dict(color=color, width=2), name=f"kept {token.rate}/{token.number}")
-    room = (token.stop - token.start) / token.place[1] * unit
-    text = "{k}" if room < 52 else "frame {k}" if room < 90 else "{k} at {s}" if room < 150 else "frame {k} at {s}"
-    plain = text.format(k=token.kept, s=seconds(times[token.kept]))
-    at = _inside(x, token, min(len(plain) * 6.2 / unit, room / unit))
-    fig.add_annotation(x=at, y=y + tall + 10, text=text.format(k=f"<b>{token.kept}</b>", s=seconds(times[token.kept])), showarrow=False, font_size=10 if room < 150 else 11)
+def _kept(fig, tokens, slots, y, uris, color):
+    "The tokens' pictures: their kept frames, framed."
+    for token, (x, wide, tall) in zip(tokens, slots): _image(fig, uris[token.kept], x, y + tall / 2, wide, tall)
+    fig.add_shape(type="path", path=_boxes((x - wide / 2, y, x + wide / 2, y + tall) for x, wide, tall in slots), line=dict(color=color, width=2), name=f"kept {tokens[0].rate}")
+
+def _token_name(token, second, room) -> str: # room in px
+    "As much of a token's frame and time as there is room for."
+    return ("{k}" if room < 52 else "frame {k}" if room < 90 else "{k} at {s}" if room < 150 else "frame {k} at {s}").format(k=f"<b>{token.kept}</b>", s=seconds(second))
+
+def _token_names(fig, tokens, slots, y, times, unit):
+    "What stands under the tokens, inside their windows."
+    rooms = [(t.stop - t.start) / t.place[1] * unit for t in tokens]
+    text = [_token_name(t, times[t.kept], r) for t, r in zip(tokens, rooms)]
+    at = [_inside(s[0], t, min((len(n) - 7) * 6.2 / unit, r / unit)) for t, s, n, r in zip(tokens, slots, text, rooms)]
+    fig.add_scatter(x=at, y=[y + s[2] + 10 for s in slots], mode="text", text=text, textfont_size=[10 if r < 150 else 11 for r in rooms], hoverinfo="skip",
+                    cliponaxis=False, name=f"names of rate {tokens[0].rate}")
 
 def _dots(fig, tokens, y, times, color, indices):
     "The frames of one rate, each with what becomes of it."

@@ -232,7 +232,7 @@ def list_clips(clips) -> list: # paths
 
 VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif", ".flv", ".wmv", ".3gp"}
 
-# %% ../nbs/16_handles.ipynb #582ae7a0
+# %% ../nbs/16_handles.ipynb #af4f8cb9
 @patch
 def variant(self:Session, s:Settings) -> Variant:
     "The head for these settings; forms are built once."
@@ -273,6 +273,7 @@ def read_beside(self:Session, name:str, s:Settings) -> Reading:
 
 def reorder(clip:Clip, order:Tensor) -> Clip:
     "The frames of a clip in another order, each with its own time."
+    if torch.equal(order, torch.arange(len(clip.frames))): return clip
     return clip._replace(frames=clip.frames[order], times=clip.times[order], indices=clip.indices[order])
 
 # %% ../nbs/16_handles.ipynb #933e6c1f
