@@ -1,15 +1,18 @@
 """How long the inspector takes from a handle's change until the screen shows it, measured in the browser.
 
 A real JupyterLab, a headless Chromium, the shipped model. A change is made on the widget's own element; the clock stops at the first picture after the view
-says that all panels of that change are drawn. Median of 30.
+says that all panels of that change are drawn (those of the open tab, too, in sight or not). Median of 30.
 
-    python benchmarks/inspector_speed.py
+    python benchmarks/inspector_speed.py [results.json]
 """
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
-import json, shutil, statistics, sys, tempfile
+import json, os, platform, shutil, statistics, subprocess, sys, tempfile
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from test_inspector import ARGS, CHROMIUM, ROOT, Inspector, jupyterlab, playwright, run_notebook
+from chromium import find_chromium
+from test_inspector import ARGS, ROOT, Inspector, jupyterlab, playwright, run_notebook
 
 SHOWN = """el => new Promise((done, fail) => {
   setTimeout(() => fail(new Error("nothing was drawn within 20 s")), 20000);
@@ -43,23 +46,34 @@ def measure(page) -> dict:
     found["frame"] = median(page, [KEY.format(name="frame", key="ArrowRight")] * 30)
     for tab in ("Kept and merged", "Gates", "Attention", "Where each looks", "Two models"):
         page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name=tab))); page.wait_for_timeout(2500)
-        found[f"threshold, tab {tab}"] = median(page, steps("threshold"))
+        found[f"delta, tab {tab}"] = median(page, steps("delta"))
     page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name="What counted"))); page.wait_for_timeout(800)
     found["new clip"] = median(page, [PICK.format(name="clip", index=k % 18) for k in range(30)], 400)
     return found
 
 
+def machine() -> dict:
+    "Where and with what it was measured."
+    cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")), platform.machine()) if Path("/proc/cpuinfo").exists() else platform.machine()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return dict(cpu=cpu, cores=os.cpu_count(), load_before=round(os.getloadavg()[0], 2), commit=commit, date=f"{datetime.now(timezone.utc):%Y-%m-%d}", python=platform.python_version(),
+                **{p: version(p) for p in ("torch", "plotly", "anywidget", "ipywidgets", "jupyterlab")})
+
+
 def main():
+    found, about = find_chromium(), machine()
+    if not found.path: sys.exit(f"no Chromium: {found.why}")
     with tempfile.TemporaryDirectory() as d:
         shutil.copy(ROOT / "nbs" / "31_inspect_clip.ipynb", d)
         with jupyterlab(Path(d)) as address, playwright.sync_playwright() as p:
-            page = p.chromium.launch(executable_path=CHROMIUM, args=ARGS).new_page(viewport=dict(width=1366, height=900))
+            browser = p.chromium.launch(executable_path=found.path, args=ARGS)
+            page = browser.new_page(viewport=dict(width=1366, height=900))
             run_notebook(page, address, "31_inspect_clip.ipynb")
             page.locator(".vidprism-inspector").first.scroll_into_view_if_needed()
             page.wait_for_selector(".vidprism-inspector .prism[data-serial]"); page.wait_for_timeout(1500)
-            found = measure(page)
-    for name, m in found.items(): print(f"{name:32s} median {m['median']:5d} ms   worst {m['worst']:5d} ms   of {m['of']}")
-    if len(sys.argv) > 1: Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n")
+            results, about["chromium"] = measure(page), browser.version
+    for name, m in results.items(): print(f"{name:32s} median {m['median']:5d} ms   worst {m['worst']:5d} ms   of {m['of']}")
+    if len(sys.argv) > 1: Path(sys.argv[1]).write_text(json.dumps(dict(unit="ms", machine=about, results=results), indent=1) + "\n")
 
 
 if __name__ == "__main__": main()

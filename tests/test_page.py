@@ -1,13 +1,10 @@
 "The page in a real browser: it draws, asks the network for nothing, and links its pictures. Skips where no browser is."
-import os, shutil
 from types import SimpleNamespace
 import numpy as np, pytest, torch
+from chromium import ARGS
 from vidprism import figures as F, page as P
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 RATES = (2, 4, 8, 16)
 
 def a_merge(frames, rate):
@@ -36,9 +33,9 @@ def sections(frames=32):
             ("Looks", "Saliency.", F.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True))]
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(chromium_path):
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
         yield browser
         browser.close()
 
