@@ -52,9 +52,10 @@ class Shelf:
             at = at/found
         return at
 
-# %% ../nbs/02_lists.ipynb #9eb376aa
+# %% ../nbs/02_lists.ipynb #774701b6
 def _below(folder) -> list:
     "Its folders, at most 200."
+    if not os.access(folder, os.R_OK): return []
     with os.scandir(folder) as scan: return [Path(e.path) for e, _ in zip(sorted((e for e in scan if e.is_dir() and not e.name.startswith(".")), key=lambda e: e.name), range(200))]
 
 def locate(rows, root) -> list: # a Path or None a row
@@ -63,9 +64,9 @@ def locate(rows, root) -> list: # a Path or None a row
     return [next((found for place in r.places or (r.name,) if (found := shelf.find(place))), None) for r in rows]
 
 def guess_root(rows, file) -> Path:
-    "The folder of the list, one above, or one within either: where most of a sample of 40 clips lie."
+    "The folder of the list, one of the two above, or one within these: where most of a sample of 40 clips lie."
     home = Path(file) if Path(file).is_dir() else Path(file).parent
-    home = home.absolute(); near = dict.fromkeys([home, home.parent, *_below(home), *_below(home.parent)])
+    near = [home := home.absolute(), home.parent, home.parent.parent]; near = dict.fromkeys([*near, *(f for n in near for f in _below(n))])
     sample = rows[::max(1, len(rows) // 40)][:40]
     return max(near, key=lambda folder: sum(p is not None for p in locate(sample, folder)))
 

@@ -19,7 +19,7 @@ from .backends import _opened, _stream, _turn, probe_clip, read_wanted
 from .forms import clip_names, is_frame
 from .lists import ClipList, content_hash, fixed_name
 
-# %% ../nbs/02_quarantine.ipynb #dd4240b6
+# %% ../nbs/02_quarantine.ipynb #7ca20fce
 class AuditRow(NamedTuple):
     "What one file is."
     item: str            # its name below the root
@@ -50,6 +50,7 @@ def examine(path, listed:int=0) -> dict: # of AuditRow, less the item
     start, path = time.perf_counter(), Path(path)
     try: row = _pictures(path) if path.is_dir() else _video(path)
     except ClipError as e: row = dict(verdict="unreadable", why=str(e).replace(f"{path} ", "").rstrip("."), **({} if path.is_dir() else _remains(path)))
+    except Exception as e: row = dict(verdict="unreadable", why=f"its reader failed ({type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''})")   # every file gets a verdict
     else:
         odd = row.pop("odd", []) + remarks(row["promised"], row["decoded"], row["fps"], row["decoder"], listed)
         row |= dict(verdict="odd" if odd else "ok", why="; ".join(odd))
