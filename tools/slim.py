@@ -1,4 +1,4 @@
-"Make the notebooks' outputs light: at most 128 colours a picture, no widget state."
+"Make the notebooks' outputs light: at most 256 colours a picture, rare ones kept, no widget state."
 from base64 import b64decode, b64encode
 from pathlib import Path
 import io, sys
@@ -8,7 +8,7 @@ from PIL import Image
 
 def slim(png:str) -> str:
     "A base64 PNG with a palette, if that is smaller."
-    image = Image.open(io.BytesIO(b64decode(png))).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(io.BytesIO(b64decode(png))).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     small = b64encode(out.getvalue()).decode()
