@@ -145,3 +145,17 @@ def test_specialisation_of_the_shipped_head(model):
     with torch.no_grad(): x = torch.cat([model.encoder(f[None]).pooled for f in w.frames])
     s = in_short(specialisation(model.head, x, w.motion))
     assert s["cka"] < .9 and s["needed"] > .3 and s["accuracy"] > .6
+
+
+def test_specialisation_on_real_clips(model):
+    "On real clips, too, every score is a number, and VidPrism's experts are less alike than the homogeneous mixture's and MoTE's."
+    paths = sorted((SHARED / "clips" / "ordinary").glob("*"))
+    if not paths: pytest.skip(f"real clips: {SHARED.name}/clips/ordinary is not there")
+    x = torch.cat([model.features(p) for p in paths])
+    found = {}
+    for name in ("vidprism", "bmoe", "mote"):
+        head = sample_model(name).head
+        with torch.no_grad(): answers = head(x).logits.argmax(1)
+        found[name] = in_short(specialisation(head, x, answers))           # the labels of these clips are not the model's: its answers stand in
+        assert all(v == v for v in found[name].values()) and found[name]["accuracy"] == 1
+    assert found["vidprism"]["cosine"] < min(found["bmoe"]["cosine"], found["mote"]["cosine"]), found
