@@ -172,6 +172,108 @@ def test_gate_threshold(lab, expected):
     expected.turn(threshold=None)
 
 
+HANDLES = [("alpha", "End", dict(alpha=1.)), ("tau", "End", dict(tau=1.)), ("delta", "Home", dict(delta=0.)), ("interaction", "none", dict(interaction="none")),
+           ("combination", "avg", dict(combination="avg")), ("preset", "released (untrained)", dict(preset="released")), ("order", "reversed", dict(order="reversed")),
+           ("order", "shuffled", dict(order="shuffled")), ("order", "frozen", dict(order="frozen", frozen=9)), ("drop frames", "3, 5-7", dict(dropped=(3, 5, 6, 7)))]
+
+
+@pytest.mark.parametrize("name,value,change", HANDLES, ids=[f"{n}_{v}" for n, v, _ in HANDLES])
+def test_every_handle(lab, expected, name, value, change):
+    "Before and after stand side by side, with the kit's own numbers; and all goes back."
+    i, before = Inspector(lab), expected.read(expected.settings)
+    if value in ("Home", "End"): i.after(lambda: i.box.locator(f".widget-slider:has(label:text-is('{name}')) .noUi-handle").press(value))
+    elif name == "drop frames": i.after(lambda: (i.box.get_by_placeholder("3, 5-7").fill(value), i.box.get_by_placeholder("3, 5-7").press("Enter")))
+    else: i.choose(name, value)
+    after, note = expected.turn(**change), i.view.locator("[data-panel=answer] .note").text_content()
+    assert i.figure("answer")["layout"]["words"] == [words(before.answer, "before"), words(after.answer, "after")]
+    assert f"Right: {expected.differs()[0]}." in note and ("never trained" in note) == ("untrained" in value)
+    assert len(i.figure("frames")["data"][0]["x"]) == len(after.clip.frames)
+    i.after(i.box.get_by_role("button", name="as trained").click)
+    assert i.figure("answer")["layout"]["words"] == words(before.answer)
+    expected.turn(**dict.fromkeys(("alpha", "tau", "delta", "interaction", "combination", "preset")), order="as filmed", frozen=0, dropped=())
+
+
+def test_sampling_and_frames(lab, expected):
+    i, clip = Inspector(lab), expected.clip.path
+    i.choose("frames", "16"); i.choose("sampling", "dense")
+    expected.open(clip, sampling="dense", frames=16)
+    reading = expected.read(expected.settings)
+    assert i.figure("answer")["layout"]["words"] == words(reading.answer)
+    strip = i.figure("frames")
+    assert [t[0] for t in strip["data"][0]["customdata"]] == [f"frame {k}" for k in range(16)] and strip["layout"]["words"][0] == f"16 frames, from {reading.clip.times[0]:.2f} s to {reading.clip.times[-1]:.2f} s."
+    i.choose("sampling", "sparse"); i.choose("frames", "32"); expected.open(clip, sampling="sparse", frames=32)
+
+
+def test_a_token_marks_its_frames(lab, expected):
+    "Hover says the lineage's numbers, a click keeps the source frames marked, here and in the strip."
+    i = Inspector(lab); i.tab("Kept and merged")
+    merge = expected.read(expected.settings).merges[2]                                # rate 8
+    def point(): return i.view.locator("[data-panel=merged] .plot").evaluate("""gd=>{gd.scrollIntoView({block:'center'}); const d=gd._fullData.find(d=>d.name=='tokens of rate 8'), l=gd._fullLayout, b=gd.getBoundingClientRect();
+      return [b.left+l.xaxis._offset+l.xaxis.l2p(d.x[1]), b.top+l.yaxis._offset+l.yaxis.l2p(d.y[1])]}""")
+    lab.mouse.move(*point()); lab.wait_for_selector("[data-panel=merged] .hoverlayer .hovertext")
+    said = i.view.locator("[data-panel=merged] .hoverlayer .hovertext").text_content()
+    weights = {t: float(merge.lineage[1, t]) for t in merge.lineage[1].nonzero().flatten().tolist()}
+    assert "token 1, rate 8" in said and all(f"{t}: {w:.3f}" in said for t, w in weights.items() if t != int(merge.kept[1]))
+    lab.mouse.click(*point()); lab.mouse.move(5, 5); lab.wait_for_timeout(300)
+    lit = "gd=>[...gd.querySelectorAll('.shapelayer path.lit')].map(p=>gd.layout.shapes[+p.dataset.index].name).sort()"
+    for panel in ("merged", "frames"): assert i.view.locator(f"[data-panel={panel}] .plot").evaluate(lit) == sorted(f"frame {t}" for t in weights)
+    i.shot("token_clicked")
+    lab.mouse.click(*point()); lab.mouse.move(5, 5); lab.wait_for_timeout(300)
+    assert i.view.locator("[data-panel=frames] .plot").evaluate(lit) == []
+
+
+def test_where_each_looks(lab, expected):
+    "The maps of the frame marked, slowest first, on one scale; the frame slider moves them."
+    from vidprism.figures import saliency_cells
+    i = Inspector(lab); i.tab("Where each looks")
+    cells = saliency_cells(expected.look(expected.settings))
+    def shown(): return [d["z"] for d in i.figure("looks")["data"] if d["z"]]
+    def near(frame): return all(abs(a - b) <= 1 for k, z in zip((3, 2, 1, 0), shown()) for r, q in zip(z, cells[k, frame].tolist()) for a, b in zip(r, q))
+    assert near(9) and not near(20)
+    for _ in range(2): i.after(lambda: i.box.locator(".widget-slider:has(label:text-is('frame')) .noUi-handle").press("ArrowRight"))
+    assert near(11) and i.figure("looks")["layout"]["words"][0].startswith("Frame 11 at")
+
+
+def test_two_models(lab, expected):
+    "Another model's answer and curve, on the same frames."
+    from vidprism.model import sample_model
+    i = Inspector(lab); i.tab("Two models")
+    mote = sample_model("mote")
+    said = i.figure("beside")["layout"]["words"]
+    assert said[1].startswith(f"MoTE: {mote.predict(expected.clip)[0][0]} {mote.predict(expected.clip)[0][1]:.1%}")
+    curves = i.figure("beside", 1)["data"]
+    assert [d["name"] for d in curves] == ["VidPrism", "MoTE"] and curves[0]["y"] == pytest.approx(expected.read(expected.settings).heard.tolist(), abs=1e-4)
+    assert "MoTE has no merges and no gates" in i.view.locator("[data-panel=beside] .note").text_content()
+
+
+def test_a_file_dropped_on_the_panels(lab):
+    i = Inspector(lab)
+    i.view.evaluate("""el=>{const d=new DataTransfer(); d.items.add(new File(['only words'],'notes.txt')); el.dispatchEvent(new DragEvent('drop',{dataTransfer:d,bubbles:true,cancelable:true}))}""")
+    i.box.locator(".vidprism-status").wait_for(timeout=20_000)
+    assert i.status()[0].startswith("notes.txt was not opened: notes.txt is text, not a video.")
+    i.after(i.box.get_by_role("button", name="as trained").click); assert i.status() == []
+
+
+def test_saved_page_needs_no_kernel(chromium_path, expected, tmp_path, lab):
+    "`save` writes one file; its slider shows another frame's maps, with no kernel and no network."
+    from vidprism.inspector import ClipInspector
+    from vidprism.model import sample_model
+    own = ClipInspector(sample_model(), expected.clips[12:13]); own.on[0].value = False
+    path, browser = own.save(tmp_path / "page.html"), lab.context.browser
+    page = browser.new_page(viewport=dict(width=1366, height=900)); asked = []
+    page.on("request", lambda r: asked.append(r.url))
+    page.goto(path.as_uri()); page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+    assert [u for u in asked if not u.startswith(("data:", "blob:", "file:"))] == [] and "Changed: without rate 2." in page.locator(".intro").text_content()
+    looks = page.locator(".plot:has(.slider-rail-touch-rect)"); looks.scroll_into_view_if_needed()
+    shown, rail = "gd=>gd.data.slice(1).map(d=>d.z)", looks.locator(".slider-rail-touch-rect").bounding_box()
+    first = looks.evaluate(shown)
+    page.mouse.click(rail["x"] + rail["width"] * 20 / 31, rail["y"] + rail["height"] / 2)
+    page.wait_for_function("()=>[...document.querySelectorAll('.plot')].some(g=>(g.layout.sliders||[{}])[0].active==20)")
+    page.wait_for_timeout(300)
+    assert looks.evaluate(shown) == looks.evaluate("gd=>gd.layout.sliders[0].steps[20].args[0].z") != first
+    page.screenshot(path=ARTEFACTS / "saved_page.png", full_page=True); page.close()
+
+
 def test_broken_upload(lab, tmp_path):
     i = Inspector(lab)
     before = i.figure("answer")

@@ -10,7 +10,7 @@ import anywidget, json, traitlets
 from plotly.offline import get_plotlyjs
 from .page import LIGHTS, LINKS
 
-# %% ../nbs/16_browser.ipynb #dd97c88c
+# %% ../nbs/16_browser.ipynb #440cd29c
 _VIEW_JS = LINKS + """
 let library; // plotly.js, sent once by the kernel; nothing comes from a network
 function load(model){
@@ -76,7 +76,7 @@ async function render({model,el}){
 export default {render};
 """
 _VIEW_CSS = LIGHTS + """
-.prism{color:#1c2129;max-width:1032px;font:14px/1.5 system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
+.prism{color:#1c2129;max-width:1000px;font:14px/1.5 system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
 .prism{display:flex;flex-wrap:wrap;gap:0 12px}.prism section{margin:.5rem 0;flex:1 1 100%;min-width:0}
 .prism.aim{outline:3px dashed #0072b2;outline-offset:4px}.prism:empty{min-height:120px}
 .prism section[data-panel=answer]{flex:3 1 480px}.prism section[data-panel=heard]{flex:2 1 340px}

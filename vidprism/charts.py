@@ -12,7 +12,7 @@ import numpy as np
 from .canvas import (AMOUNT, FAINT, INK, QUIET, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text, frame_words, label, label_room,
                              numbers, rate_color, seconds, shown, slowest_first)
 
-# %% ../nbs/03_charts.ipynb #1bf5ee52
+# %% ../nbs/03_charts.ipynb #dea97a20
 @drawn
 def shares_figure(shares, # [E], adding up to 1
                   rates,  # frames a token, in the order of `shares`
@@ -28,7 +28,7 @@ def shares_figure(shares, # [E], adding up to 1
     top = max(1 / E, float(shares.max()))                       # the numbers stand beyond all bars and the line
     fig.add_scatter(x=[top * 1.03] * E, y=list(range(E)), mode="text", text=[f"{s:.1%}" for s in shares], textposition="middle right", cliponaxis=False, hoverinfo="skip", name="numbers")
     fig.update_xaxes(range=[0, top * 1.22], tickformat=".0%", visible=False, fixedrange=True)
-    fig.update_yaxes(tickvals=list(range(E)), ticktext=[label(r, rates) for r in names], range=[E - .5, -.5], fixedrange=True, showgrid=False, zeroline=False, ticksuffix=" ")
+    fig.update_yaxes(tickvals=list(range(E)), ticktext=[label(r, rates) for r in names], range=[E - .5, -.5], fixedrange=True, showgrid=False, zeroline=False, ticklabelstandoff=6)
     return finish(fig, 50 + 44 * E, [f"{expert_name(r, rates)}: {s:.1%}." for r, s in zip(names, shares)], width=640, margin=(150, 30, 10, 30))
 
 # %% ../nbs/03_charts.ipynb #8640faee
@@ -69,7 +69,7 @@ def drops_figure(drops, # [T] fall of the answer's logit when the frame is taken
     best = np.argsort(-drops, kind="stable")[:3]
     return finish(fig, 230, ["The logit falls most without " + ", ".join(f"{frame_text(t, times[t])} ({drops[t]:.3f})" for t in best) + "."], bargap=.15, margin=(64, 16, 12, 60))
 
-# %% ../nbs/03_charts.ipynb #c5a8a763
+# %% ../nbs/03_charts.ipynb #a3b02298
 @drawn
 def answer_figure(answer, # [(label, probability)]
                  ) -> Spec:
@@ -81,10 +81,10 @@ def answer_figure(answer, # [(label, probability)]
                 hovertext=[f"{html.escape(l)}: {v:.4f}" for l, v in answer])
     fig.update_xaxes(range=[0, 1.1], visible=False, fixedrange=True)
     ticks = [f"<b>{n}</b>" if i == 0 else n for i, n in enumerate(names)]
-    fig.update_yaxes(tickvals=list(range(len(values))), ticktext=ticks, range=[len(values) - .5, -.5], showgrid=False, zeroline=False, fixedrange=True, ticksuffix="  ")
+    fig.update_yaxes(tickvals=list(range(len(values))), ticktext=ticks, range=[len(values) - .5, -.5], showgrid=False, zeroline=False, fixedrange=True, ticklabelstandoff=6)
     return finish(fig, 24 + 34 * len(values), [f"{l}: {v:.1%}." for l, v in answer], width=640, margin=(max(110, label_room(names)), 30, 8, 8))
 
-# %% ../nbs/03_charts.ipynb #d08d3e25
+# %% ../nbs/03_charts.ipynb #9d819c9c
 @drawn
 def before_after_figure(before,      # [(label, probability)], all classes
                         after,       # the same, of what is compared with it
@@ -98,7 +98,7 @@ def before_after_figure(before,      # [(label, probability)], all classes
     fig, top = Sketch(), [b[0] for b in best]
     for k, (side, name) in enumerate(zip(sides, names)): _answer_column(fig, k, [side.get(l, 0.) for l in rows], rows, top[k], name)
     ticks = [f"<b>{shown(l)}</b>" if l in top else shown(l) for l in rows]
-    fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=ticks, range=[len(rows) - .5, -.5], showgrid=False, zeroline=False, fixedrange=True, ticksuffix="  ")
+    fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=ticks, range=[len(rows) - .5, -.5], showgrid=False, zeroline=False, fixedrange=True, ticklabelstandoff=6)
     told = [f"{name}: " + ", ".join(f"{l} {side[l]:.1%}" for l in b) + "." for name, side, b in zip(names, sides, best)]
     return finish(fig, 44 + 30 * len(rows), told, width=760, margin=(max(120, label_room(map(shown, rows))), 34, 30, 8))
 

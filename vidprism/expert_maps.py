@@ -35,7 +35,7 @@ def gates_figure(gates,          # [E,E] 0..1, from row to column; 0 where there
     lines = [f"A gate opens at {threshold:g}."] + [h.replace("<br>", " ") for row, s in zip(hover, state) for h, k in zip(row, s) if k != "none"]
     return finish(fig, 104 + 60 * E, lines, width=200 + 100 * E, margin=(110, 10, 86, 12))
 
-# %% ../nbs/03_expert_maps.ipynb #5e8931f7
+# %% ../nbs/03_expert_maps.ipynb #55a37933
 def _gate_text(sender, receiver, gate, state, threshold) -> str:
     "One gate's hover."
     if state == "none": return f"rate {sender} has no way to rate {receiver}"
@@ -48,15 +48,15 @@ def _gate_bar(threshold) -> dict:
 
 def _gate_cell(fig, i, j, gate, state):
     "The number of a gate; hatched where shut, empty where there is none. (Drawn over the colours: with every gate shut they still have their bar.)"
-    dark, box = state == "open" and gate > .55, dict(x0=j - .47, x1=j + .47, y0=i - .46, y1=i + .46)
+    dark = state == "open" and gate > .55
     text = {"open": f"<b>{gate:.2f}</b>", "shut": f"{gate:.2f}<br>shut", "none": "–"}[state]
     if state != "open":
-        fig.add_shape(type="rect", **box, line=dict(color="#b6bac1" if state == "shut" else "white", width=1), fillcolor="#f1f2f4" if state == "shut" else "white", name=f"{state} {i}/{j}")
+        fig.add_shape(type="rect", x0=j - .5, x1=j + .5, y0=i - .5, y1=i + .5, line=dict(color="white", width=3), fillcolor="#eeeff2" if state == "shut" else "white", name=f"{state} {i}/{j}")
     if state == "shut":
         d = np.array([.31, .62])
         path = "".join(f"M {j - .47 + a},{i - .46} L {j - .47},{i - .46 + a} M {j + .47 - a},{i + .46} L {j + .47},{i + .46 - a} " for a in d)
-        fig.add_shape(type="path", path=path + f"M {j + .47},{i - .46} L {j - .47},{i + .46}", line=dict(color="#c9ccd2", width=1.5), name=f"hatch {i}/{j}")
-    fig.add_annotation(x=j, y=i, text=text, showarrow=False, bgcolor="#f1f2f4" if state == "shut" else "rgba(0,0,0,0)",
+        fig.add_shape(type="path", path=path + f"M {j + .47},{i - .46} L {j - .47},{i + .46}", line=dict(color="#bfc3ca", width=1.5), name=f"hatch {i}/{j}")
+    fig.add_annotation(x=j, y=i, text=text, showarrow=False, bgcolor="#eeeff2" if state == "shut" else "rgba(0,0,0,0)",
                        font=dict(size=13 if state != "shut" else 11, color="white" if dark else INK if state != "none" else "#b6bac1"))
 
 # %% ../nbs/03_expert_maps.ipynb #7fe69023
@@ -81,7 +81,7 @@ def attention_figure(attention, # [N,N], rows add up to 1 (averaged over the hea
     lines = [f"Token {names[i]} reads token {names[j]} most ({attention[i, j]:.3f})." for i, j in enumerate(best)]
     return finish(fig, 430, lines, width=540, margin=(label_room(names) + 24, 10, 12, 48))
 
-# %% ../nbs/03_expert_maps.ipynb #669b977d
+# %% ../nbs/03_expert_maps.ipynb #fe5bb7f9
 @drawn
 def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 1
                            names,   # E rates, or names
@@ -93,7 +93,8 @@ def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 
     columns = min(columns, len(names)); rows = -(-len(names) // columns)
     for k, i in enumerate(order): _attention_map(fig, k, maps[i], names[i], names, columns, rows)
     lines = [f"{expert_name(names[i], names)}: frame {int(maps[i].mean(0).argmax())} is read most, by {maps[i].mean(0).max():.3f} on average (even: {1 / maps.shape[2]:.3f})." for i in order]
-    return finish(fig, 60 + 216 * rows, lines, least=900, margin=(44, 70, 30, 34), coloraxis=dict(cmin=0, cmax=top, colorscale=[[0, "white"], [1, AMOUNT]],
+    wide = 114 + 177 * columns                                  # a map is about as wide as high, be it one or five
+    return finish(fig, 60 + 216 * rows, lines, width=wide, least=wide - 99, margin=(44, 70, 30, 34), coloraxis=dict(cmin=0, cmax=top, colorscale=[[0, "white"], [1, AMOUNT]],
                    colorbar=dict(title=dict(text="weight", side="right"), thickness=12, outlinewidth=0, len=1)))
 
 # %% ../nbs/03_expert_maps.ipynb #3b809f21

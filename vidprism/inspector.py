@@ -204,17 +204,23 @@ def _say(self:ClipInspector, text:str):
     self.trouble = text
     self.status.value = f'<div role="alert" class="vidprism-status" style="background:#fdf0e6;border-left:4px solid #d55e00;color:#1c2129;padding:2px 10px">{html.escape(text)}</div>' if text else ""
 
-# %% ../nbs/16_inspector.ipynb #3671f0ca
+# %% ../nbs/16_inspector.ipynb #33f948c3
 @patch
 def screen(self:ClipInspector, slider=True) -> Screen:
     "All that is on show, for panels and page."
     s = self.session
     if s.clip is None: raise ConfigError("There is no clip open.")
     order = frame_order(len(s.clip.frames), s.settings)
-    beside = {k: self._once(k, lambda: s.read_beside(k, s.settings)) for k in s.beside} if slider or self.tabs.value == "Two models" else {}
+    beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if slider or self.tabs.value == "Two models" else {}
     looks, looked = self._saliency(again=slider) if slider or self.tabs.value == "Where each looks" else (None, "")
     drops = self._once("drops", lambda: s.drops(self._after)) if slider or self.tabs.value == "What counted" else None
     return Screen(self._after, self._before, s.differs(), beside, self.name, looks, looked, () if looks is None else part_names(s.model.head), drops, self.frame.value, slider, pics=self._pics.pick(order.tolist()))
+
+@patch
+def _read_beside(self:ClipInspector, name:str):
+    "A Reading of another model, or why it has none: it may not take so many frames."
+    try: return self.session.read_beside(name, self.session.settings)
+    except VidPrismError as e: return str(e)
 
 @patch
 def _once(self:ClipInspector, what:str, make):

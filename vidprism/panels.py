@@ -37,14 +37,14 @@ def tell(e,        # an Explanation, or a Reading of a session
 def has_merges(e) -> bool: return bool(e.merges) and not isinstance(e.rates[0], str)    # a homogeneous expert sees every frame
 def has_gates(e) -> bool: return e.gates is not None and e.threshold == e.threshold     # and its threshold is NaN
 
-# %% ../nbs/15_panels.ipynb #bc71921b
+# %% ../nbs/15_panels.ipynb #ba9fb8bb
 @dataclass
 class Screen:
     "What is to be shown."
     after: object                 # an Explanation or Reading
     before: object = None         # as trained and filmed, to stand beside it
     changes: list = field(default_factory=list)  # what stands otherwise, in words
-    beside: dict = field(default_factory=dict)   # {name: Reading} of other models
+    beside: dict = field(default_factory=dict)   # {name: Reading} of other models; or why one has none, in a sentence
     name: str = "this model"
     saliency: object = None       # [E,T,H,W]
     looked: str = ""              # what to say of it
@@ -85,7 +85,7 @@ def merged_panel(s:Screen):
     return ("Kept and merged", "One band a rate, slowest on top. A picture in a band is a kept frame; lines come from the frames merged into it, the thicker the more. Click a token to mark its frames.",
             [merge_figure.spec(s.pics, a.clip.times, a.merges, a.rates, a.clip.indices)])
 
-# %% ../nbs/15_panels.ipynb #7b75ea7e
+# %% ../nbs/15_panels.ipynb #95c3a317
 def heard_panel(s:Screen):
     if s.after.shares is None: return "Who was heard", lacks("readout over experts", s), []
     return "Who was heard", "Each expert's share of the readout's attention.", [shares_figure.spec(s.after.shares, s.after.rates)]
@@ -122,12 +122,13 @@ def beside_panel(s:Screen):
     if not s.beside: return "Two models", "No other model was given to compare with.", []
     figures, said = [], []
     for name, other in s.beside.items():
+        if isinstance(other, str): said.append(f"{name[0].upper()}{name[1:]} has no answer to this clip: {other}"); continue
         figures.append(before_after_figure.spec(s.after.answer, other.answer, (s.name, name), s.topk))
         lines = {k: r.heard for k, r in ((s.name, s.after), (name, other)) if r.heard is not None}
-        if lines: figures.append(attention_curve_figure.spec(torch.stack(list(lines.values())), other.clip.times, list(lines), [INK, "#d55e00"], ["solid", "dash"]))
+        if lines: figures.append(attention_curve_figure.spec(torch.stack(list(lines.values())), other.clip.times, list(lines), [INK, "#be185d"], ["solid", "dash"]))
         if other.maps is not None: figures.append(attention_pictures(other)[0])
         missing = [w for w, there in (("merges", has_merges(other)), ("gates", has_gates(other)), ("attention between frames", other.maps is not None)) if not there]
-        if missing: said.append(f"{name} has no {' and no '.join(missing)}: those panels are left out.")
+        if missing: said.append(f"{name[0].upper()}{name[1:]} has no {' and no '.join(missing)}: those panels are left out.")
     return "Two models", " ".join(["The same frames, two models: their answers, and how much each frame is read."] + said), figures
 
 PANELS = dict(answer=answer_panel, frames=frames_panel, counted=counted_panel, merged=merged_panel, heard=heard_panel, gates=gates_panel,
