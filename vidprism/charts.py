@@ -134,7 +134,7 @@ def attention_curve_figure(curves, # [E,T], each adding up to 1
     lines = [f"{expert_name(names[i], names)}: most of all {frame_text(int(curves[i].argmax()), times[int(curves[i].argmax())])} ({curves[i].max():.3f}; even: {1 / T:.3f})." for i in order]
     return finish(fig, 300, lines, showlegend=True, margin=(64, 16, 40, 60), legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
 
-# %% ../nbs/03_charts.ipynb #9dc90ed1
+# %% ../nbs/03_charts.ipynb #2f61f507
 _LINES = [INK, AMOUNT, "#b45309", "#0f766e", "#be185d", "#64748b", "#65a30d"]
 
 @drawn
@@ -151,6 +151,6 @@ def curve_figure(history:dict,   # name -> list of numbers
         color = rate_color(int(rate)) if rate.isdigit() else _LINES[k % len(_LINES)]
         fig.add_scatter(x=at, y=numbers(values, None), name=html.escape(name), mode="lines" if len(values) > 1 else "markers",
                         line=dict(color=color, width=2, dash=["solid", "dash", "dot"][k // len(_LINES) % 3]), hovertemplate="%{y:.4g}")
-    fig.update_xaxes(title=x_title, showgrid=False, linecolor="#c4c7cc"); fig.update_yaxes(title=y_title, automargin=True)
+    fig.update_xaxes(title=dict(text=x_title, standoff=6), showgrid=False, linecolor="#c4c7cc"); fig.update_yaxes(title=y_title, automargin=True)
     last = [f"{n}: {float(v[0]):.4g} at first, {float(v[-1]):.4g} at last." for n, v in history.items() if len(v)]
     return finish(fig, 330, last, showlegend=True, hovermode="x unified", margin=(64, 16, 34, 48), legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))

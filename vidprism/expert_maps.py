@@ -11,7 +11,7 @@ import numpy as np, torch
 from .canvas import (AMOUNT, INK, Sketch, Spec, drawn, expert_name, finish, grid, heading, label, label_room, numbers, pictures, rate_color, seconds, slowest_first)
 from .clips import ConfigError
 
-# %% ../nbs/03_expert_maps.ipynb #f222538b
+# %% ../nbs/03_expert_maps.ipynb #dd9bb473
 @drawn
 def gates_figure(gates,          # [E,E] 0..1, from row to column; 0 where there is no such pair
                  open,           # [E,E] bool: did it get through
@@ -30,10 +30,10 @@ def gates_figure(gates,          # [E,E] 0..1, from row to column; 0 where there
     for i, j in np.ndindex(E, E): _gate_cell(fig, i, j, gates[i, j], state[i, j])
     ticks = [label(r, rates).replace(" (", "<br>(") for r in names]
     axis = dict(tickvals=list(range(E)), ticktext=ticks, tickangle=0, showgrid=False, zeroline=False, fixedrange=True)
-    fig.update_xaxes(**axis, side="top", title="to (receiver)", range=[-.5, E - .5])
-    fig.update_yaxes(**axis, title="from (sender)", range=[E - .5, -.5], ticksuffix=" ")
+    fig.update_xaxes(**axis, side="top", title=dict(text="to (receiver)", standoff=8), range=[-.5, E - .5])
+    fig.update_yaxes(**axis, title=dict(text="from (sender)", standoff=10), range=[E - .5, -.5], ticksuffix=" ")
     lines = [f"A gate opens at {threshold:g}."] + [h.replace("<br>", " ") for row, s in zip(hover, state) for h, k in zip(row, s) if k != "none"]
-    return finish(fig, 104 + 60 * E, lines, width=200 + 100 * E, margin=(110, 10, 86, 12))
+    return finish(fig, 104 + 60 * E, lines, width=200 + 100 * E, margin=(118, 10, 86, 12))
 
 # %% ../nbs/03_expert_maps.ipynb #55a37933
 def _gate_text(sender, receiver, gate, state, threshold) -> str:
@@ -59,7 +59,7 @@ def _gate_cell(fig, i, j, gate, state):
     fig.add_annotation(x=j, y=i, text=text, showarrow=False, bgcolor="#eeeff2" if state == "shut" else "rgba(0,0,0,0)",
                        font=dict(size=13 if state != "shut" else 11, color="white" if dark else INK if state != "none" else "#b6bac1"))
 
-# %% ../nbs/03_expert_maps.ipynb #7fe69023
+# %% ../nbs/03_expert_maps.ipynb #8a70c16e
 @drawn
 def attention_figure(attention, # [N,N], rows add up to 1 (averaged over the heads)
                      rate:int,  # the expert's
@@ -75,11 +75,11 @@ def attention_figure(attention, # [N,N], rows add up to 1 (averaged over the hea
                                xgap=1, ygap=1, colorbar=dict(title="weight", thickness=12, outlinewidth=0))
     step = -(-N // 16)
     axis = dict(tickvals=list(range(N))[::step], showgrid=False, zeroline=False, fixedrange=True, tickfont_size=10 if N > 8 else 12)
-    fig.update_xaxes(**axis, ticktext=[str(n) for n in range(N)][::step], tickangle=0, title="token that is read", range=[-.5, N - .5])
-    fig.update_yaxes(**axis, ticktext=names[::step], title=f"token that reads, {expert_name(rate)}", range=[N - .5, -.5], ticksuffix=" ")
+    fig.update_xaxes(**axis, ticktext=[str(n) for n in range(N)][::step], tickangle=0, title=dict(text="token that is read", standoff=8), range=[-.5, N - .5])
+    fig.update_yaxes(**axis, ticktext=names[::step], title=dict(text=f"token that reads, {html.escape(expert_name(rate))}", standoff=10), range=[N - .5, -.5], ticksuffix=" ")
     best = attention.argmax(1)
     lines = [f"Token {names[i]} reads token {names[j]} most ({attention[i, j]:.3f})." for i, j in enumerate(best)]
-    return finish(fig, 430, lines, width=540, margin=(label_room(names) + 24, 10, 12, 48))
+    return finish(fig, 430, lines, width=540, margin=(label_room(names) + 30, 10, 12, 48))
 
 # %% ../nbs/03_expert_maps.ipynb #fe5bb7f9
 @drawn

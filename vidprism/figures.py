@@ -14,7 +14,7 @@ from .canvas import (AMOUNT, FAINT, INK, QUIET, Pictures, Sketch, Spec, drawn, e
 from .charts import answer_figure, attention_curve_figure, before_after_figure, curve_figure, drops_figure, importance_figure, shares_figure
 from .expert_maps import attention_figure, frame_attention_figure, gates_figure, saliency_cells, saliency_figure
 
-# %% ../nbs/03_figures.ipynb #addb4b55
+# %% ../nbs/03_figures.ipynb #75eea98c
 @drawn
 def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
                  times,           # [T] seconds
@@ -30,22 +30,17 @@ def strip_figure(frames,          # uint8 [T,H,W,3], or Pictures
     part = np.zeros(T) if share is None else share / max(share.max(), 1e-12)
     cols = min(T, 16)
     tall = min(96, 0.92 * 968 / cols / pics.aspect)              # px, height of a picture
-    cell = tall + 34                                             # px, with bar and label
-    fig = Sketch()
-    for t, uri in enumerate(pics.uris): _strip_cell(fig, t % cols, t // cols * cell, uri, tall, tall * pics.aspect / 968 * cols, part[t], t, times[t], t == mark)
+    wide, cell = tall * pics.aspect / 968 * cols, tall + 34      # of a column; px, with bar and label
+    fig, at = Sketch(), [(t % cols, t // cols * cell) for t in range(T)]
+    for t, uri in enumerate(pics.uris): _strip_cell(fig, *at[t], uri, tall, wide, part[t], t, times[t], t == mark)
     text = [frame_text(t, times[t], indices) + ("" if share is None else f"<br>importance {share[t]:.4f}") for t in range(T)]
-    fig.add_scatter(x=[t % cols for t in range(T)], y=[t // cols * cell + tall / 2 for t in range(T)], mode="markers", hovertext=text, hoverinfo="text",
-                    marker=dict(size=min(tall, 48), symbol="square", color="rgba(0,0,0,0)"), name="frames",
-                    customdata=[[f"frame {t}"] for t in range(T)])
-    place, wide = [(t % cols, t // cols * cell + tall) for t in range(T)], tall * pics.aspect / 968 * cols
-    if share is not None: fig.add_bar(orientation="h", base=[x - wide / 2 for x, _ in place], x=wide * part, y=[y + 6.5 for _, y in place], width=5, marker=dict(color=AMOUNT, line_width=0), hoverinfo="skip", name="importance")
-    fig.add_scatter(x=[x for x, _ in place], y=[y + 19 for _, y in place], mode="text", text=[f"<b>{t}</b>  {seconds(times[t])}" for t in range(T)], textfont_size=10, hoverinfo="skip", name="labels")
+    _strip_traces(fig, *zip(*at), text, None if share is None else part, times, tall, wide)
     rows = -(-T // cols)
     fig.update_xaxes(range=[-.5, cols - .5], visible=False, fixedrange=True)
     fig.update_yaxes(range=[rows * cell, -4], visible=False, fixedrange=True)
     return finish(fig, rows * cell + 8, frame_words(times, share), margin=(16, 16, 2, 2), least=960)
 
-# %% ../nbs/03_figures.ipynb #59d9ef60
+# %% ../nbs/03_figures.ipynb #2b50d17a
 def _image(fig, uri, x, y, sizex, sizey):
     "A picture centred at x, y; below the traces."
     fig.add_layout_image(source=uri, x=x, y=y, sizex=sizex, sizey=sizey, xref="x", yref="y", xanchor="center", yanchor="middle",
@@ -62,6 +57,13 @@ def _strip_cell(fig, x, y, uri, tall, wide, part, t, second, marked=False):
     ring, dark = _ring(part), dict(bgcolor=INK, font_color="white", borderpad=1) if marked else {}
     fig.add_shape(type="rect", x0=x - wide / 2, x1=x + wide / 2, y0=y, y1=y + tall, line=ring, name=f"frame {t}")
     if marked: fig.add_annotation(x=x, y=y + tall + 19, text=f"<b>{t}</b>  {seconds(second)}", showarrow=False, font_size=10, **dark)
+
+def _strip_traces(fig, x, y, hover, part, times, tall, wide):
+    "What can be pointed at, the bars, the labels."
+    fig.add_scatter(x=list(x), y=[v + tall / 2 for v in y], mode="markers", hovertext=hover, hoverinfo="text", marker=dict(size=min(tall, 48), symbol="square", color="rgba(0,0,0,0)"),
+                    name="frames", customdata=[[f"frame {t}"] for t in range(len(x))])
+    if part is not None: fig.add_bar(orientation="h", base=[v - wide / 2 for v in x], x=wide * part, y=[v + tall + 6.5 for v in y], width=5, marker=dict(color=AMOUNT, line_width=0), hoverinfo="skip", name="importance")
+    fig.add_scatter(x=list(x), y=[v + tall + 19 for v in y], mode="text", text=[f"<b>{t}</b>  {seconds(s)}" for t, s in enumerate(times)], textfont_size=10, hoverinfo="skip", name="labels")
 
 # %% ../nbs/03_figures.ipynb #560fcd92
 class Token(NamedTuple):
