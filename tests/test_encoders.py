@@ -68,6 +68,32 @@ def test_own_module_model(mobile, tmp_path):
     with pytest.raises(ConfigError, match="encoder=module"): VideoModel.from_pretrained(tmp_path)
 
 
+MINE = """import timm, torch
+from pathlib import Path
+from safetensors.torch import load_file
+from vidprism.encoders import Preprocess, create_encoder
+class Mobile(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
+        self.net.blocks[0][0].bn1.act = torch.nn.Identity()
+        self.net.load_state_dict({{k: v.float() for k, v in load_file({path!r}).items()}}, strict=False)
+    def forward(self, x): return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+def make(): return create_encoder(Mobile(), how=Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3, interpolation="bilinear"))
+"""
+
+def test_own_module_by_name(mobile, tmp_path):
+    "A file of one's own names it, as the command needs; a saved model does not run that file of itself."
+    (tmp_path / "mine.py").write_text(MINE.format(path=str(WEIGHTS)))
+    e = create_encoder(f"own:{tmp_path / 'mine.py'}:make")
+    frames = read_clip(sample_clips()[0], 2).frames[None]
+    assert torch.equal(e(frames).pooled, mobile(frames).pooled) and e.name == "own:mine.py:make"
+    VideoModel(e, create_head("mean", 1280, 2, 2), ["a", "b"]).save_pretrained(tmp_path / "m")
+    with pytest.raises(ConfigError, match="own:file.py:function"): VideoModel.from_pretrained(tmp_path / "m")
+    again = VideoModel.from_pretrained(tmp_path / "m", encoder=f"own:{tmp_path / 'mine.py'}:make")
+    assert torch.equal(again.features(sample_clips()[0]), e(read_clip(sample_clips()[0], 2).frames[None]).pooled)
+
+
 # sources
 
 @pytest.mark.parametrize("name,size", [("timm:test_vit", None), ("timm:test_resnet", None), ("timm:test_efficientnet", None), ("open_clip:ViT-B-32-quickgelu", 64)])

@@ -6,8 +6,8 @@
 __all__ = ['SOURCES', 'OpenClipEncoder', 'drop_text_tower', 'create_open_clip', 'TimmEncoder', 'create_timm', 'create_named',
            'create_encoder']
 
-# %% ../nbs/04_encoders.ipynb #7de29f37
-import json, logging
+# %% ../nbs/04_encoders.ipynb #6680538d
+import importlib.util, json, logging
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -221,7 +221,7 @@ def create_timm(name, rest, size=None, bare=False):
     if rows: model.reset_classifier(0)
     return TimmEncoder(name, model, how)
 
-# %% ../nbs/04_encoders.ipynb #8b57bd35
+# %% ../nbs/04_encoders.ipynb #99764b4a
 def _create_mini(name, rest, bare=False, text=True):
     "The shipped CLIP"
     folder = samples_folder()/"mini_clip"
@@ -234,8 +234,21 @@ def _create_own(module, how, grid):
     if how is None: raise ConfigError("a module of your own comes with its preprocessing: create_encoder(module, how=Preprocess(size, mean, std))")
     return ModuleEncoder(module, how, grid=grid)
 
-# %% ../nbs/04_encoders.ipynb #992cf201
-SOURCES = {"open_clip": create_open_clip, "timm": create_timm, "videomae": create_videomae, "mini": _create_mini}   # source -> (name, what follows the colon, **options) -> FrameEncoder
+def _create_own_file(name, rest):
+    "own:FILE.py:FUNCTION, a file of the user's own, which is run: its function gives an encoder"
+    file, _, function = rest.rpartition(":")
+    if not Path(file).is_file(): raise ConfigError(f"there is no file {file or rest}: name own:path/to/file.py:function")
+    spec = importlib.util.spec_from_file_location(f"own_{Path(file).stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, function, None)): raise ConfigError(f"{file} has no function {function!r}")
+    encoder = getattr(module, function)()
+    if not isinstance(encoder, FrameEncoder): raise ConfigError(f"{function} of {file} must give create_encoder(module, how=Preprocess(...)), not {type(encoder).__name__}")
+    encoder.name = f"own:{Path(file).name}:{function}"
+    return encoder
+
+# %% ../nbs/04_encoders.ipynb #bb4adf9e
+SOURCES = {"open_clip": create_open_clip, "timm": create_timm, "videomae": create_videomae, "mini": _create_mini, "own": _create_own_file}   # source -> (name, what follows the colon, **options) -> FrameEncoder
 
 def create_named(name: str, options: dict) -> FrameEncoder:
     "By name; an option that the source does not know is told"

@@ -176,14 +176,14 @@ def read_config(folder:Path) -> dict:
     if extra := sorted(config.keys() - {*NEEDED, *KNOWN}): raise ConfigError(f"{folder / 'config.json'} says {', '.join(extra)}, which this version does not know.")
     return config
 
-# %% ../nbs/11_model.ipynb #4e12eef0
+# %% ../nbs/11_model.ipynb #03ab444b
 def saved_preprocess(c:dict): # None if an older file does not say
     "The preprocessing of a config."
     return check_preprocess(Preprocess(**c["preprocess"])) if c.get("preprocess") else None
 
 def given_encoder(folder, c:dict, encoder) -> FrameEncoder:
     "The user's own encoder, held against what was saved."
-    how, e = saved_preprocess(c), encoder if isinstance(encoder, FrameEncoder) else create_encoder(encoder, how=saved_preprocess(c))
+    how, e = saved_preprocess(c), encoder if isinstance(encoder, FrameEncoder) else create_encoder(encoder, how=saved_preprocess(c) if isinstance(encoder, nn.Module) else None)
     if how and e.how != how:
         other = [f"{k} {a} instead of {b}" for k, a, b in zip(how._fields, e.how, how) if a != b]
         raise ConfigError(f"The encoder given for {folder} prepares pictures in another way ({'; '.join(other)}).")
@@ -191,8 +191,8 @@ def given_encoder(folder, c:dict, encoder) -> FrameEncoder:
 
 def named_encoder(folder, c:dict, copied:bool) -> FrameEncoder:
     "The encoder by its name; without its weights where the folder has them."
-    if c["encoder"].startswith("module:"):
-        raise ConfigError(f"The model in {folder} was saved around a module of its owner's, {c['encoder'].removeprefix('module:')}: give it again, from_pretrained(folder, encoder=module).")
+    if c["encoder"].startswith(("module:", "own:")):                    # a saved model never names code to run
+        raise ConfigError(f"The model in {folder} was saved around a module of its owner's, {c['encoder'].partition(':')[2]}: give it again, from_pretrained(folder, encoder=module), or its name own:file.py:function.")
     return create_encoder(c["encoder"], how=saved_preprocess(c), bare=copied, **c.get("encoder_options", {}))
 
 def load_encoder(folder:Path, c:dict, encoder=None) -> FrameEncoder:
@@ -208,7 +208,7 @@ def load_encoder(folder:Path, c:dict, encoder=None) -> FrameEncoder:
 def from_pretrained(cls:VideoModel,
                     name,         # a folder, or the id of a model on the hub
                     labels=None,  # the labels you expect; others are refused
-                    encoder=None, # a module of your own, for a model that was saved around one
+                    encoder=None, # a module of your own (or own:file.py:function), for a model that was saved around one
                     **options,    # revision=, token=: of the hub
                    ) -> VideoModel:
     "Load what `save_pretrained` wrote."
