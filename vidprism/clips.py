@@ -52,32 +52,33 @@ def frame_indices(total:int,                # N, frames in the file, >= 1
     if sampling == "sparse": return _sparse(total, frames, draw(frames))
     return _dense(total, frames, stride, .5 if gen is None else draw(1).item())
 
-# %% ../nbs/00_clips.ipynb #bd2f9c8d
+# %% ../nbs/00_clips.ipynb #8399edcd
 class Clip(NamedTuple):
     "Frames of a file, and where they come from."
     frames: Tensor   # [T,H,W,3] uint8, upright
     times: Tensor    # [T] float64, seconds from the file's first frame
     path: Path
-    decoder: str     # "decord" or "pyav": which reader they came by
+    decoder: str     # "decord", "pyav" or "images": which reader they came by
     indices: Tensor  # [T] int64, which frames of the file
     total: int       # frames in the file
     fps: float       # frames per second
 
-def read_clip(path,                     # a video file
+def read_clip(path,                     # a video file, or a folder of numbered images (img_00001.jpg ...)
               frames:int=32,            # T, frames wanted
               sampling:str="sparse",    # "sparse" or "dense"
               seed:int|None=None,       # None: the middle; a number: random
               stride:int=2,             # of a dense window, frames
               short:int|None=None,      # scale larger pictures to this shorter side, pixels; None: as they are
-              decoder:str|None=None,    # "decord" or "pyav" alone; None: decord, and PyAV where decord cannot
+              decoder:str|None=None,    # "decord" or "pyav" alone; None: decord, and PyAV where decord cannot; a folder's is "images"
+              fps:float|None=None,      # frames per second of a folder of images; None: 25
              ) -> Clip:
     "Choose frames of a file and decode them."
     frame_indices(1, frames, sampling, seed, stride)   # a wrong wish is told before a file is opened
     if short is not None and (int(short) != short or short < 1): raise ConfigError(f"short must be a whole number of 1 or more, not {short}.")
-    got = read_wanted(path, lambda total: frame_indices(total, frames, sampling, seed, stride), short=short, decoder=decoder)
+    got = read_wanted(path, lambda total: frame_indices(total, frames, sampling, seed, stride), short=short, decoder=decoder, fps=fps)
     return Clip(got.frames, got.times[got.indices], Path(path), got.decoder, got.indices, len(got.times), got.fps)
 
-# %% ../nbs/00_clips.ipynb #8def4ee5
+# %% ../nbs/00_clips.ipynb #eb7edb28
 def read_frames(path,
                 indices,       # [T] whole numbers in 0 .. total-1, in any order, repeats allowed
                ) -> Tensor:    # [T,H,W,3] uint8, in the order asked
@@ -102,9 +103,11 @@ class ClipInfo(NamedTuple):
     promised: int   # frames that the header promises; 0: no word
     decoder: str    # which reader reads it
 
-def clip_info(path) -> ClipInfo:
-    "Count a file's frames (by decoding them, but for long ones whose packets tell) and measure one."
-    got = read_wanted(path, lambda total: torch.zeros(1, dtype=torch.long))
+def clip_info(path,
+              fps:float|None=None,  # of a folder of images; None: 25
+             ) -> ClipInfo:
+    "Count a file's frames (by decoding them, but for long ones whose packets tell, and images) and measure one."
+    got = read_wanted(path, lambda total: torch.zeros(1, dtype=torch.long), fps=fps)
     return ClipInfo(total := len(got.times), got.fps, total / got.fps, *got.frames.shape[1:3], got.probe.codec, got.probe.form, got.probe.promised, got.decoder)
 
 # %% ../nbs/00_clips.ipynb #49129d48
