@@ -1,7 +1,7 @@
 """How long the inspector takes from a handle's change until the screen shows it, measured in the browser.
 
-A real JupyterLab, a headless Chromium, the shipped model. A change is made on the widget's own element; the clock stops at the first picture after the view
-says that all panels of that change are drawn (those of the open tab, too, in sight or not). Median of 30.
+A real JupyterLab, a headless Chromium, the shipped model. A change is made on the widget's own element; the view says, in an animation frame, that all panels
+of that change are drawn (those of the open tab, too, in sight or not), and the clock stops at the first task after that frame is painted. Median of 30.
 
     python benchmarks/inspector_speed.py [results.json]
 """
@@ -17,7 +17,7 @@ from test_inspector import ARGS, ROOT, Inspector, jupyterlab, playwright, run_no
 SHOWN = """el => new Promise((done, fail) => {
   setTimeout(() => fail(new Error("nothing was drawn within 20 s")), 20000);
   const view=el.querySelector('.prism'), old=+view.dataset.serial, start=performance.now();
-  new MutationObserver((_, o)=>{ if(+view.dataset.serial>old){ o.disconnect(); requestAnimationFrame(()=>done(performance.now()-start)) } }).observe(view,{attributes:true,attributeFilter:['data-serial']});
+  new MutationObserver((_, o)=>{ if(+view.dataset.serial>old){ o.disconnect(); const c=new MessageChannel(); c.port1.onmessage=()=>done(performance.now()-start); c.port2.postMessage(0) } }).observe(view,{attributes:true,attributeFilter:['data-serial']});
   (%s)(el);
 })"""
 CLICK = "el=>[...el.querySelectorAll('button')].find(b=>b.textContent.trim()=={name!r}).click()"

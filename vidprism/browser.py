@@ -10,7 +10,7 @@ import anywidget, json, traitlets
 from plotly.offline import get_plotlyjs
 from .page import LIGHTS, LINKS
 
-# %% ../nbs/16_browser.ipynb #440cd29c
+# %% ../nbs/16_browser.ipynb #7b1adbb8
 _VIEW_JS = LINKS + """
 let library; // plotly.js, sent once by the kernel; nothing comes from a network
 function load(model){
@@ -45,13 +45,16 @@ async function render({model,el}){
   async function draw(){
     if(busy) return; busy=true;
     try{ while(newest){ const m=newest; newest=null;
-      const used=new Set(m.panels.flatMap(p=>p.sums)); for(const sum of [...texts.keys()]) if(!used.has(sum)) texts.delete(sum);
-      for(const old of [...el.children]) if(!m.panels.some(p=>p.id==old.dataset.panel)){ old.querySelectorAll('.plot').forEach(g=>Plotly.purge(g)); old.remove() }
+      if(!m.more){ // all of them: what is not among them goes
+        const used=new Set(m.panels.flatMap(p=>p.sums)); for(const sum of [...texts.keys()]) if(!used.has(sum)) texts.delete(sum);
+        for(const old of [...el.children]) if(!m.panels.some(p=>p.id==old.dataset.panel)){ old.querySelectorAll('.plot').forEach(g=>Plotly.purge(g)); old.remove() }
+      }
       for(const p of m.panels){
         const s=[...el.children].find(x=>x.dataset.panel==p.id)||section(el,p.id);
         put(s.querySelector('h3'),p.heading); put(s.querySelector('.note'),p.note);
         await fill(s.querySelector('.row'),p.sums,texts,Plotly,link,model);
       }
+      if(m.more) continue;
       await new Promise(requestAnimationFrame);
       el.dataset.serial=m.serial;
     }} finally{busy=false} }
@@ -85,7 +88,7 @@ _VIEW_CSS = LIGHTS + """
 .prism .scroll{overflow-x:auto}.prism .words{font-size:.85rem;color:#5b6472;border-top:1px solid #eef0f3;padding:.15rem .7rem}.prism .words ul{margin:.2rem 0;padding-left:1.1rem}
 """
 
-# %% ../nbs/16_browser.ipynb #c92f59cc
+# %% ../nbs/16_browser.ipynb #6b8c4787
 class PanelView(anywidget.AnyWidget):
     "Draws panels in the browser; holds what it last sent."
     _esm, _css = traitlets.Unicode(_VIEW_JS).tag(sync=True), traitlets.Unicode(_VIEW_CSS).tag(sync=True)
@@ -95,21 +98,23 @@ class PanelView(anywidget.AnyWidget):
         self.panels, self.texts, self.serial, self.picked, self.dropped, self._parts = [], {}, 0, picked, dropped, []
         self.on_msg(self._heard)
 
-    def show(self, panels): # [(id, (heading, note, specs))]
+    def show(self, panels,    # [(id, (heading, note, specs))]
+             more:bool=False, # others follow: draw these while they are made, and leave the rest as it is
+            ):
         "Send panels; of their figures those that the view has not yet."
-        before, self.texts, self.panels = self.texts, {}, []
+        told, texts = [], {}
         for k, (heading, note, specs) in panels:
-            texts = [s.text() for s in specs]
-            self.panels.append(dict(id=k, heading=heading, note=note, sums=[f"{hash(t):x}" for t in texts]))
-            self.texts |= zip(self.panels[-1]["sums"], texts)
-        self.serial += 1
-        self._give({s: t for s, t in self.texts.items() if s not in before})
-
-    def _give(self, fresh): self.send(dict(panels=self.panels, fresh=fresh, serial=self.serial))
+            made = [s.text() for s in specs]
+            told.append(dict(id=k, heading=heading, note=note, sums=[f"{hash(t):x}" for t in made]))
+            texts |= zip(told[-1]["sums"], made)
+        fresh = {s: t for s, t in texts.items() if s not in self.texts}
+        self.texts = self.texts | texts if more else texts
+        if not more: self.panels, self.serial = told, self.serial + 1
+        self.send(dict(panels=told, fresh=fresh, serial=self.serial, more=more))
 
     def _heard(self, _, content, buffers):
         if content.get("ask") == "plotly": self.send(dict(plotly=get_plotlyjs()))
-        if content.get("ask") == "panels" and self.panels: self._give(self.texts)
+        if content.get("ask") == "panels" and self.panels: self.send(dict(panels=self.panels, fresh=self.texts, serial=self.serial, more=False))
         if "frame" in content and self.picked: self.picked(int(content["frame"]))
         if "file" in content: self._received(content, buffers)
 

@@ -204,17 +204,23 @@ def _say(self:ClipInspector, text:str):
     self.trouble = text
     self.status.value = f'<div role="alert" class="vidprism-status" style="background:#fdf0e6;border-left:4px solid #d55e00;color:#1c2129;padding:2px 10px">{html.escape(text)}</div>' if text else ""
 
-# %% ../nbs/16_inspector.ipynb #33f948c3
+# %% ../nbs/16_inspector.ipynb #aa45cd72
 @patch
-def screen(self:ClipInspector, slider=True) -> Screen:
-    "All that is on show, for panels and page."
-    s = self.session
+def _screen(self:ClipInspector, **more) -> Screen:
+    "What the readings tell, and where the handles stand."
+    if self.session.clip is None: raise ConfigError("There is no clip open.")
+    order = frame_order(len(self.session.clip.frames), self.session.settings)
+    return Screen(self._after, self._before, self.session.differs(), name=self.name, frame=self.frame.value, pics=self._pics.pick(order.tolist()), **more)
+
+@patch
+def screen(self:ClipInspector, slider=True) -> Screen: # slider: for panels and page; without: for the open tab alone
+    "All that is on show."
+    s, tab = self.session, lambda name: slider or self.tabs.value == name
     if s.clip is None: raise ConfigError("There is no clip open.")
-    order = frame_order(len(s.clip.frames), s.settings)
-    beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if slider or self.tabs.value == "Two models" else {}
-    looks, looked = self._saliency(again=slider) if slider or self.tabs.value == "Where each looks" else (None, "")
-    drops = self._once("drops", lambda: s.drops(self._after)) if slider or self.tabs.value == "What counted" else None
-    return Screen(self._after, self._before, s.differs(), beside, self.name, looks, looked, () if looks is None else part_names(s.model.head), drops, self.frame.value, slider, pics=self._pics.pick(order.tolist()))
+    beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if tab("Two models") else {}
+    looks, looked = self._saliency(again=slider) if tab("Where each looks") else (None, "")
+    drops = self._once("drops", lambda: s.drops(self._after)) if tab("What counted") else None
+    return self._screen(slider=slider, beside=beside, saliency=looks, looked=looked, look_names=() if looks is None else part_names(s.model.head), drops=drops)
 
 @patch
 def _read_beside(self:ClipInspector, name:str):
@@ -235,8 +241,11 @@ def _show(self:ClipInspector):
     self._quiet = True
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False
+    first = self._screen(slider=False)
+    first = [(k, PANELS[k](first)) for k in ("answer", "heard", "frames")]
+    self.view.show(first, more=True)                        # the browser draws these while the tab's panel is made
     screen = self.screen(slider=False)
-    self.view.show([(k, PANELS[k](screen)) for k in ("answer", "heard", "frames", *TABS[self.tabs.value])])
+    self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[self.tabs.value])])
 
 @patch
 def panels(self:ClipInspector) -> list: # [(heading, what to look at, figure or figures)]
