@@ -136,7 +136,7 @@ def make_optimizer(module:nn.Module, config:TrainConfig):
                    weight_decay=config.weight_decay if matrix else 0.) for encoder in (False, True) for matrix in (True, False)]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, fused=True)
 
-# %% ../nbs/12_training.ipynb #b1ea1467
+# %% ../nbs/12_training.ipynb #a696d053
 def tune_encoder(model:nn.Module) -> nn.Module: # the model
     "Let the image tower of a model's encoder learn (the text tower does not)."
     tower = next((m for name, m in model.encoder.named_modules() if name.endswith("visual")), model.encoder)
@@ -152,13 +152,11 @@ def train_mode(module:nn.Module):
 
 def checkpoint_blocks(module:nn.Module, on:bool=True) -> int: # towers that can
     "Have open_clip's, timm's and transformers' towers keep no activations inside their blocks, and recompute them."
-    found = 0
     for m in module.modules():
         if hasattr(m, "set_grad_checkpointing"): m.set_grad_checkpointing(on)
         elif hasattr(m, "gradient_checkpointing_enable"): m.gradient_checkpointing_enable(dict(use_reentrant=False)) if on else m.gradient_checkpointing_disable()
-        else: continue
-        found += 1
-    return found
+    does = lambda m: getattr(m, "grad_checkpointing", False) or getattr(m, "gradient_checkpointing", False)
+    return sum(bool(does(m)) and any(p.requires_grad for p in m.parameters()) for m in module.modules())      # open_clip's ResNets take the word and do nothing
 
 # %% ../nbs/12_training.ipynb #d57bda99
 class Score(NamedTuple):
