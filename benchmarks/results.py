@@ -1,0 +1,128 @@
+"RESULTS.md from speed.json (and gpu.json, where there is one): every number in it is read from those files."
+from pathlib import Path
+import json
+
+HERE = Path(__file__).parent
+GOALS = [  # (row, found key, what, goal on a GPU, goal on two CPU cores)
+    ("inference", "over_encoder", "VidPrism-B/16, 8x224, inference over the encoder alone", .97, .97),
+    ("inference", "over_mote", "the same over MoTE-B/16", .99, .99),
+    ("training_step", "over_linear", "training step, encoder tuned, over the encoder with a linear layer", .95, .95),
+    ("encoder", "over_open_clip", "the encoder as the kit runs it over open_clip's plain call, float32", 1., 1.),
+    ("encoder", "bf16_over_products", "the same in bf16 over its matrix products by themselves", .9, None),
+    ("head", "over_loop", "head, forward and backward, over a loop over samples", 10., 1.8),
+    ("head", "rgsta_over_loop", "RgSTA alone, forward and backward, over its loop", None, 4.),
+    ("loading", "over_decord", "frames decoded, augmented and batched, 2 workers, over decord's bare loop in 2 threads", .85, .85),
+]
+TIMES = [("cached", "seconds_30_epochs", "30 epochs on features of 650 clips x 16 frames x 1280", None, 40.),
+         ("epoch", "seconds_epoch", "an epoch on features of 10,000 clips x 32 frames x 512", 5., 60.)]
+
+
+def cell(side, row, key, goal, form="{:.2f}"):
+    "A measured ratio with its quartiles, and whether the goal is met."
+    if not side or row not in side: return "not measured"
+    found = side[row]["found"]
+    if "failed" in found: return f"failed: {found['failed']}"
+    if key not in found: return "not measured"
+    low, high = found[key]["quartiles"]
+    return f"{form.format(found[key]['ratio'])} ({form.format(low)} to {form.format(high)}, {found[key]['rounds']} rounds)" + ("" if goal is None else ", met" if found[key]["ratio"] >= goal else ", **missed**")
+
+
+def ratios(kept):
+    rows = ["| what | goal, GPU | GPU | goal, CPU | CPU, two cores | CPU, before |", "|---|---|---|---|---|---|"]
+    cpu, old, gpu = kept.get("cpu", {}).get("now", {}), kept.get("cpu", {}).get("before", {}), kept.get("cuda", {}).get("now", {})
+    say = lambda g: "" if g is None else f">= {g:g}"
+    for row, key, what, on_gpu, on_cpu in GOALS:
+        rows.append(f"| {what} | {say(on_gpu)} | {cell(gpu, row, key, on_gpu)} | {say(on_cpu)} | {cell(cpu, row, key, on_cpu) if on_cpu is not None else 'a GPU row'} | {cell(old, row, key, None) if row in old else ''} |")
+    return rows
+
+
+def times(kept):
+    rows = ["| what | head, precision | goal, GPU | GPU, s | goal, CPU | CPU, s | CPU before, s |", "|---|---|---|---|---|---|---|"]
+    sides = [kept.get("cuda", {}).get("now", {}), kept.get("cpu", {}).get("now", {}), kept.get("cpu", {}).get("before", {})]
+    for row, key, what, on_gpu, on_cpu in TIMES:
+        names = next((list(s[row]["found"]) for s in (sides[1], sides[0]) if row in s), [])
+        for name in names:
+            value = lambda s: f"{s[row]['found'][name][key]:.1f}" if row in s and name in s[row]["found"] else "not measured"
+            shown = {"no": "vidprism, float32", "bf16": "vidprism, bf16"}.get(name, name)
+            verdict = ", met" if row in sides[1] and name in sides[1][row]["found"] and sides[1][row]["found"][name][key] <= on_cpu else ", **missed**"
+            rows.append(f"| {what} | {shown} | {'' if on_gpu is None else f'<= {on_gpu:g}'} | {value(sides[0])} | <= {on_cpu:g} | {value(sides[1])}{verdict} | {value(sides[2]) if row in sides[2] else ''} |")
+    return rows
+
+
+def memory(kept):
+    "Predicted, and what a GPU said."
+    side = next((kept[d]["now"]["memory"] for d in ("cuda", "cpu") if "memory" in kept.get(d, {}).get("now", {})), None)
+    if side is None: return ["not measured"]
+    seen = kept.get("cuda", {}).get("now", {}).get("memory_measured", {}).get("found", {})
+    rows = ["| B/16, 8 frames, bf16, tuned | fixed, GB | a training clip, MB | largest batch on 24 GB | 40 GB | 80 GB | measured on a GPU |", "|---|---|---|---|---|---|---|"]
+    for name, m in side["found"].items(): rows.append(f"| {name} | {m['fixed_bytes'] / 1e9:.2f} | {m['clip_bytes'] / 1e6:.0f} | {' | '.join(str(v) for v in m['largest_batch'].values())} | {seen.get(name, 'not measured: the prediction is not verified')} |")
+    return rows
+
+
+def swaps(kept):
+    "The library's convolution against the product, in the whole head's step."
+    found = kept.get("cpu", {}).get("now", {}).get("convolution", {}).get("found", {})
+    rows = ["| a head's training step | with the library's convolution, s | as one product, s | ratio (quartiles) |", "|---|---|---|---|"]
+    for name, f in found.items(): rows.append(f"| {name} | {f['seconds']['library']:.3f} | {f['seconds']['product']:.3f} | {f['ratio']:.2f} ({f['quartiles'][0]:.2f} to {f['quartiles'][1]:.2f}) |")
+    return rows if found else ["not measured"]
+
+
+def profiles(kept):
+    out = []
+    for tag in ("before", "now"):
+        found = kept.get("cpu", {}).get(tag, {}).get("profile")
+        if not found: continue
+        for title, p in found["found"].items():
+            out += ["", f"{tag.capitalize()}, {title}: {p['step_ms']:.0f} ms a step (commit {found['about']['commit']}{', with changes' if found['about']['changed'] else ''})", "", "| operation | ms a step | calls |", "|---|---|---|"]
+            out += [f"| {k} | {ms:.1f} | {n} |" for k, ms, n in p["top"]]
+    return out
+
+
+def about(kept):
+    rows = ["| device | run | rows | machine | torch | open_clip | commit | time |", "|---|---|---|---|---|---|---|---|"]
+    for device, tags in kept.items():
+        for tag, side in tags.items():
+            groups = {}
+            for row, v in side.items():
+                a = v["about"]; groups.setdefault((f"{a['device']}, {a['threads']} threads, Python {a['python']}", a["torch"], a["open_clip"], a["commit"] + (", with changes" if a["changed"] else "")), []).append((row, a["time"]))
+            for (machine, torch, clip, commit), found in groups.items(): rows.append(f"| {device} | {tag} | {', '.join(r for r, _ in found)} | {machine} | {torch} | {clip} | {commit} | {min(t for _, t in found)} |")
+    return rows
+
+
+def write(kept, path):
+    "The page."
+    text = f"""# Measured speed
+
+Written by `python benchmarks/speed.py --write` from `speed.json`; no number here is typed. The two sides of a ratio are measured in turn, round by round, in one process; the ratio is the median of the rounds'
+ratios, with its quartiles. Other work ran on the same two cores while the CPU column was taken: ratios bear that, seconds do so less. GPU rows say "not measured" until `python benchmarks/gpu.py` has run on one.
+
+## Ratios
+
+{chr(10).join(ratios(kept))}
+
+## Seconds
+
+On the CPU a part of the work is measured and multiplied: four of eleven steps of an epoch, and 2,000 of 10,000 clips.
+
+{chr(10).join(times(kept))}
+
+## Memory of training
+
+{chr(10).join(memory(kept))}
+
+## What was changed, and what it brought
+
+A profile of a training step showed the temporal convolutions of `06_dbi` at the top (`aten::convolution_backward` and `aten::mkldnn_convolution`). As one matrix product over windows they cost a part of that; side by side, in the same run:
+
+{chr(10).join(swaps(kept))}
+
+AdamW is fused. What is left is matrix products (`aten::mm`, `aten::addmm`) and passes over weights (AdamW, the gradient's norm): a head of width 1280 has 129 M weights and does 0.46 G multiply-adds a clip of 16 frames.
+
+## Profiles of a head's training step
+{chr(10).join(profiles(kept))}
+
+## Where and when
+
+{chr(10).join(about(kept))}
+"""
+    Path(path).write_text(text)
