@@ -11,7 +11,7 @@ _WHERE = dict(
     rgsta="Merge RgSTA", dbi="Exchange DBI", hmoe="Mixture HMoE",
     losses="ranking_loss ranking_target diversity_loss gate_balance_loss",
     heads="HeadOutput create_head register_head",
-    model="VideoModel zero_shot_model sample_model", released="load_released_head load_released_mote import_released interpolate",
+    model="VideoModel zero_shot_model sample_model import_released interpolate", importers="load_released_head load_released_mote",
     shards="ShardClips pack", training="TrainConfig fit tune_encoder",
     evaluation="Bench Result close_set few_shot zero_shot cross_validate compare results_table expert_usage isolate_experts world_bench clip_bench TEMPLATES",
     cost="Cost head_cost measure_cost",
