@@ -4,6 +4,8 @@
     python benchmarks/fuzz_clips.py --decoder decord                     # one reader alone
     python benchmarks/fuzz_clips.py --stability DIR --out benchmarks/decord_get_batch.json
                                                        # instead: decord's get_batch, walks and checked jumps on every clip of a folder, against PyAV's pass
+    python benchmarks/fuzz_clips.py --table DIR --out benchmarks/odd_clips.json
+                                                       # instead: every file of a folder, its frames against PyAV's pass, or what is said of it
 """
 from collections import Counter
 from functools import cache
@@ -11,7 +13,7 @@ from pathlib import Path
 import argparse, json, platform, subprocess, tempfile, time
 import av, decord, numpy as np, torch
 from av.bitstream import BitStreamFilterContext
-from vidprism.backends import ClipError, Worker
+from vidprism.backends import ClipError, Worker, _Unsafe, _gather_jumping, probe_clip, read_wanted
 from vidprism.clips import frame_indices, sample_clips
 
 FORMS = ("mp4", "mkv", "avi", "ts")
@@ -114,7 +116,6 @@ def fuzz(ks, seed=0, limit=10., decoder=None, memory=4., say=None):
 
 def stability(folder):
     "decord's get_batch (sorted and not, each asked twice), its walk and checked jumps, against PyAV's plain pass."
-    from vidprism.backends import _Unsafe, _gather_jumping, probe_clip, read_wanted
     total, rng, seconds = Counter(), np.random.default_rng(0), Counter()
     for path in sorted(p for p in Path(folder).rglob("*.*") if p.suffix in (".avi", ".mp4", ".mkv", ".webm", ".mov")):
         begin = time.time()
@@ -136,6 +137,18 @@ def stability(folder):
     return dict(total) | {f"seconds, {k}": round(v, 1) for k, v in seconds.items()}
 
 
+def table(folder):
+    "Every file of a folder: who read it, how many frames, and how far the farthest lies from PyAV's plain pass (mean grey levels); or the sentence."
+    rows = {}
+    for path in sorted(Path(folder).iterdir()):
+        try: got = read_wanted(path, torch.arange)
+        except ClipError as e: rows[path.name] = str(e).replace(str(path), path.name); continue
+        with av.open(str(path)) as f: off = [(torch.from_numpy(np.rot90(x.to_ndarray(format="rgb24"), x.rotation // 90).copy()).short() - y).abs().float().mean().item() for x, y in zip(f.decode(video=0), got.frames, strict=True)]
+        rows[path.name] = dict(decoder=got.decoder, frames=len(got.times), promised=got.probe.promised, height=got.frames.shape[1], width=got.frames.shape[2], fps=got.fps, says_fps=round(got.probe.rate, 3), codec=got.probe.codec, farthest=round(max(off), 3))
+    for name, row in rows.items(): print(f"{name:28}", row if isinstance(row, str) else "  ".join(f"{k} {v}" for k, v in row.items()))
+    return dict(files=rows)
+
+
 def story():
     "What ran: versions, and the commit where there is one."
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
@@ -146,14 +159,15 @@ def story():
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--count", type=int, default=2000); p.add_argument("--seed", type=int, default=0); p.add_argument("--limit", type=float, default=10.)
-    p.add_argument("--decoder", choices=("decord", "pyav")); p.add_argument("--out"); p.add_argument("--stability", metavar="DIR")
+    p.add_argument("--decoder", choices=("decord", "pyav")); p.add_argument("--out"); p.add_argument("--stability", metavar="DIR"); p.add_argument("--table", metavar="DIR")
     args = p.parse_args(); torch.set_num_threads(1); begin = time.time()
     if args.stability: result = stability(args.stability)
+    elif args.table: result = table(args.table)
     else:
         loud = lambda name, word: print(name, word, flush=True) if word.startswith(("WRONG", "hang", "crash", "memory")) else None
         words, longest = fuzz(range(args.count), args.seed, args.limit, args.decoder, say=loud)
-        table = Counter((name.partition("_")[2], word.split(":")[0]) for name, word in words.items())
-        result = dict(seed=args.seed, mutations=len(words), limit_s=args.limit, outcomes=dict(Counter(w.split(":")[0] for w in words.values())), by_kind={" ".join(k): n for k, n in sorted(table.items())}, longest_call_s=round(longest, 2))
+        kinds = Counter((name.partition("_")[2], word.split(":")[0]) for name, word in words.items())
+        result = dict(seed=args.seed, mutations=len(words), limit_s=args.limit, outcomes=dict(Counter(w.split(":")[0] for w in words.values())), by_kind={" ".join(k): n for k, n in sorted(kinds.items())}, longest_call_s=round(longest, 2))
     result = dict(result, seconds=round(time.time() - begin, 1), **story())
     print(json.dumps(result, indent=1))
     if args.out: Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
