@@ -163,36 +163,37 @@ def signs_of_openai(path,     # a file of CLIP weights
              "its numbers are half-precision ones": bool(matrices) and all(_is_half(w) for w in matrices)}
     return [why for why, holds in signs.items() if holds]
 
-# %% ../nbs/04_checkpoints.ipynb #19db10d5
+# %% ../nbs/04_checkpoints.ipynb #2a46c23a
 class _Stay(urllib.request.HTTPRedirectHandler):
     "A redirect is an answer"
     def redirect_request(self, *args): return None
 
-def _ask(url, seconds, out):
+def _ask(url, seconds, headers, out):
     "The status of a HEAD request, or why there is none"
-    try: out.append(urllib.request.build_opener(_Stay).open(urllib.request.Request(url, method="HEAD"), timeout=seconds).status)
+    try: out.append(urllib.request.build_opener(_Stay).open(urllib.request.Request(url, method="HEAD", headers=headers), timeout=seconds).status)
     except urllib.error.HTTPError as e: out.append(e.code)
     except Exception as e: out.append(first_line(getattr(e, "reason", e)))
 
-def _answer(url, seconds=6.):
+def _answer(url, seconds=6., headers={}):
     "A status, or why there is none; in a thread, since looking up a host may take longer than any limit"
     out = []
-    thread = threading.Thread(target=_ask, args=(url, seconds, out), daemon=True); thread.start(); thread.join(seconds + 1)
+    thread = threading.Thread(target=_ask, args=(url, seconds, headers, out), daemon=True); thread.start(); thread.join(seconds + 1)
     return out[0] if out else f"no answer in {seconds:g} s"
 
-# %% ../nbs/04_checkpoints.ipynb #206dd26c
-def cached_file(repo: str, names) -> Path:
+# %% ../nbs/04_checkpoints.ipynb #5aee1421
+def cached_file(repo: str, names, revision=None) -> Path:
     "The first of these files that the hub's cache has, or None"
     from huggingface_hub import try_to_load_from_cache
-    found = (try_to_load_from_cache(repo, name) for name in names)
+    found = (try_to_load_from_cache(repo, name, revision=revision) for name in names)
     return next((Path(f) for f in found if isinstance(f, str)), None)
 
-def find_on_hub(repo: str, names, seconds: float = 6.) -> str: # one of the names, or a ConfigError with the reason
-    "Which of these files the hub has"
+def find_on_hub(repo: str, names, seconds: float = 6., revision=None, token=None) -> str: # one of the names, or a ConfigError with the reason
+    "Which of these files the hub has, for somebody who is logged in as this user is"
     from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
     if constants.HF_HUB_OFFLINE: raise ConfigError("HF_HUB_OFFLINE is set")
     for name in names:
-        status = _answer(hf_hub_url(repo, name), seconds)
+        status = _answer(hf_hub_url(repo, name, revision=revision), seconds, build_hf_headers(token=token))
         if isinstance(status, str): raise ConfigError(f"the hub cannot be reached: {status}")
         if status < 400: return name
         if status in (401, 403): raise ConfigError(f"the hub knows no open repository {repo}; a closed one needs `hf auth login`")

@@ -151,17 +151,17 @@ def push_to_hub(self:VideoModel, repo_id:str, **options) -> str: # options: priv
     card = dict(title=repo_id.split("/")[-1], repo=repo_id, encoder=self.encoder.name, head=self.head.name, frames=self.frames, classes=len(self.labels))
     return ModelHubMixin.push_to_hub(self, repo_id, model_card_kwargs={**card, **options.pop("model_card_kwargs", {})}, **options)
 
-# %% ../nbs/11_model.ipynb #78069572
+# %% ../nbs/11_model.ipynb #0965e0d9
 def fetch_folder(name, **options) -> Path: # options: revision, token
     "A folder as it is, or a model of the Hugging Face hub."
     if Path(name).is_dir(): return Path(name)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)): raise ConfigError(f"There is no model folder {name}.")
     from huggingface_hub import snapshot_download
-    here, patterns = cached_file(str(name), ["config.json"]), ["config.json", "*.safetensors"]
-    try: offline = find_on_hub(str(name), ["config.json"]) and False
+    here = cached_file(str(name), ["config.json"], options.get("revision"))
+    try: offline = not find_on_hub(str(name), ["config.json"], **options)
     except ConfigError as e: offline, why = True, e
-    if offline and not here and not options.get("token"): raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({why}): give a folder, or run `hf download {name}` where there is a network.")
-    try: return Path(snapshot_download(str(name), allow_patterns=patterns, local_files_only=offline and not options.get("token"), **options))
+    if offline and not here: raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({why}): give a folder, or run `hf download {name}` where there is a network.")
+    try: return Path(snapshot_download(str(name), allow_patterns=["config.json", "*.safetensors"], local_files_only=offline, **options))
     except Exception as e: raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({type(e).__name__}).") from None
 
 NEEDED, KNOWN = ("encoder", "head", "options", "labels", "sampling"), ("encoder_options", "preprocess", "encoder_weights", "story")
