@@ -43,14 +43,14 @@ IDLE = "()=>window.jupyterapp&&jupyterapp.shell.currentWidget?.sessionContext?.s
 
 def run_notebook(page, address, name, upto=None):
     "Open a notebook and run its cells; a first idle is too early for JupyterLab, so it waits, and looks whether the cells ran."
-    page.goto(address.format(name))
-    page.wait_for_function(IDLE, timeout=90_000)
+    page.goto(address.format(name), timeout=180_000)
+    page.wait_for_function(IDLE, timeout=180_000)
     for _ in range(3):
         page.wait_for_timeout(1500)
         page.evaluate("()=>jupyterapp.commands.execute('notebook:run-all-cells')")
-        try: page.wait_for_function(f"()=>({COUNTS})().every(c=>c>0)||({ERRORS})().length", timeout=150_000); break
+        try: page.wait_for_function(f"()=>({COUNTS})().every(c=>c>0)||({ERRORS})().length", timeout=240_000); break
         except playwright.TimeoutError: continue
-    page.wait_for_function(IDLE, timeout=60_000)
+    page.wait_for_function(IDLE, timeout=180_000)
     assert page.evaluate(ERRORS) == [] and all(page.evaluate(COUNTS))
 
 
@@ -61,7 +61,7 @@ class Inspector:
     def after(self, act, beyond=None):
         "Do something, and wait until its panels are on the screen."
         old = self.serial(); act()
-        self.page.wait_for_function("([el,old])=>+el.dataset.serial>old", arg=[self.view.element_handle(), old], timeout=30_000)
+        self.page.wait_for_function("([el,old])=>+el.dataset.serial>old", arg=[self.view.element_handle(), old], timeout=60_000)
         self.page.wait_for_timeout(400)                                  # let what follows it arrive, too
     def figure(self, panel, number=0):
         "Data and layout as plotly drew them."
@@ -88,7 +88,7 @@ def lab(tmp_path_factory, chromium_path):
     with jupyterlab(folder) as address, playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
         page = browser.new_page(viewport=dict(width=1366, height=900))
-        page.asked, page.wrong = [], []
+        page.set_default_timeout(90_000); page.asked, page.wrong = [], []
         page.on("request", lambda r: page.asked.append(r.url)); page.on("pageerror", lambda e: page.wrong.append(str(e)))
         run_notebook(page, address, "31_inspect_clip.ipynb")
         page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
