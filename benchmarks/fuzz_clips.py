@@ -158,14 +158,14 @@ def story():
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--count", type=int, default=2000); p.add_argument("--seed", type=int, default=0); p.add_argument("--limit", type=float, default=10.)
+    p.add_argument("--count", type=int, default=2000); p.add_argument("--first", type=int, default=0); p.add_argument("--seed", type=int, default=0); p.add_argument("--limit", type=float, default=10.)
     p.add_argument("--decoder", choices=("decord", "pyav")); p.add_argument("--out"); p.add_argument("--stability", metavar="DIR"); p.add_argument("--table", metavar="DIR")
     args = p.parse_args(); torch.set_num_threads(1); begin = time.time()
     if args.stability: result = stability(args.stability)
     elif args.table: result = table(args.table)
     else:
         loud = lambda name, word: print(name, word, flush=True) if word.startswith(("WRONG", "hang", "crash", "memory")) else None
-        words, longest = fuzz(range(args.count), args.seed, args.limit, args.decoder, say=loud)
+        words, longest = fuzz(range(args.first, args.first + args.count), args.seed, args.limit, args.decoder, say=loud)
         kinds = Counter((name.partition("_")[2], word.split(":")[0]) for name, word in words.items())
         result = dict(seed=args.seed, mutations=len(words), limit_s=args.limit, outcomes=dict(Counter(w.split(":")[0] for w in words.values())), by_kind={" ".join(k): n for k, n in sorted(kinds.items())}, longest_call_s=round(longest, 2))
     result = dict(result, seconds=round(time.time() - begin, 1), **story())

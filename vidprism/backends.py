@@ -58,8 +58,9 @@ class Probe(NamedTuple):
     size: tuple      # (height, width) in pixels, as stored: not yet upright
     turn: tuple      # (transpose, flip rows, flip columns) that makes a picture upright
 
-# %% ../nbs/00_backends.ipynb #9bd50b02
+# %% ../nbs/00_backends.ipynb #7a7d220c
 _OPTIONS = dict(protocol_whitelist="file", max_pixels=str(2**27))
+_BROKEN = (FFmpegError, IndexError) # what PyAV raises midway; IndexError: a transport stream in which another stream begins
 
 def _opened(path:Path):
     "PyAV's container, or one clear sentence."
@@ -82,7 +83,7 @@ def _turn(frame) -> tuple: # (transpose, flip rows, flip columns)
     (a, b), (c, d) = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2].tolist()
     return (False, d < 0, a < 0) if abs(a) + abs(d) >= abs(b) + abs(c) else (True, b < 0, c < 0)
 
-# %% ../nbs/00_backends.ipynb #1d7ff180
+# %% ../nbs/00_backends.ipynb #25e60c38
 def _scan(container, stream):
     "Packets shown, as (stamp, is it a keyframe), and the first picture that decodes."
     shown, first = [], None
@@ -91,7 +92,7 @@ def _scan(container, stream):
             if packet.size and not packet.is_discard: shown.append((packet.pts, packet.is_keyframe))
             try: first = first or next(iter(packet.decode()), None)
             except FFmpegError: pass                               # a damaged packet; the walk will say
-    except FFmpegError: pass                                       # the end comes early
+    except _BROKEN: pass                                           # the end comes early
     return shown, first
 
 # %% ../nbs/00_backends.ipynb #42521b6b
@@ -111,13 +112,14 @@ def probe_clip(path) -> Probe:
         return Probe(path, f.format.name.split(",")[0], s.codec_context.codec.canonical_name, s.frames, len(shown), torch.tensor(stamps, dtype=torch.int64),
                      torch.tensor(keys, dtype=torch.int64), s.time_base or Fraction(1, 25), rate, size, turn)
 
-# %% ../nbs/00_backends.ipynb #d7b9dc21
+# %% ../nbs/00_backends.ipynb #abc58981
 class _Damaged(Exception): "A walk that could not be finished: (the reader, frames before that)."
 
 def _decord(probe:Probe, scale:tuple|None=None) -> decord.VideoReader:
     "decord's reader; it scales while decoding."
     h, w = scale or (-1, -1)
     if probe.turn[0]: h, w = w, h                                   # decord is asked for the upright size
+    if probe.promised > max(10**6, 10 * probe.count): raise _Damaged("decord", 0)
     try: return decord.VideoReader(str(probe.path.resolve()), width=w, height=h, num_threads=1, fault_tol=1e-9)
     except (DECORDError, RuntimeError, AssertionError): raise _Damaged("decord", 0) from None
 
@@ -131,7 +133,7 @@ def _walk_decord(probe:Probe, scale:tuple|None=None):
         if tuple(frame.shape) != (*shape, 3): raise _Damaged("decord", k)
         yield None, lambda: torch.from_numpy(frame.asnumpy()) if hasattr(frame, "asnumpy") else torch.as_tensor(frame)  # decord's bridge may be set by others
 
-# %% ../nbs/00_backends.ipynb #7b6349be
+# %% ../nbs/00_backends.ipynb #73adb1d9
 def _picture(frame, probe:Probe, scale:tuple|None=None) -> Tensor: # [H,W,3] uint8
     "One frame of PyAV's, scaled and upright."
     h, w = scale or probe.size
@@ -146,7 +148,7 @@ def _walk_pyav(probe:Probe, scale:tuple|None=None):
         k, decoded = 0, f.decode(_stream(f, probe.path))
         while True:
             try: frame = next(decoded, None)
-            except (FFmpegError, MemoryError): raise _Damaged("PyAV", k) from None
+            except (*_BROKEN, MemoryError): raise _Damaged("PyAV", k) from None
             if frame is None: return
             yield frame.pts, lambda: _picture(frame, probe, scale)
             k += 1
@@ -215,7 +217,7 @@ def _jump(container, stream, probe:Probe, span:_Span):
         if k == span.stop: return
     raise _Unsafe
 
-# %% ../nbs/00_backends.ipynb #31b7db09
+# %% ../nbs/00_backends.ipynb #df7541c6
 def _gather_jumping(probe:Probe, wanted:Tensor, each:Callable, scale:tuple|None=None) -> Tensor: # [T,...]
     "The wanted frames by checked jumps; `_Unsafe` where one fails."
     out, some = None, set(wanted.tolist())
@@ -225,7 +227,7 @@ def _gather_jumping(probe:Probe, wanted:Tensor, each:Callable, scale:tuple|None=
             for span in _spans(probe, wanted):
                 for k, frame in _jump(f, s, probe, span):
                     if k in some: out = _place(out, each(_picture(frame, probe, scale)), wanted, k, probe.path)
-        except (FFmpegError, MemoryError): raise _Unsafe from None
+        except (*_BROKEN, MemoryError): raise _Unsafe from None
     return out
 
 # %% ../nbs/00_backends.ipynb #b1393e0f
@@ -260,10 +262,12 @@ class Reading(NamedTuple):
         span = float(self.times[-1] - self.times[0])
         return round((len(self.times) - 1) / span, 3) if span > 0 else self.probe.rate
 
-# %% ../nbs/00_backends.ipynb #c6f9d9e6
+# %% ../nbs/00_backends.ipynb #42cec4d3
 def _damaged(probe:Probe, frames:int, reader:str) -> ClipError:
     "One sentence for a walk that broke off."
-    return ClipError(f"{probe.path} is damaged: its frames cannot all be decoded ({reader} reaches {frames} of {max(probe.count, probe.promised)})." if frames else f"{probe.path} has no frame that can be decoded.")
+    if not frames: return ClipError(f"{probe.path} has no frame that can be decoded.")
+    listed = max(probe.count, probe.promised); reached = f"reaches {frames} of {listed}" if frames < listed else f"breaks off after {frames}"
+    return ClipError(f"{probe.path} is damaged: its frames cannot all be decoded ({reader} {reached}).")
 
 def _by_decord(probe:Probe, choose:Callable, each:Callable, scale, stop:Callable) -> Reading|None:
     "decord's walk, if its count is the packets'."
