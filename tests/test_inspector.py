@@ -241,7 +241,7 @@ def test_two_models(lab, expected):
     mote = sample_model("mote")
     said = i.figure("beside")["layout"]["words"]
     assert said[1].startswith(f"MoTE: {mote.predict(expected.clip)[0][0]} {mote.predict(expected.clip)[0][1]:.1%}")
-    curves = i.figure("beside", 1)["data"]
+    curves = i.figure("beside", 2)["data"]
     assert [d["name"] for d in curves] == ["VidPrism", "MoTE"] and curves[0]["y"] == pytest.approx(expected.read(expected.settings).heard.tolist(), abs=1e-4)
     assert "MoTE has no merges and no gates" in i.view.locator("[data-panel=beside] .note").text_content()
 

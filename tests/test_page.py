@@ -44,13 +44,13 @@ def path(tmp_path_factory): return P.write_page(tmp_path_factory.mktemp("page") 
 
 def opened(browser, path, **options):
     "A page that has drawn everything, what it asked for, and what went wrong."
-    page = browser.new_page(**options)
+    page = browser.new_page(**options); page.set_default_timeout(120_000)
     asked, wrong = [], []
     page.on("request", lambda r: asked.append(r.url))
     page.on("pageerror", lambda e: wrong.append(str(e)))
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     page.goto(path.as_uri())
-    page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+    page.wait_for_selector("html[data-ready=yes]", timeout=120_000)
     return page, asked, wrong
 
 def point(page, plot, trace, number):

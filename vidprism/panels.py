@@ -85,7 +85,7 @@ def merged_panel(s:Screen):
     return ("Kept and merged", "One band a rate, slowest on top. A picture in a band is a kept frame; lines come from the frames merged into it, the thicker the more. Click a token to mark its frames.",
             [merge_figure.spec(s.pics, a.clip.times, a.merges, a.rates, a.clip.indices)])
 
-# %% ../nbs/15_panels.ipynb #95c3a317
+# %% ../nbs/15_panels.ipynb #8ae8bf42
 def heard_panel(s:Screen):
     if s.after.shares is None: return "Who was heard", lacks("readout over experts", s), []
     return "Who was heard", "Each expert's share of the readout's attention.", [shares_figure.spec(s.after.shares, s.after.rates)]
@@ -124,9 +124,9 @@ def beside_panel(s:Screen):
     for name, other in s.beside.items():
         if isinstance(other, str): said.append(f"{name[0].upper()}{name[1:]} has no answer to this clip: {other}"); continue
         figures.append(before_after_figure.spec(s.after.answer, other.answer, (s.name, name), s.topk))
+        if other.maps is not None: figures.append(attention_pictures(other)[0])
         lines = {k: r.heard for k, r in ((s.name, s.after), (name, other)) if r.heard is not None}
         if lines: figures.append(attention_curve_figure.spec(torch.stack(list(lines.values())), other.clip.times, list(lines), [INK, "#be185d"], ["solid", "dash"]))
-        if other.maps is not None: figures.append(attention_pictures(other)[0])
         missing = [w for w, there in (("merges", has_merges(other)), ("gates", has_gates(other)), ("attention between frames", other.maps is not None)) if not there]
         if missing: said.append(f"{name[0].upper()}{name[1:]} has no {' and no '.join(missing)}: those panels are left out.")
     return "Two models", " ".join(["The same frames, two models: their answers, and how much each frame is read."] + said), figures
