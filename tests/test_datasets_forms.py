@@ -115,7 +115,7 @@ def test_hmdb51(tmp_path, end, mark, tail):
     for path in (tmp_path, lists, lists / "chew_test_split1.txt"):
         c = ClipList.from_any(path)
         assert summary(c) == (4, ["brush hair", "chew"], [2, 2]) and c.form == "hmdb51" and [len(s) for s in c.sides()] == [2, 2] and not c.missing
-    assert any("1 clips stand on neither side" in n for n in c.notes) and c.sources()[0] == "April_09"
+    assert any("neither side (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
     assert ClipList.from_any(tmp_path, split=2).parts == ["test"]
 
 
@@ -191,3 +191,23 @@ def test_the_same_map_from_every_form(tmp_path):
     forms.append(ClipList.from_any(forms[0].save(tmp_path / "kept.csv"), root=tmp_path / "v"))
     assert len({c.map_hash for c in forms}) == 1 and len({tuple(c.k_shot(2, 5).items) for c in forms}) == 1
     assert {tuple(sorted(zip(c.items, c.labels))) for c in forms} == {tuple(sorted((n, order[n.split("/")[0]]) for n in names))}
+
+
+@pytest.mark.parametrize("form", ["frames", "frame-list"])
+def test_frame_folders_are_read(tmp_path, form):
+    "Folders of img_00001.jpg, by folder or by list, become frames in the order of their numbers; the audit reads them, too."
+    import numpy as np, torch
+    from PIL import Image
+    from vidprism.loading import ClipDataset
+    from vidprism.quarantine import audit
+    for c, name in enumerate(("clap/v 1", "wave/v2")):
+        (tmp_path / "f" / name).mkdir(parents=True)
+        for k in range(12): Image.fromarray(np.full((48, 48, 3), 20 * k + c, np.uint8)).save(tmp_path / "f" / name / f"img_{k + 1:05d}.png")
+    write(tmp_path / "l.txt", "clap/v 1 12 0", "wave/v2 12 1")
+    clips = ClipList.from_any(tmp_path / "f" if form == "frames" else tmp_path / "l.txt")
+    assert clips.form == form and clips.classes == ["clap", "wave"]
+    x, y = ClipDataset(clips, frames=6, size=48)[1]
+    assert y == 1 and x[:, 0, 0, 0].tolist() == [20 * k + 1 for k in (1, 3, 5, 7, 9, 11)] and all((f == f[0, 0, 0]).all() for f in x)
+    if form == "frame-list":
+        (tmp_path / "f" / "wave" / "v2" / "img_00012.png").unlink()
+        assert [(r.verdict, r.why, r.decoded, r.form) for r in audit(clips, tmp_path / "report", workers=1).rows] == [("ok", "", 12, "images"), ("odd", "the list promises 12 frames and it holds 11", 11, "images")]

@@ -6,14 +6,15 @@
 __all__ = ['hashed', 'class_name', 'k_shot', 'repeat_to', 'save_list', 'read_list', 'source_of', 'Fold', 'grouped_folds',
            'class_splits']
 
-# %% ../nbs/02_datasets.ipynb #19088f3f
+# %% ../nbs/02_datasets.ipynb #1a157d02
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 import hashlib, json, re, warnings
 from sklearn.model_selection import StratifiedGroupKFold
 from .clips import ConfigError
 
-# %% ../nbs/02_datasets.ipynb #73a7d4f3
+# %% ../nbs/02_datasets.ipynb #83be6520
 def hashed(seed:int, *what) -> str:
     "A number that is the same on every machine, as hex."
     return hashlib.sha256(" ".join(map(str, (seed, *what))).encode()).hexdigest()
@@ -30,9 +31,10 @@ def k_shot(labels,        # N class indices
     labels = [int(l) for l in labels]; items = list(range(len(labels))) if items is None else [str(i) for i in items]
     if len(items) != len(labels): raise ConfigError(f"There are {len(labels)} labels and {len(items)} names of clips.")
     if k < 1 or int(k) != k: raise ConfigError(f"K must be a whole number of 1 or more, not {k}.")
-    drawn = []
-    for c in sorted(set(labels)) if names is None else range(len(names)):
-        place = {item: i for i, (item, l) in reversed(list(enumerate(zip(items, labels)))) if l == c}     # the first of equal names
+    drawn, places = [], {}
+    for i in reversed(range(len(items))): places.setdefault(labels[i], {})[items[i]] = i                  # the first of equal names
+    for c in sorted(places) if names is None else range(len(names)):
+        place = places.get(c, {})
         if len(place) < k: raise ConfigError(f"The class {class_name(names, c)!r} has {len(place)} clips; {k} were asked for.")
         drawn += [place[item] for item in sorted(place, key=lambda item: hashed(seed, class_name(names, c), item))[:k]]
     return drawn
@@ -55,7 +57,7 @@ def read_list(path, items) -> list: # places in `items`
     if lost: raise ConfigError(f"{path} names {lost[0]!r}, which is not among the {len(place)} clips.")
     return [place[item] for item in wanted]
 
-# %% ../nbs/02_datasets.ipynb #a473fbe8
+# %% ../nbs/02_datasets.ipynb #4b314781
 def source_of(path) -> str:
     "The video that a clip was cut from."
     path = Path(str(path))
@@ -75,7 +77,7 @@ def grouped_folds(labels, groups, folds:int=5, seed:int=0) -> list: # `folds` Fo
     if len(labels) != len(groups): raise ConfigError(f"There are {len(labels)} labels and {len(groups)} sources.")
     if folds < 2: raise ConfigError(f"folds must be 2 or more, not {folds}.")
     if len(set(groups)) < folds: raise ConfigError(f"{folds} folds need at least as many sources; there are {len(set(groups))}.")
-    if max(labels.count(l) for l in set(labels)) < folds: raise ConfigError(f"{folds} folds need at least one class with as many clips.")
+    if max(Counter(labels).values()) < folds: raise ConfigError(f"{folds} folds need at least one class with as many clips.")
     number = {g: i for i, g in enumerate(sorted(set(groups)))}
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

@@ -40,7 +40,7 @@ def readable_name(raw:str) -> str:
     shout = raw.isupper() and sum(c.isalpha() for c in raw) > 4      # BRUSH HAIR is no abbreviation
     return " ".join(w.lower() if shout else _word(w) for w in words) or raw
 
-# %% ../nbs/02_forms.ipynb #168c1082
+# %% ../nbs/02_forms.ipynb #9baa17ac
 class ClassNames(NamedTuple):
     "What a file of class names says."
     ids: list       # whole numbers, ascending
@@ -74,6 +74,7 @@ def read_class_names(path) -> ClassNames:
     if table and {"id", "name"} <= set(head): return _pairs([(n, row[head.index("id")], row[head.index("name")]) for n, row in table[1:]], path)
     found = [(n, re.fullmatch(r"(\d+)[\s,]+(\S.*)", line)) for n, line in lines]
     if all(m for _, m in found): return _pairs([(n, m[1], m[2].strip("\"'")) for n, m in found], path)
+    if Path(path).suffix.lower() == ".csv" and table: raise unfit(path, 1, "a CSV of class names has the columns id,name.")
     return ClassNames(list(range(len(lines))), [line.strip("\"'") for _, line in lines], False, Path(path).name)
 
 # %% ../nbs/02_forms.ipynb #afafdf21
@@ -92,7 +93,7 @@ def csv_rows(path, cut:str=",") -> list: # (line number, fields), blank rows lef
     except csv.Error as e: raise unfit(path, reader.line_num, f"this is no CSV ({e}).") from None
     return found
 
-# %% ../nbs/02_forms.ipynb #8d66568b
+# %% ../nbs/02_forms.ipynb #4c7d559c
 class Row(NamedTuple):
     "One clip of a list."
     name: str        # what tells the clip from others, the same on every machine
@@ -111,7 +112,7 @@ class Listing(NamedTuple):
     notes: list       # sentences worth telling
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv", ".ts", ".3gp", ".gif", ".ogv")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")    # those that read_clip reads
 _PARTS = dict(train="train", training="train", val="val", valid="val", validate="val", validation="val", test="test", testing="test")
 
 def part_name(word) -> str: return _PARTS.get(str(word).strip().lower(), str(word).strip())
@@ -121,7 +122,7 @@ def is_frame(name:str) -> bool:
     stem, suffix = os.path.splitext(name)
     return suffix.lower() in IMAGE_SUFFIXES and stem[-1:].isdigit()
 
-# %% ../nbs/02_forms.ipynb #bfaa3c91
+# %% ../nbs/02_forms.ipynb #3c4c0de7
 def _entries(folder, most:int=64) -> list:
     "What lies in a folder, hidden files left out, in order of names; of one that begins with `most` files and a numbered picture, no more than those."
     found, frames = [], False
@@ -160,7 +161,7 @@ def parse_folders(folder, form="folders") -> Listing:
             rows += [Row(name, entry.name, part=part_name(part)) for name in found]
             if not found: notes.append(f"The folder {entry.name!r} holds no clips and is no class.")
     frames = sum(not r.name.lower().endswith(VIDEO_SUFFIXES) for r in rows)
-    if rows and frames: notes.append(f"{frames} of {len(rows)} clips are folders of pictures.")
+    if rows and frames: notes.append(f"Folders of pictures: {frames} of {len(rows)} clips.")
     return Listing("frames" if frames > len(rows) / 2 else form, rows, None, folder, notes)
 
 # %% ../nbs/02_forms.ipynb #e78cb835
@@ -291,7 +292,7 @@ def _ucf_rows(file, side, names) -> list:
         rows.append(Row(f"{m[1]}/{m[2]}", label, n, side, places=(f"{m[1]}/{m[2]}", m[2], f"{m[1]}/{m[2][:-4]}", m[2][:-4])))
     return rows
 
-# %% ../nbs/02_forms.ipynb #cd4c3e40
+# %% ../nbs/02_forms.ipynb #064ec3c8
 def parse_hmdb(path, split=None) -> Listing: # the folder of the files, or one of them
     "HMDB-51's files of one split, all classes."
     path = Path(path); folder = path if path.is_dir() else path.parent
@@ -303,7 +304,7 @@ def parse_hmdb(path, split=None) -> Listing: # the folder of the files, or one o
             if not m: raise unfit(file, line, f"{text!r} is not `clip.avi flag`, with a flag of 0, 1 or 2.")
             unused += m[2] == "0"
             if m[2] != "0": rows.append(Row(f"{name}/{m[1]}", name, line, {"1": "train", "2": "test"}[m[2]], places=(f"{name}/{m[1]}", m[1], f"{name}/{m[1][:-4]}", m[1][:-4])))
-    return Listing("hmdb51", rows, None, path, [f"Official split {number}: {len({r.label for r in rows})} classes; {unused} clips stand on neither side (flag 0)."])
+    return Listing("hmdb51", rows, None, path, [f"Official split {number}: {len({r.label for r in rows})} classes; clips on neither side (flag 0): {unused}."])
 
 # %% ../nbs/02_forms.ipynb #29fd8cd0
 def _line_of(path, clip) -> int:
@@ -366,8 +367,8 @@ def _official(folder) -> list: # [(form, folder)]
                  ssv2=any(re.fullmatch(r"(something-something-v2-)?(train|validation)\.json", n) for n in names) and any(n.endswith("labels.json") for n in names), kinetics=bool(_kinetics_files(folder)))
     return [(form, Path(folder)) for form, holds in tests.items() if holds]
 
-# %% ../nbs/02_forms.ipynb #8bb5a0e7
-def find_form(path) -> tuple: # (form, the path to parse)
+# %% ../nbs/02_forms.ipynb #749afaec
+def _found(path) -> tuple: # (form, the path to parse)
     "Which form it is; a folder may hold its lists one level down."
     path = Path(path)
     if path.is_file(): return _form_of_file(path), path
@@ -382,11 +383,15 @@ def find_form(path) -> tuple: # (form, the path to parse)
     if lists: raise ConfigError(f"{path} holds no class folders but {len(lists)} files that may be lists: name one, such as {lists[0].name}.")
     raise ConfigError(f"{path} holds {'videos but no class folders' if clip_names(path) else 'neither class folders with videos nor a list'}: folder = class, or a list of `path label`.")
 
+def find_form(path) -> str: # one of FORMS
+    "Which form it is."
+    return _found(path)[0]
+
 def parse(path, format=None, split=None) -> Listing: # format: one of FORMS; None: found out
     "What a list says, whichever form it is in."
     if format is not None and format not in FORMS: raise ConfigError(f"format must be one of {', '.join(FORMS)}, not {format!r}.")
     if not Path(path).exists(): raise ConfigError(f"{path} does not exist.")
-    form, at = (format, Path(path)) if format else find_form(path)
+    form, at = (format, Path(path)) if format else _found(path)
     if form in ("folders", "frames") and not at.is_dir(): raise ConfigError(f"{at} is a file; the form {form!r} is {FORMS[form]}.")
     if form in ("list", "frame-list", "csv") and at.is_dir(): raise ConfigError(f"{at} is a folder; the form {form!r} is {FORMS[form]}.")
     if split is not None and form not in ("ucf101", "hmdb51"): raise ConfigError(f"split names one of the official splits of UCF-101 or HMDB-51; {path} is {form}.")

@@ -8,7 +8,7 @@ __all__ = ['Shelf', 'locate', 'guess_root', 'number_classes', 'names_beside', 'l
            'sides', 'weights', 'with_classes', 'read_quarantine', 'quarantined', 'without', 'fixed_name', 'repaired',
            'save']
 
-# %% ../nbs/02_lists.ipynb #541da9d4
+# %% ../nbs/02_lists.ipynb #7afa4810
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +16,9 @@ import csv, hashlib, json, os, unicodedata
 import torch
 from torch import Tensor
 from .clips import ConfigError
+from .augment import directional
 from .datasets import grouped_folds, k_shot, source_of
-from .forms import FORMS, VIDEO_SUFFIXES, ClassNames, Listing, parse, parse_list, readable_name, read_class_names, text_lines, unfit
+from .forms import FORMS, VIDEO_SUFFIXES, ClassNames, Listing, parse, parse_list, readable_name, read_class_names, read_table, text_lines, unfit
 
 # %% ../nbs/02_lists.ipynb #f14d6a5d
 def _plain(name:str) -> str: return unicodedata.normalize("NFC", name).casefold()
@@ -70,14 +71,15 @@ def guess_root(rows, file) -> Path:
     sample = rows[::max(1, len(rows) // 40)][:40]
     return max(near, key=lambda folder: sum(p is not None for p in locate(sample, folder)))
 
-# %% ../nbs/02_lists.ipynb #9e1f519e
+# %% ../nbs/02_lists.ipynb #ae25fd90
 def _folder_of(name:str) -> str: return name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
 
 def _votes(rows, names:ClassNames, shift:int) -> tuple: # (agree, [rows that do not])
     "How folders that bear a class's name agree with the labels."
     name, known, agree, against = dict(zip(names.ids, map(readable_name, names.names))), set(map(readable_name, names.names)), 0, []
+    words = {f: readable_name(f) for f in {_folder_of(r.name) for r in rows}}
     for r in rows:
-        folder = readable_name(_folder_of(r.name))
+        folder = words[_folder_of(r.name)]
         if folder in known: agree += (same := name[r.label + shift] == folder); against += [] if same else [r]
     return agree, against
 
@@ -126,16 +128,20 @@ def number_classes(rows, names:ClassNames|None, file) -> tuple: # (labels [N], r
         raise unfit(file, odd.line, f"the label {odd.label!r} is a {'name' if odd in words else 'number'}, where most labels are {'numbers' if odd in words else 'names'}.")
     return (_named if words else _numbered)(rows, names, file)
 
-# %% ../nbs/02_lists.ipynb #c6f5fd3e
+# %% ../nbs/02_lists.ipynb #5ab0ecf6
 def names_beside(file) -> ClassNames|None:
     "The file of class names that belongs to a list."
     file = Path(file); home, above = file.parent, file.parent.parent
     named = [home/f"{file.stem}.classes.csv", home/f"{file.stem}_labels.csv", *(home/n for n in ("labels.csv", "classes.txt", "class_names.txt", "label_map.txt", "classInd.txt"))]
     ends = [f for f in sorted(home.glob("*_labels.csv"))], [f for f in sorted(above.glob("*_labels.csv")) if home.name.startswith(f.name[:-len("_labels.csv")])]
-    found = next((f for f in [*named, *(e[0] for e in ends if len(e) == 1)] if f.is_file() and f != file), None)
+    found = next((f for f in [*named, *(e[0] for e in ends if len(e) == 1)] if f.is_file() and f != file and not _is_list(f)), None)
     return read_class_names(found) if found else None
 
-# %% ../nbs/02_lists.ipynb #b5f49504
+def _is_list(file) -> bool:
+    "Whether a CSV lists clips, whatever its name."
+    return file.suffix == ".csv" and (table := read_table(file)) is not None and table.column("path") is not None and "id" not in table.head
+
+# %% ../nbs/02_lists.ipynb #19ace292
 def label_map_hash(classes) -> str: # 12 hex digits
     "A hash of the class names in their order: two lists with the same one agree on every label."
     return hashlib.sha256(json.dumps(list(classes), ensure_ascii=False).encode()).hexdigest()[:12]
@@ -172,6 +178,10 @@ class ClipList:
     def counts(self) -> list: # C
         "Clips a class."
         return torch.bincount(torch.tensor(self.labels, dtype=torch.long), minlength=len(self.classes)).tolist()
+    @property
+    def directional(self) -> set:
+        "Places of the classes that are never mirrored."
+        return directional(self.classes)
     def sources(self) -> list: # N
         "The video that each clip was cut from."
         return [source_of(i) for i in self.items]
