@@ -39,7 +39,8 @@ def median(page, actions, rest=120):
 def measure(page) -> dict:
     "Every kind of handle, on the tab that opens first; one handle on the other tabs; new clips."
     box, steps = Inspector(page).box, lambda name: [KEY.format(name=name, key=k) for k in ["ArrowLeft", "ArrowRight"] * 15]
-    median(page, steps("alpha")[:4])                                             # warm
+    for name in ("rate 4", "rate 4", "rate 8", "rate 8"): median(page, [CLICK.format(name=name)])   # warm: the first uses compile scripts
+    median(page, steps("alpha")[:4])
     found = {"expert off/on": median(page, [CLICK.format(name="rate 4")] * 30)}
     for name in ("threshold", "alpha", "delta"): found[name] = median(page, steps(name))
     found["order"] = median(page, [PICK.format(name="order", index=k % 3) for k in range(1, 31)])
