@@ -3,12 +3,12 @@
     python benchmarks/explanations.py methods          # the saliency methods, on clips of the world (about 25 minutes on one core)
     python benchmarks/explanations.py experts          # specialisation: the shipped heads on the world, and, where VIDPRISM_SHARED points to real clips, heads trained on those (15 minutes)
 """
-import argparse, json, math, os, statistics, sys, time
+import argparse, json, os, statistics, time
 from pathlib import Path
 import torch
-from vidprism.attribution import METHODS, explain, frame_drops, frame_parts, keep_pass, kept_saliency, flat_frame, path_gradients, rank_correlation, saliency
+from vidprism.attribution import METHODS, explain, flat_frame, frame_drops, frame_parts, keep_pass, kept_saliency, path_gradients, rank_correlation
 from vidprism.clips import sample_clips
-from vidprism.faithfulness import curves, frame_score, judge, likeness, random_areas, scramble
+from vidprism.faithfulness import curves, frame_score, judge, likeness, pointing, random_areas, scramble
 from vidprism.model import sample_model
 from vidprism.world import world_clips
 
@@ -44,7 +44,6 @@ def judge_methods(model, start, n):
 
 def judge_layers(model, start, n):
     "GradCAM at each stage of mini."
-    from vidprism.faithfulness import pointing
     net, found = model.encoder.model.visual, {}
     for name in ("layer1", "layer2", "layer3", "layer4"):
         hits = []
@@ -96,16 +95,19 @@ def judge_convergence(model, start, n, steps=(8, 32, 128)):
     return {s: dict(median=statistics.median(v), largest=max(v), n=len(v)) for s, v in found.items()}
 
 
+def judge_samples(model):
+    "Agreement of importance and drop on the shipped clips."
+    found = [explain(model, p, method=None) for p in sample_clips()]
+    return dict(agreement=mean(e.agreement for e in found), agreement_with_size=mean(rank_correlation(e.importance, e.drops.abs()) for e in found))
+
+
 def methods(args):
     "Everything about saliency and frame importance."
     model, begin = sample_model(), time.time()
-    samples = [explain(model, p, method=None) for p in sample_clips()]
-    write(samples=dict(agreement=mean(e.agreement for e in samples), agreement_with_size=mean(rank_correlation(e.importance, e.drops.abs()) for e in samples)))
-    write(frames=judge_frames(model, args.start, args.n)); print("frames", round(time.time() - begin))
-    write(layers=judge_layers(model, args.start, args.n)); print("layers", round(time.time() - begin))
-    write(methods=judge_methods(model, args.start, args.n)); print("methods", round(time.time() - begin))
-    write(weights=judge_weights(model, args.start, args.few)); print("weights", round(time.time() - begin))
-    write(convergence=judge_convergence(model, args.start, args.few)); print("convergence", round(time.time() - begin))
+    parts = dict(samples=lambda: judge_samples(model), frames=lambda: judge_frames(model, args.start, args.n), layers=lambda: judge_layers(model, args.start, args.n),
+                 methods=lambda: judge_methods(model, args.start, args.n), weights=lambda: judge_weights(model, args.start, args.few), convergence=lambda: judge_convergence(model, args.start, args.few))
+    for name in args.parts or parts:
+        write(**{name: parts[name]()}); print(name, f"{time.time() - begin:.0f} s", flush=True)
     write(story=dict(model="sample_model('vidprism')", clips=f"world 0 test {args.start} to {args.start + args.n - 1}; scrambled weights and convergence on the first {args.few}",
                      note="the layer and the blur were chosen on clips 0 to 35, which are not among these"))
 
@@ -173,6 +175,7 @@ if __name__ == "__main__":
     p.add_argument("what", choices=("methods", "experts"))
     p.add_argument("--start", type=int, default=36, help="first clip")
     p.add_argument("--n", type=int, default=36, help="clips")
+    p.add_argument("--parts", nargs="+", help="methods: only these (samples, frames, layers, methods, weights, convergence)")
     p.add_argument("--few", type=int, default=8, help="clips for what takes long")
     p.add_argument("--epochs", type=int, default=40, help="of each head")
     p.add_argument("--seeds", type=int, default=3)

@@ -111,7 +111,7 @@ def random_hits(place:Tensor, size:Tensor, height:int, width:int) -> Tensor: # [
     "The part of the picture that the thing covers."
     return ((pixel_centres(height, width)[None] - place[:, None]).norm(dim=-1) <= size[:, None]).float().mean(1)
 
-# %% ../nbs/15_faithfulness.ipynb #fdc6c9f1
+# %% ../nbs/15_faithfulness.ipynb #44d2cb19
 class Judgement(NamedTuple):
     "What the tests say of one method on one clip."
     hits: float        # part of the frames whose peak lies on the thing; the experts' strengths added
@@ -147,5 +147,5 @@ def judge(model:VideoModel,
         found[method] = judge_maps(strength, signed.sum(0), place, size, score, side, steps)
     plain = contrast(pixels)
     found["contrast"] = judge_maps(plain[None], None, place, size, score, side, steps)
-    found["random"] = (random_hits(place, size, *pixels.shape[2:]).mean().item(), *random_areas(score, len(pixels) * side ** 2, steps))
+    found["random"] = (random_hits(place, size, *pixels.shape[2:]).mean().item(), *random_areas(score, len(pixels) * side ** 2, steps, 1))
     return found
