@@ -146,6 +146,8 @@ def deaf():
     s.close()
 
 ASK = """import sys, time
+from huggingface_hub import hf_hub_url, snapshot_download, try_to_load_from_cache
+from huggingface_hub.utils import build_hf_headers
 from vidprism.clips import ConfigError
 from vidprism.encoders import create_encoder
 from vidprism.model import VideoModel

@@ -174,7 +174,7 @@ def _ask(url, seconds, headers, out):
     except urllib.error.HTTPError as e: out.append(e.code)
     except Exception as e: out.append(first_line(getattr(e, "reason", e)))
 
-def _answer(url, seconds=6., headers={}):
+def _answer(url, seconds=4., headers={}):
     "A status, or why there is none; in a thread, since looking up a host may take longer than any limit"
     out = []
     thread = threading.Thread(target=_ask, args=(url, seconds, headers, out), daemon=True); thread.start(); thread.join(seconds + 1)
@@ -187,7 +187,7 @@ def cached_file(repo: str, names, revision=None) -> Path:
     found = (try_to_load_from_cache(repo, name, revision=revision) for name in names)
     return next((Path(f) for f in found if isinstance(f, str)), None)
 
-def find_on_hub(repo: str, names, seconds: float = 6., revision=None, token=None) -> str: # one of the names, or a ConfigError with the reason
+def find_on_hub(repo: str, names, seconds: float = 4., revision=None, token=None) -> str: # one of the names, or a ConfigError with the reason
     "Which of these files the hub has, for somebody who is logged in as this user is"
     from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
@@ -203,7 +203,7 @@ def fetch_file(repo: str,       # of the hub
                names,           # file names, the best first
                what: str,       # for the sentence: what they are for
                instead: str,    # for the sentence: the way without the hub
-               seconds: float = 6.) -> Path:
+               seconds: float = 4.) -> Path:
     "A file of the hub: from the cache, or downloaded; or a sentence that says what to do"
     if found := cached_file(repo, names): return found
     try: name = find_on_hub(repo, names, seconds)
