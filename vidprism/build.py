@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['MINI', 'HOW', 'QUANTITIES', 'SYSTEMS', 'ALSO', 'BuildConfig', 'Stopwatch', 'mini_model', 'clip_optimizer',
            'half_is_native', 'clip_loss', 'train_clip', 'to_length', 'save_clip', 'truths', 'probe', 'write_mp4',
-           'build_samples', 'shuffle_time', 'run_system', 'summarise', 'build_heads', 'build_world', 'main']
+           'build_samples', 'write_sources', 'shuffle_time', 'run_system', 'summarise', 'build_heads', 'build_world',
+           'main']
 
-# %% ../nbs/18_build.ipynb #d86727df
+# %% ../nbs/18_build.ipynb #08342c14
 from contextlib import contextmanager
 from dataclasses import dataclass, asdict
 from pathlib import Path
 import argparse, json, math, shutil, statistics, sys, tempfile, time
-import open_clip, torch
+import av, open_clip, torch
 from safetensors.torch import save_file
 from .clips import samples_folder
 from .encoders import create_encoder, find_device, preprocess, Preprocess
@@ -127,10 +128,9 @@ def probe(encoder,        # frames to features
     W = torch.linalg.solve(X.T @ X + 1e-2 * torch.eye(X.shape[1]), X.T @ Y)
     return dict(zip(QUANTITIES, (1 - (U @ W - V).square().sum(0) / (V - V.mean(0)).square().sum(0)).tolist()))
 
-# %% ../nbs/18_build.ipynb #14f287bd
+# %% ../nbs/18_build.ipynb #c23ee1ea
 def write_mp4(path, frames:torch.Tensor, fps:int=16): # uint8 [T,H,W,3]
-    "H.264, yuv420p; PyAV writes it (a development dependency)."
-    import av
+    "H.264, yuv420p."
     with av.open(str(path), "w") as box:
         stream = box.add_stream("libx264", rate=fps, options=dict(crf="16", preset="slow"))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
@@ -147,6 +147,20 @@ def build_samples(folder, config:BuildConfig):
         write_mp4(folder / name, frames)
         index.append(dict(file=name, motion=MOTIONS[motion], caption=captions(clips.scene.rows([i]), 0)[0], place=[[round(v, 4) for v in p] for p in clips.place[i].tolist()]))
     (folder / "index.json").write_text("[\n" + ",\n".join(json.dumps(x) for x in index) + "\n]\n")
+
+# %% ../nbs/18_build.ipynb #c2164d69
+def write_sources(folder, motions=("drift left", "drift right", "still"),
+                  sources:int=4, # of each class
+                  each:int=2,    # clips a source
+                  frames:int=16, # T
+                  seed:int=0, split:str="train") -> Path: # of the world
+    "World clips as class folders: CLASS/filmNUMBER_CLASS_NUMBER.mp4."
+    got = world_clips(len(motions) * sources * each, seed, split, frames, 128, labels=motions)
+    for i, (x, m) in enumerate(zip(got.frames, got.motion.tolist())):
+        name, k = MOTIONS[m].replace(" ", "_"), i // len(motions)
+        path = Path(folder) / name / f"film{k // each}_{name}_{k % each}.mp4"; path.parent.mkdir(parents=True, exist_ok=True)
+        write_mp4(path, x)
+    return Path(folder)
 
 # %% ../nbs/18_build.ipynb #e25cc1e7
 SYSTEMS = dict(mean=("mean", {}), vidprism=("vidprism", {}), vidprism_no_dbi=("vidprism", dict(interaction="none")))   # measured over seeds
