@@ -6,8 +6,9 @@
 __all__ = ['GPUS', 'DATASETS', 'Measured', 'read_once', 'measure_machine', 'read_measured', 'Size', 'Assumed', 'Plan',
            'tower_gflops', 'plan_rates', 'plan', 'plan_lines', 'plan_text']
 
-# %% ../nbs/14_plan.ipynb #dd56a9ef
+# %% ../nbs/14_plan.ipynb #f94840b3
 from dataclasses import dataclass, asdict, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 import io, json, math, os, platform, statistics, time
@@ -103,7 +104,7 @@ class Assumed:
             value = getattr(self, f.name)
             if isinstance(value, (int, float)) and value < 0: raise ConfigError(f"{f.name} can't be below 0, not {value!r}.")
 
-# %% ../nbs/14_plan.ipynb #32d83592
+# %% ../nbs/14_plan.ipynb #4c05429d
 class Plan(NamedTuple):
     "A run, in numbers."
     dataset: str
@@ -118,6 +119,7 @@ class Plan(NamedTuple):
     lines: list             # the arithmetic, a line each
     assumed: dict           # what was taken for granted
 
+@lru_cache
 def tower_gflops(encoder:str, frames:int, classes:int, head:str) -> tuple: # (multiply-adds a view, width D, pixels a side)
     "Of an open_clip image tower with a head."
     tower = VisualTower(encoder)
