@@ -1,0 +1,50 @@
+"The exploration notebooks: light, with pictures, and ready for your own clips."
+from pathlib import Path
+import json, os, re
+import pytest
+
+NBS = Path(__file__).parent.parent / "nbs"
+SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).parents[2] / "shared"))
+NOTEBOOKS = sorted(NBS.glob("3*.ipynb"))
+TITLES = ("30_explore_clip", "31_inspect_clip", "32_expert_usage", "33_vidprism_mote_bmoe", "34_experts_saliency", "35_gates", "36_merges")
+OWN = re.compile(r"^(path|clips) = (.+?) +# your own.*$", re.M)      # the one line to change
+
+
+def sources(path): return ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+
+
+def test_all_are_there():
+    assert {p.stem for p in NOTEBOOKS} >= set(TITLES)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_pictures_without_a_kernel(path):
+    "At most 1 MB; static pictures in the outputs; no cell ended in an error."
+    outputs = [o for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", [])]
+    assert path.stat().st_size <= 1_000_000
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
+    assert not [o for o in outputs if o["output_type"] == "error"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_one_line_for_your_own(path):
+    "One line near the top says where clips of your own go."
+    code = sources(path)
+    assert sum(len(OWN.findall(c)) for c in code) == 1
+    assert any(OWN.search(c) for c in code[:2])
+
+
+@pytest.mark.skipif("slow" not in os.environ.get("VIDPRISM_FLAGS", "").split(), reason="set VIDPRISM_FLAGS=slow: each notebook runs anew")
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "31_inspect_clip"], ids=lambda p: p.stem)      # the inspector is driven in a browser
+def test_runs_on_a_real_clip(path, monkeypatch):
+    "That line changed to a real clip, the notebook runs from top to bottom."
+    clip = SHARED / "clips" / "ordinary" / "archery.avi"
+    if not clip.exists(): pytest.skip(f"{clip.name} is not there")
+    import plotly.io
+    monkeypatch.setattr(plotly.io.renderers, "default", "json"); monkeypatch.setenv("VIDPRISM_QUICK", "1")
+    from execnb.shell import CaptureShell
+    shell = CaptureShell(NBS)
+    new = lambda m: f"from pathlib import Path; {m[1]} = " + (f"Path({str(clip)!r})" if m[1] == "path" else f"[Path({str(clip)!r})]")
+    for cell in sources(path):
+        shell.run(OWN.sub(new, cell))
+        assert not shell.exc, f"{shell.exc!r} in\n{cell}"
