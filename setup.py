@@ -16,7 +16,7 @@ setup(
     packages=["vidprism", "vidprism.data_samples"],
     package_dir={"vidprism": "vidprism", "vidprism.data_samples": "data_samples"},   # the samples travel inside the wheel
     package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"]},
-    install_requires=cfg["requirements"].split(), extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "videomae", "shards")},
+    install_requires=cfg["requirements"].split(), extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "videomae")},
     entry_points={"console_scripts": cfg["console_scripts"].split()}, zip_safe=False,
     classifiers=["Intended Audience :: Science/Research", "Programming Language :: Python :: 3",
                  "Topic :: Scientific/Engineering :: Artificial Intelligence"],
