@@ -34,8 +34,8 @@ class Unreadable(ClipError):
     "Too many clips cannot be read. Passed on by a loading process it is still one sentence."
     def __init__(self, message:str): super().__init__(str(message).rpartition("Unreadable: ")[2].strip())
 
-def _unlink(path, owner):
-    if os.getpid() == owner: Path(path).unlink(missing_ok=True)
+def _unlink(path, owner, os=os): # at the end of a process its globals are gone
+    if os.getpid() == owner and os.path.exists(path): os.unlink(path)
 
 class SharedLog:
     "Lines that several processes add and one reads."
