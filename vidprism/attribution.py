@@ -295,7 +295,7 @@ def integrated_gradients(kept:KeptPass, i:int) -> Tensor:
 METHODS = {"gradcam": gradcam, "layer_gradient": layer_gradient, "input_x_gradient": input_x_gradient, "integrated_gradients": integrated_gradients}
 PIXELS = ("input_x_gradient", "integrated_gradients")    # those that need the graph back to the pixels, and a blur
 
-# %% ../nbs/15_attribution.ipynb #ee652ceb
+# %% ../nbs/15_attribution.ipynb #570ed2a9
 def blur(maps:Tensor, sigma:float) -> Tensor: # [N,H,W]
     "A Gaussian blur; what leaves the picture is lost."
     at = torch.arange(-math.ceil(3 * sigma), math.ceil(3 * sigma) + 1, dtype=maps.dtype, device=maps.device)
@@ -305,8 +305,8 @@ def blur(maps:Tensor, sigma:float) -> Tensor: # [N,H,W]
 
 def on_frame(maps:Tensor, how:Preprocess, height:int, width:int) -> Tensor: # [...,S,S] -> [...,H,W] at the encoder's scale
     "Maps of what the encoder saw, on the whole frame."
-    S, short = how.size, min(height, width)
-    size = (S, S) if how.mode == "squash" else (int(S * height / short), int(S * width / short))
+    S, side, short = how.size, how.resize or how.size, min(height, width)
+    size = (side, side) if how.mode == "squash" else (int(side * height / short), int(side * width / short))
     top, left = (int(round((n - S) / 2)) for n in size)
     return F.pad(maps, (left, size[1] - S - left, top, size[0] - S - top))
 

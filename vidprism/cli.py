@@ -165,7 +165,7 @@ def plan(dataset="k400", gpus=8, frames=8, encoder="ViT-B-16-quickgelu", head="v
     assumed = Assumed(**{k: v for k, v in dict(gpu=gpu, cores=cores, epochs=epochs).items() if v is not None})
     print(plan_text(plan_run(dataset, gpus, frames, encoder, head, not frozen, m, assumed)))
 
-# %% ../nbs/17_cli.ipynb #cdc3010a
+# %% ../nbs/17_cli.ipynb #f0cb9c0b
 class Word(NamedTuple):
     "A subcommand: what it calls, what it is for, an example, its arguments."
     call: object
@@ -175,18 +175,18 @@ class Word(NamedTuple):
 
 def arg(*names, **settings): return names, settings
 
-ONE = [arg("--model", help="a model folder or hub id (default: the shipped one)"), arg("--encoder", help="encoder of a model saved around your own module, FILE.py:FUNCTION; of zero-shot: any name"),
+ONE = [arg("--model", help="a model folder or hub id (default: the shipped one)"), arg("--encoder", help="encoder of a model saved around your own module, own:FILE.py:FUNCTION; of zero-shot: any name"),
        arg("--topk", type=int, default=5, help="answers to print (default 5)")]
 MANY = [arg("--format", help="the form of DATA (default: found out)"), arg("--root", help="the folder that the list's paths start from"), arg("--official", type=int, help="number of the official split (UCF-101, HMDB-51)"),
         arg("--quarantine", help="quarantine.json of an audit: these clips are left out"), arg("--repaired", help="folder that `audit --fix` wrote: its files replace broken ones")]
-ENCODE = [arg("--encoder", default="mini", help="mini, open_clip:..., timm:..., videomae:... or FILE.py:FUNCTION (default mini)"), arg("--frames", type=int, default=16, help="frames of a clip (default 16)"),
+ENCODE = [arg("--encoder", default="mini", help="mini, open_clip:..., timm:..., videomae:... or own:FILE.py:FUNCTION (default mini)"), arg("--frames", type=int, default=16, help="frames of a clip (default 16)"),
           arg("--sampling", default="sparse", help="sparse or dense (default sparse)")]
 WORK = [arg("--views", default="1x1", help="temporal clips x crops of a test clip, such as 4x3"), arg("--cache", help="folder of the features (default: VIDPRISM_CACHE or the user's cache)"),
         arg("--workers", type=int, default=0, help="reader processes (default 0: none)")]
 TRAIN = [arg(f"--{n.replace('_', '-')}", type=type(d), default=argparse.SUPPRESS, help=f"{h} (default {d})") for n, d, h in
          (("epochs", 40, "passes over the clips"), ("batch", 64, "clips a step"), ("lr", 1e-3, "peak learning rate"), ("weight_decay", .05, "weight decay of matrices"), ("seed", 0, "of split, start and order"))]
 
-# %% ../nbs/17_cli.ipynb #f46b42b7
+# %% ../nbs/17_cli.ipynb #589702b1
 WORDS = dict(
     predict=Word(predict, "the most probable classes of clips", "vidprism predict holiday.mp4 --labels 'archery, basketball, a bear' --encoder open_clip:ViT-B-16-quickgelu/openai",
         [arg("clips", nargs="*", metavar="CLIP", help="video files (default: a shipped one)"), arg("--labels", help="names of your own, with commas: zero-shot"), *ONE, arg("--json", dest="as_json", action="store_true", help="one JSON line a clip")]),
@@ -207,7 +207,7 @@ WORDS = dict(
          *TRAIN, arg("--out", default="model", help="the model's folder (default model)")]),
     eval=Word(evaluate, "a model on clips: top-1, top-5, per class", "vidprism eval my_model --views 4x3 --per-class",
         [arg("model", metavar="MODEL", help="a model folder"), arg("data", nargs="?", metavar="DATA", help="clips (default: the test side that training kept)"), *MANY, arg("--part", help="train, val or test only"),
-         arg("--encoder", help="of a model saved around your own module: FILE.py:FUNCTION"), *WORK, arg("--per-class", action="store_true", help="every class's accuracy"), arg("--out", help="a JSON file for the result")]),
+         arg("--encoder", help="of a model saved around your own module: own:FILE.py:FUNCTION"), *WORK, arg("--per-class", action="store_true", help="every class's accuracy"), arg("--out", help="a JSON file for the result")]),
     cost=Word(cost, "parameters, GFLOPs, clips a second, memory", "vidprism cost --encoder open_clip:ViT-B-16-quickgelu --head vidprism --option rates=2,4,8 --frames 8 --views 4x3",
         [arg("--model", help="a model folder (default: built from what follows)"), arg("--encoder", default="open_clip:ViT-B-16-quickgelu", help="(default open_clip:ViT-B-16-quickgelu)"), arg("--head", default="vidprism", help="(default vidprism)"),
          arg("--option", dest="options", action="append", default=[], metavar="NAME=VALUE", help="an option of the head; may be repeated"), arg("--frames", type=int, default=8, help="frames of a view (default 8)"),

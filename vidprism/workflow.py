@@ -24,11 +24,11 @@ from .model import VideoModel
 from .rgsta import one_of, positive_int
 from .training import TrainConfig, fit, seeded, tune_encoder
 
-# %% ../nbs/16_workflow.ipynb #5d5ce3a4
+# %% ../nbs/16_workflow.ipynb #a9f74731
 @dataclass(frozen=True)
 class Run:
     "What decides a trained model, besides the clips."
-    encoder: str = "mini"       # a name for `create_encoder`, or FILE.py:FUNCTION, see `find_encoder`
+    encoder: str = "mini"       # a name for `create_encoder`, or own:FILE.py:FUNCTION
     head: str = "vidprism"      # a registered head
     options: dict = field(default_factory=dict) # of the head
     frames: int = 16            # T
@@ -50,20 +50,10 @@ class Run:
         if self.folds < 2: raise ConfigError(f"folds must be 2 or more, not {self.folds}.")
         if not 0 <= self.fold < self.folds: raise ConfigError(f"fold must be 0 to {self.folds - 1}, not {self.fold}.")
 
-# %% ../nbs/16_workflow.ipynb #8eb9a813
-def find_encoder(name) -> FrameEncoder: # a name, FILE.py:FUNCTION, or an encoder, which stays as it is
+# %% ../nbs/16_workflow.ipynb #a593278a
+def find_encoder(name) -> FrameEncoder: # a name, or an encoder, which stays as it is
     "The encoder of that name, on the device there is."
-    if isinstance(name, FrameEncoder): return name
-    file, _, function = str(name).rpartition(":")
-    if not file.endswith(".py"): return create_encoder(name).to(find_device())
-    if not Path(file).is_file(): raise ConfigError(f"There is no file {file} to take an encoder from.")
-    scope = {"__name__": Path(file).stem, "__file__": file}
-    exec(compile(Path(file).read_text(), file, "exec"), scope)
-    if function not in scope: raise ConfigError(f"{file} has no function {function}.")
-    made = scope[function]()
-    if isinstance(made, tuple): made = create_encoder(made[0], how=made[1])
-    if not isinstance(made, FrameEncoder): raise ConfigError(f"{function} in {file} gives a {type(made).__name__}; an encoder or a pair (module, Preprocess) is needed.")
-    return made.to(find_device())
+    return (name if isinstance(name, FrameEncoder) else create_encoder(name)).to(find_device())
 
 # %% ../nbs/16_workflow.ipynb #f0fed13e
 class Split(NamedTuple):
