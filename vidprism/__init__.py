@@ -6,7 +6,7 @@ _WHERE = dict(
     backends="VidPrismError ClipError ConfigError",
     clips="Clip ClipInfo read_clip read_frames read_views clip_info read_clip_safely sample_clips",
     world="MOTIONS world_pictures world_clips",
-    augment="Augment", datasets="k_shot grouped_folds source_of", lists="ClipList", loading="ClipDataset", quarantine="audit",
+    augment="Augment", datasets="k_shot grouped_folds source_of", lists="ClipList", loading="ClipDataset", quarantine="audit", forms="FORMS readable_name",
     cache="FeatureCache cache_features", encoders="Features FrameEncoder Preprocess create_encoder encode_clips find_device",
     rgsta="Merge RgSTA", dbi="Exchange DBI", hmoe="Mixture HMoE",
     losses="ranking_loss ranking_target diversity_loss gate_balance_loss",
