@@ -1,0 +1,196 @@
+"""Heads where clips are few: JHMDB-21's 650 clips, frozen features, source-grouped folds; every row kept in small_data.json with its settings.
+
+    python benchmarks/small_data.py features            # encode the clips once (a file of features, kept outside the checkout)
+    python benchmarks/small_data.py check 10            # encode ten clips anew and compare
+    python benchmarks/small_data.py run [NAME ...]      # the rows that are not there yet, in order
+    python benchmarks/small_data.py world               # the preset against the paper's head on the embedded world
+    python benchmarks/small_data.py table
+
+A row is measured once and never again while its settings stand; stopping it loses one row at most."""
+from dataclasses import asdict, replace
+from pathlib import Path
+import argparse, json, math, os, statistics, sys, tempfile, time
+import torch
+from scipy import stats
+from torch import nn
+from vidprism.clips import read_clip
+from vidprism.datasets import grouped_folds, source_of
+from vidprism.encoders import FrameEncoder, Features, Preprocess, create_encoder
+from vidprism.evaluation import Bench, GRID, Side, find_commit, measure, train_head, tune, view_logits, world_bench
+from vidprism.training import TrainConfig
+
+HERE = Path(__file__).parent
+SHARED = Path(os.environ.get("VIDPRISM_SHARED", HERE.parent.parent / "shared"))
+TABLE = HERE / "small_data.json"
+FRAMES, FOLDS = 16, 5
+FULL = TrainConfig()                  # the kit's defaults
+SHORT = replace(FULL, epochs=20)      # for the heads that take minutes a fit
+
+
+class Mobile(nn.Module):
+    "MobileNet-EdgeTPU as shared/weights/README.md loads it."
+    def __init__(self, path):
+        super().__init__()
+        import timm
+        from safetensors.torch import load_file
+        self.net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
+        self.net.blocks[0][0].bn1.act = nn.Identity()
+        self.net.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
+    def forward(self, x): return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+
+
+class MobileEncoder(FrameEncoder):
+    "Frames to 1280 numbers each, and the 7x7 map before the pooling."
+    def __init__(self, path):
+        super().__init__("own:mobilenet_edgetpu_100/imagenet1k", 1280, Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3))
+        self.model = Mobile(path).requires_grad_(False).eval()
+    def encode(self, x, grid=False):
+        seen = self.model.net.forward_features(x)
+        return Features(self.model.net.forward_head(seen, pre_logits=True), seen.permute(0, 2, 3, 1) if grid else None)
+
+
+def listed():
+    "Paths, labels and class names of the 650 clips."
+    root = SHARED / "jhmdb21"
+    rows = [line.rsplit(" ", 1) for line in (root / "clips.txt").read_text().splitlines() if line.strip()]
+    return root, [p for p, _ in rows], [int(l) for _, l in rows], [l.strip() for l in (root / "classes.txt").read_text().splitlines() if l.strip()]
+
+
+def encode(paths, root):
+    "Pooled features of some clips."
+    encoder = MobileEncoder(SHARED / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors")
+    with torch.no_grad():
+        for i, p in enumerate(paths):
+            if i % 50 == 0: print(f"{i} of {len(paths)} clips", flush=True)
+            yield encoder(read_clip(root / p, FRAMES).frames[None]).pooled[0]
+
+
+def make_features(file):
+    root, items, labels, _ = listed()
+    torch.save(dict(pooled=torch.stack(list(encode(items, root))), labels=torch.tensor(labels), items=items), file)
+
+
+def check_features(file, count):
+    "Largest difference of features made anew, in parts of their mean length."
+    root, items, _, _ = listed(); kept = torch.load(file)
+    places = torch.linspace(0, len(items) - 1, count).long().tolist()
+    new = torch.stack(list(encode([items[i] for i in places], root)))
+    print(f"{count} clips made anew: largest difference {(new - kept['pooled'][places]).abs().max() / kept['pooled'].norm(dim=-1).mean():.1e} of a feature's length")
+
+
+def bench_of(file):
+    "Both sides are the same clips: the folds split them."
+    kept, (_, items, _, classes) = torch.load(file), listed()
+    assert kept["items"] == items
+    side = Side(kept["pooled"], kept["labels"], items, [source_of(Path(p)) for p in items])
+    return Bench("jhmdb21", side, side, classes, dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=FRAMES, sampling="sparse", views=[1, 1]))
+
+
+def averaged(bench):
+    "The same clips with one frame, their mean: for the mean head, the same answer at a sixteenth of the cost."
+    def pool(side): return side._replace(features=side.features.mean(1, keepdim=True))
+    return replace(bench, train=pool(bench.train), test=pool(bench.test))
+
+
+# name -> (head, options, training, tuned?, what was predicted); the first rows are the comparison, the others take the recipe apart
+PLAN = {
+    "mean": ("mean", {}, FULL, True, "about 57: the issue's number on other clips"),
+    "small": ("vidprism", dict(preset="small"), FULL, True, "five points above the mean: ridge regression on the same statistics gained five"),
+    "transformer, 1 layer": ("transformer", dict(layers=1), SHORT, False, "below the mean: 52.7 in the issue"),
+    "vidprism": ("vidprism", {}, SHORT, False, "below the mean: 54.0 in the issue"),
+    "bmoe": ("bmoe", {}, SHORT, False, "below the mean"),
+    "mote, 1 layer": ("mote", dict(layers=1), SHORT, False, "at or below the mean"),
+    "small, as it comes": ("vidprism", dict(preset="small"), FULL, False, "as tuned: the default rate is in the middle of the grid"),
+    "without deviation": ("vidprism", dict(preset="small", statistics=("mean", "change", "drift")), FULL, False, "a little less"),
+    "without change": ("vidprism", dict(preset="small", statistics=("mean", "deviation", "drift")), FULL, False, "a little less"),
+    "without drift": ("vidprism", dict(preset="small", statistics=("mean", "deviation", "change")), FULL, False, "two points less"),
+    "mean and streams": ("vidprism", dict(preset="small", statistics=("mean",)), FULL, False, "most of the gain is gone"),
+    "streams alone": ("vidprism", dict(preset="small", statistics=()), FULL, False, "below the mean"),
+    "streams off": ("vidprism", dict(preset="small", rates=(16,), width=4, interaction="none", positions="none", aggregation="avg"), FULL, False, "the streams give little on these clips"),
+}
+
+
+def fold_scores(bench, head, options, config, tuned, seed, splits):
+    "One number a fold, and what tuning chose."
+    scores, chosen, taken = [], [], time.process_time()
+    for fold in grouped_folds(bench.train.labels.tolist(), bench.train.sources, FOLDS, splits):
+        train, test = bench.train.rows(fold.train), bench.train.rows(fold.test)
+        c = tune(bench, head, options, config, GRID, seed, train=train) if tuned else None
+        model, _ = train_head(bench, train, head, options, c.config if c else config, seed)
+        scores.append(measure(view_logits(model, test.features), test.labels).top1); chosen += [c.record["chosen"]] if c else []
+    return dict(seed=seed, splits=splits, top1=scores, chosen=chosen or None, cpu_seconds=round(time.process_time() - taken))
+
+
+def run_row(bench, name, seeds, splits):
+    head, options, config, tuned, predicted = PLAN[name]
+    b = averaged(bench) if head == "mean" else bench
+    rows = read_rows()
+    for s in splits:
+        for seed in seeds:
+            settings = json.loads(json.dumps(dict(name=name, head=head, options=options, training=asdict(config), grid=GRID if tuned else None, seed=seed, splits=s)))
+            if any(r["settings"] == settings for r in rows): continue
+            row = dict(settings=settings, predicted=predicted, commit=find_commit(), torch=torch.__version__, **fold_scores(b, head, options, config, tuned, seed, s))
+            rows = [*read_rows(), row]; write(dict(read(), rows=rows))
+            print(f"{name:24s} splits {s} seed {seed}: {100 * statistics.fmean(row['top1']):.1f} {[round(100 * v, 1) for v in row['top1']]} ({row['cpu_seconds']} CPU s)", flush=True)
+
+
+def read(): return json.loads(TABLE.read_text()) if TABLE.exists() else dict(rows=[])
+def read_rows(): return read()["rows"]
+def write(table):
+    part = TABLE.with_suffix(".part"); part.write_text(json.dumps(table, indent=1) + "\n"); part.replace(TABLE)
+
+
+def folds_of(rows, name):
+    "{(splits, fold): accuracy averaged over seeds} of a name."
+    found = {}
+    for r in rows:
+        if r["settings"]["name"] == name:
+            for f, v in enumerate(r["top1"]): found.setdefault((r["splits"], f), []).append(v)
+    return {k: statistics.fmean(v) for k, v in found.items()}
+
+
+def paired(rows, name, against):
+    "Mean difference over folds that both have, its standard deviation, and a 95% t interval."
+    a, b = folds_of(rows, name), folds_of(rows, against)
+    d = [100 * (a[k] - b[k]) for k in sorted(a.keys() & b.keys())]
+    if len(d) < 2: return None
+    mean, sd = statistics.fmean(d), statistics.stdev(d)
+    half = stats.t.ppf(.975, len(d) - 1) * sd / math.sqrt(len(d))
+    return dict(mean=mean, sd=sd, low=mean - half, high=mean + half, folds=len(d))
+
+
+def table(rows, against="mean"):
+    "Markdown: top-1 over folds, and the paired difference from `against`."
+    lines = [f"| head | tuned | folds | top-1 | less {against} (95% over folds) |", "|---|---|---|---|---|"]
+    for name in [n for n in PLAN if folds_of(rows, n)]:
+        v = [100 * x for x in folds_of(rows, name).values()]; d = paired(rows, name, against) if name != against else None
+        lines.append(f"| {name} | {'grid' if PLAN[name][3] else 'no'} | {len(v)} | {statistics.fmean(v):.1f} ± {statistics.stdev(v):.1f} | " + (f"{d['mean']:+.1f} ({d['low']:+.1f} to {d['high']:+.1f})" if d else "") + " |")
+    return "\n".join(lines)
+
+
+def run_world(seeds, train=1080, epochs=30):
+    "The preset and the paper's head on the world's motions."
+    bench = world_bench(create_encoder("mini"), train, 540, templates=None)
+    for name, options in (("small", dict(preset="small")), ("paper", {})):
+        for seed in seeds:
+            settings = dict(name=name, options=options, train=train, epochs=epochs, seed=seed)
+            if any(r["settings"] == settings for r in read().get("world", [])): continue
+            model, history = train_head(bench, bench.train, "vidprism", options, TrainConfig(epochs=epochs), seed)
+            top1 = measure(view_logits(model, bench.test.features), bench.test.labels).top1
+            write(dict(read(), world=[*read().get("world", []), dict(settings=settings, commit=find_commit(), top1=top1, seconds=round(history.seconds))]))
+            print(f"world, {name}, seed {seed}: {top1:.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("what", choices=("features", "check", "run", "world", "table")); ask.add_argument("names", nargs="*")
+    ask.add_argument("--features", default=str(Path(tempfile.gettempdir()) / "vidprism_jhmdb21.pt")); ask.add_argument("--seeds", type=int, nargs="+", default=[0])
+    ask.add_argument("--splits", type=int, nargs="+", default=[0]); ask.add_argument("--threads", type=int, default=1)
+    a = ask.parse_args(); torch.set_num_threads(a.threads)
+    if a.what == "features": make_features(a.features)
+    elif a.what == "check": check_features(a.features, int((a.names or ["10"])[0]))
+    elif a.what == "world": run_world(a.seeds)
+    elif a.what == "table": print(table(read_rows()))
+    else:
+        bench = bench_of(a.features)
+        for name in a.names or PLAN: run_row(bench, name, a.seeds, a.splits)

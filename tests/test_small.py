@@ -1,0 +1,103 @@
+"The preset for few clips: what it is for, that it comes back from disk, and that its table adds up."
+from pathlib import Path
+import importlib.util, json, os, statistics
+import pytest, torch
+from vidprism.clips import ConfigError, sample_clips
+from vidprism.encoders import create_encoder
+from vidprism.heads import HEADS, create_head
+from vidprism.model import VideoModel
+from vidprism.motion import MotionEncoder
+from vidprism.training import TensorClips, TrainConfig, fit, score, seeded
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("VIDPRISM_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="module")
+def bench():
+    "The benchmark script, as a module."
+    spec = importlib.util.spec_from_file_location("small_data", ROOT / "benchmarks" / "small_data.py")
+    module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+    return module
+
+
+def toy(n, seed, noise=.2):
+    "Three classes: rising, falling, trembling; the mean of a clip says nothing."
+    g = torch.Generator().manual_seed(seed)
+    t, y = torch.linspace(-1, 1, 16), torch.arange(n) % 3
+    course = torch.stack([t, -t, torch.tensor([1., -1.]).repeat(8)])[y]
+    x = noise * torch.randn(n, 1, 32, generator=g) + .1 * torch.randn(n, 16, 32, generator=g)
+    x[..., :6] += course[..., None]
+    return x, y
+
+
+def trained(name, options, x, y, **config):
+    with seeded(0):
+        head = create_head(name, 32, 3, 16, **options)
+        fit(head, TensorClips(x, y), None, TrainConfig(**{"epochs": 20, "batch": 16, "lr": 3e-3, **config}))
+    return head
+
+
+def test_few_clips_of_motion_are_learned():
+    "48 clips whose mean says nothing: the preset knows new ones, mean pooling guesses."
+    x, y = toy(48, 0); new = toy(81, 1)
+    small = score(trained("vidprism", dict(preset="small", width=16), x, y), *new).top1
+    mean = score(trained("mean", {}, x, y, lr=.01, epochs=40), *new).top1
+    assert small > .9 and mean < .6, (small, mean)
+
+
+def test_default_and_registry_stay_the_papers():
+    assert create_head("vidprism", 16, 3, 8).config.preset == "paper" and type(HEADS["vidprism"]).__name__ == "type"
+    assert HEADS["vidprism"].__name__ == "VidPrismHead" and type(create_head("vidprism", 16, 3, 8, preset="small", width=8)).__name__ == "SmallHead"
+    for name in HEADS:
+        if name != "vidprism":
+            with pytest.raises(ConfigError): create_head(name, 16, 3, 8, preset="small")
+    with pytest.raises(ConfigError, match="released, small"): create_head("vidprism", 16, 3, 8, preset="smal")
+    with pytest.raises(ConfigError, match="motion"): create_head("vidprism", 16, 3, 8, motion=4)
+
+
+def test_saved_model_answers_the_same(tmp_path):
+    "Standardisation travels with the weights."
+    encoder = create_encoder("mini"); D = encoder.dim
+    with seeded(0): head = create_head("vidprism", D, 3, 4, preset="small", width=16, rates=(2, 4))
+    g = torch.Generator().manual_seed(0)
+    fit(head, TensorClips(3 + torch.randn(12, 4, D, generator=g), torch.arange(12) % 3), None, TrainConfig(epochs=2, batch=6))
+    model = VideoModel(encoder, head, ["a", "b", "c"]).eval(); model.save_pretrained(tmp_path)
+    again = VideoModel.from_pretrained(tmp_path)
+    assert head.frame_scale.seen == 12 * 4 * 2 and again.head.frame_scale.mean.abs().sum() > 1
+    clip = sample_clips()[0]
+    assert again.predict(clip) == model.predict(clip)
+
+
+def test_motion_reaches_the_head():
+    "An encoder with motion and a head that is told so make a model; told a wrong width, it is refused."
+    encoder = MotionEncoder(create_encoder("mini"), cells=1)
+    head = create_head("vidprism", encoder.dim, 3, 4, preset="small", width=16, motion=encoder.motion, rates=(2, 4)).eval()
+    assert VideoModel(encoder, head, ["a", "b", "c"]).eval().predict(sample_clips()[0])[0][0] in "abc"
+    with pytest.raises(ConfigError): VideoModel(encoder, create_head("vidprism", encoder.dim - encoder.motion, 3, 4, preset="small", width=16), ["a", "b", "c"])
+
+
+def test_pairs_by_hand(bench):
+    "Differences are taken fold by fold, seeds averaged first."
+    rows = [dict(settings=dict(name=n, seed=s), splits=0, top1=v) for n, s, v in (("mean", 0, [.5, .6]), ("small", 0, [.6, .6]), ("small", 1, [.6, .8]))]
+    d = bench.paired(rows, "small", "mean")
+    assert d["folds"] == 2 and d["mean"] == pytest.approx(10) and d["sd"] == pytest.approx(0, abs=1e-9)
+    assert bench.paired(rows, "small", "vidprism") is None and "| small |" in bench.table(rows)
+
+
+def test_table_is_whole(bench):
+    "Every row says how it was made, has one number a fold, and is of a cell that the script still has."
+    rows = json.loads(bench.TABLE.read_text())["rows"] if bench.TABLE.exists() else pytest.skip("benchmarks/small_data.json is not there")
+    for r in rows:
+        assert r["settings"]["name"] in bench.PLAN and len(r["top1"]) == bench.FOLDS and all(0 <= v <= 1 for v in r["top1"]) and r["commit"]
+        assert (r["chosen"] is None) == (r["settings"]["grid"] is None)
+
+
+def test_folds_keep_sources_apart(bench):
+    "On the real list."
+    if not (SHARED / "jhmdb21" / "clips.txt").exists(): pytest.skip(f"the JHMDB clips are not in {SHARED}")
+    from vidprism.datasets import grouped_folds, source_of
+    _, items, labels, classes = bench.listed()
+    sources = [source_of(Path(p)) for p in items]
+    assert (len(items), len(classes), len(set(sources))) == (650, 21, 242)
+    for f in grouped_folds(labels, sources, bench.FOLDS, 0): assert not {sources[i] for i in f.train} & {sources[i] for i in f.test}
