@@ -6,15 +6,14 @@
 __all__ = ['AuditRow', 'remarks', 'examine', 'sound_frames', 'salvage', 'Audit', 'by_kind', 'files_of', 'count_frames', 'audit',
            'write_report', 'markdown_report']
 
-# %% ../nbs/02_quarantine.ipynb #900d1868
+# %% ../nbs/02_quarantine.ipynb #5028b623
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 import csv, json, os, queue, re, time, warnings
 import av, numpy as np, torch
-from av.error import FFmpegError
 from .clips import ClipError, ConfigError, VidPrismError, Worker
-from .backends import _opened, _stream, _turn, probe_clip, read_wanted
+from .backends import _BROKEN, _opened, _stream, _turn, probe_clip, read_wanted
 from .forms import clip_names
 from .lists import ClipList, content_hash, fixed_name
 
@@ -75,16 +74,16 @@ def _remains(path) -> dict:
     except ClipError: return {}
     with _opened(path) as f: return dict(_head(p), decoded=sum(1 for _ in sound_frames(f, _stream(f, path))))
 
-# %% ../nbs/02_quarantine.ipynb #d1f52ebd
+# %% ../nbs/02_quarantine.ipynb #6ad00227
 def sound_frames(container, stream):
     "Frames of the packets that can be decoded; those that fail are stepped over."
     packets = container.demux(stream)
     while True:
         try: packet = next(packets, None)
-        except FFmpegError: return                                  # the file ends early
+        except _BROKEN: return                                  # the file ends early
         if packet is None: return
         try: yield from (f for f in packet.decode() if not f.is_corrupt)
-        except (FFmpegError, MemoryError): continue
+        except (*_BROKEN, MemoryError): continue
 
 # %% ../nbs/02_quarantine.ipynb #4c0426c6
 def salvage(path, to, least:int=2) -> int: # frames saved; 0: fewer than `least` could be, and nothing is written
