@@ -17,12 +17,13 @@ from vidprism.clips import read_clip
 from vidprism.datasets import grouped_folds, source_of
 from vidprism.encoders import FrameEncoder, Features, Preprocess, create_encoder
 from vidprism.evaluation import Bench, GRID, Side, find_commit, measure, train_head, tune, view_logits, world_bench
+from vidprism.motion import motion_features
 from vidprism.training import TrainConfig
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("VIDPRISM_SHARED", HERE.parent.parent / "shared"))
 TABLE = HERE / "small_data.json"
-FRAMES, FOLDS = 16, 5
+FRAMES, FOLDS, CELLS = 16, 5, 2
 FULL = TrainConfig()                  # the kit's defaults
 SHORT = replace(FULL, epochs=20)      # for the heads that take minutes a fit
 
@@ -62,27 +63,29 @@ def encode(paths, root):
     with torch.no_grad():
         for i, p in enumerate(paths):
             if i % 50 == 0: print(f"{i} of {len(paths)} clips", flush=True)
-            yield encoder(read_clip(root / p, FRAMES).frames[None]).pooled[0]
+            seen = encoder(read_clip(root / p, FRAMES).frames[None], grid=True)
+            yield seen.pooled[0], motion_features(seen.grid, CELLS)[0].half()
 
 
 def make_features(file):
     root, items, labels, _ = listed()
-    torch.save(dict(pooled=torch.stack(list(encode(items, root))), labels=torch.tensor(labels), items=items), file)
+    pooled, motion = zip(*encode(items, root))
+    torch.save(dict(pooled=torch.stack(pooled), motion=torch.stack(motion), labels=torch.tensor(labels), items=items), file)
 
 
 def check_features(file, count):
     "Largest difference of features made anew, in parts of their mean length."
     root, items, _, _ = listed(); kept = torch.load(file)
     places = torch.linspace(0, len(items) - 1, count).long().tolist()
-    new = torch.stack(list(encode([items[i] for i in places], root)))
-    print(f"{count} clips made anew: largest difference {(new - kept['pooled'][places]).abs().max() / kept['pooled'].norm(dim=-1).mean():.1e} of a feature's length")
+    for what, new in zip(("pooled", "motion"), map(torch.stack, zip(*encode([items[i] for i in places], root)))):
+        old = kept[what][places].float(); print(f"{what}: {count} clips made anew, largest difference {(new.float() - old).abs().max() / old.norm(dim=-1).mean():.1e} of a feature's length")
 
 
-def bench_of(file):
-    "Both sides are the same clips: the folds split them."
+def bench_of(file, motion=False):
+    "Both sides are the same clips: the folds split them. With motion: its channels come after the pooled ones."
     kept, (_, items, _, classes) = torch.load(file), listed()
     assert kept["items"] == items
-    side = Side(kept["pooled"], kept["labels"], items, [source_of(Path(p)) for p in items])
+    side = Side(torch.cat([kept["pooled"], kept["motion"].float()], -1) if motion else kept["pooled"], kept["labels"], items, [source_of(Path(p)) for p in items])
     return Bench("jhmdb21", side, side, classes, dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=FRAMES, sampling="sparse", views=[1, 1]))
 
 
@@ -96,6 +99,8 @@ def averaged(bench):
 PLAN = {
     "mean": ("mean", {}, FULL, True, "about 57: the issue's number on other clips"),
     "small": ("vidprism", dict(preset="small"), FULL, True, "five points above the mean: ridge regression on the same statistics gained five"),
+    "mean + motion": ("mean", {}, FULL, True, "three points above the mean: the issue's sketch"),
+    "small + motion": ("vidprism", dict(preset="small", motion=(CELLS ** 2 + 1) * 1280), FULL, False, "two points above the preset without"),
     "transformer, 1 layer": ("transformer", dict(layers=1), SHORT, False, "below the mean: 52.7 in the issue"),
     "vidprism": ("vidprism", {}, SHORT, False, "below the mean: 54.0 in the issue"),
     "bmoe": ("bmoe", {}, SHORT, False, "below the mean"),
@@ -106,7 +111,9 @@ PLAN = {
     "without drift": ("vidprism", dict(preset="small", statistics=("mean", "deviation", "change")), FULL, False, "two points less"),
     "mean and streams": ("vidprism", dict(preset="small", statistics=("mean",)), FULL, False, "most of the gain is gone"),
     "streams alone": ("vidprism", dict(preset="small", statistics=()), FULL, False, "below the mean"),
-    "streams off": ("vidprism", dict(preset="small", rates=(16,), width=4, interaction="none", positions="none", aggregation="avg"), FULL, False, "the streams give little on these clips"),
+    "streams off": ("vidprism", dict(preset="small", rates=(16,), width=4, interaction="none", positions="none", aggregation="avg"), FULL, False, "one or two points less: on splits 1 narrow streams gave as much"),
+    "streams 128 wide": ("vidprism", dict(preset="small", width=128), FULL, False, "far below the mean: 43 when it was the default"),
+    "without positions": ("vidprism", dict(preset="small", positions="none"), FULL, False, "a little less"),
 }
 
 
@@ -192,5 +199,7 @@ if __name__ == "__main__":
     elif a.what == "world": run_world(a.seeds)
     elif a.what == "table": print(table(read_rows()))
     else:
-        bench = bench_of(a.features)
-        for name in a.names or PLAN: run_row(bench, name, a.seeds, a.splits)
+        for motion in (False, True):
+            names = [n for n in a.names or PLAN if n.endswith("+ motion") == motion]
+            if names: bench = bench_of(a.features, motion)
+            for name in names: run_row(bench, name, a.seeds, a.splits)

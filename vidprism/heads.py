@@ -269,23 +269,26 @@ class Standardise(nn.Module):
         deviation = (self.square - self.mean.square()).clamp_min(0).sqrt()
         return (x - self.mean) / (deviation + self.floor * deviation.mean() + 1e-6)
 
-# %% ../nbs/09_heads.ipynb #1b12f0c1
+# %% ../nbs/09_heads.ipynb #bcb01c22
 @dataclass(frozen=True)
 class SmallConfig(VidPrismConfig):
     "The preset `small`; the defaults were chosen in `43_small_data`."
     preset: str = "small"
-    rates: tuple = (2, 4, 8)
+    rates: tuple = None      # None: 2, 4, 8, and 16 too from 32 frames on
     positions: str = "learned"
     motion: int = 0          # M, how many of the last channels of `dim` are motion
     fast: int = 4            # streams of rates up to this one read motion
-    width: int = 128         # of the streams
+    width: int = None        # of the streams; None: what `budget` allows, at most that of the features
+    budget: int = 20480      # numbers that may be learned to squeeze appearance to the streams' width
     statistics: tuple = ("mean", "deviation", "change", "drift")   # what the linear part reads
     scale: float = 8.        # length of each standardised statistic
     dropout: float = .2      # of the streams
     smoothing: float = 0.    # of the labels, in training
 
     def __post_init__(self):
+        if self.rates is None: object.__setattr__(self, "rates", (2, 4, 8) if self.frames < 32 else (2, 4, 8, 16))
         super().__post_init__()
+        if self.width is None: object.__setattr__(self, "width", self.heads * max(1, min(self.dim - self.motion, self.budget // max(1, self.dim - self.motion)) // self.heads))
         one_of(self.preset, ("small",), "preset"); positive_int(self.width, "width")
         object.__setattr__(self, "statistics", tuple(self.statistics))
         for name in self.statistics: one_of(name, STATISTICS, "statistics")
