@@ -8,6 +8,7 @@ _WHERE = dict(
     world="MOTIONS world_pictures world_clips",
     augment="Augment", datasets="k_shot grouped_folds source_of", lists="ClipList", loading="ClipDataset", quarantine="audit", forms="FORMS readable_name",
     cache="FeatureCache cache_features", encoders="Features FrameEncoder Preprocess create_encoder encode_clips find_device",
+    motion="MotionEncoder motion_features",
     rgsta="Merge RgSTA", dbi="Exchange DBI", hmoe="Mixture HMoE",
     losses="ranking_loss ranking_target diversity_loss gate_balance_loss",
     heads="HeadOutput create_head register_head",
