@@ -12,7 +12,7 @@ __all__ = ['MINI', 'HOW', 'QUANTITIES', 'SYSTEMS', 'ALSO', 'BuildConfig', 'Stopw
 from contextlib import contextmanager
 from dataclasses import dataclass, asdict
 from pathlib import Path
-import argparse, json, math, shutil, statistics, sys, tempfile, time
+import argparse, json, math, statistics, tempfile, time
 import av, open_clip, torch
 from safetensors.torch import save_file
 from .clips import samples_folder

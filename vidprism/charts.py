@@ -9,7 +9,7 @@ __all__ = ['shares_figure', 'importance_figure', 'drops_figure', 'answer_figure'
 # %% ../nbs/03_charts.ipynb #d20a0d93
 import html
 import numpy as np
-from .canvas import (AMOUNT, FAINT, INK, QUIET, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text, frame_words, label, label_room,
+from .canvas import (AMOUNT, INK, QUIET, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text, frame_words, label, label_room,
                              numbers, rate_color, seconds, shown, slowest_first)
 
 # %% ../nbs/03_charts.ipynb #dea97a20

@@ -8,7 +8,7 @@ __all__ = ['WRAPPERS', 'near', 'first_line', 'is_torchscript', 'read_torchscript
            'fetch_file']
 
 # %% ../nbs/04_checkpoints.ipynb #1dcc9b1e
-import difflib, json, os, pickle, re, threading, urllib.error, urllib.request, zipfile
+import difflib, os, pickle, re, threading, urllib.error, urllib.request, zipfile
 from pathlib import Path
 from typing import NamedTuple
 

@@ -94,10 +94,10 @@ def plain(x):
     return x if isinstance(x, (int, float, str, bool, type(None))) else str(x)
 
 # %% ../nbs/17_cli.ipynb #3a7147f4
-def bar():
-    "A progress bar on standard error, told (done, total, row)."
-    t = tqdm(unit="file", file=sys.stderr)
-    def tell(done, total, row): t.total = total; t.update(done - t.n)
+def bar(unit:str):
+    "A progress bar on standard error, and what tells it (done, total)."
+    t = tqdm(unit=unit, file=sys.stderr)
+    def tell(done, total, *row): t.total = total; t.update(done - t.n)
     return t, tell
 
 def clips_of(data, format=None, root=None, part=None, official=None, quarantine=None, repaired=None) -> ClipList:
@@ -110,7 +110,7 @@ def clips_of(data, format=None, root=None, part=None, official=None, quarantine=
 
 def audit(data, out="audit", workers=2, timeout=60., fix=None, format=None, root=None, fresh=False):
     "Read every file, write the report and the quarantine list."
-    shown, tell = bar()
+    shown, tell = bar("file")
     with shown: a = audit_clips(data, out=out, workers=workers, timeout=timeout, fix=fix, resume=not fresh, format=format, root=root, progress=tell)
     print(a)
     print(f"report: {a.folder}/audit.md  quarantine: {a.quarantine}")
@@ -154,9 +154,9 @@ def cost(model=None, encoder="open_clip:ViT-B-16-quickgelu", head="vidprism", op
 
 def pack(data, out, shard_size=500, check=False, part=None, format=None, root=None, official=None, quarantine=None, repaired=None):
     "Write WebDataset shards."
-    clips, t = clips_of(data, format, root, part, official, quarantine, repaired), tqdm(unit="clip", file=sys.stderr)
-    def tell(done, total): t.total = total; t.update(done - t.n)
-    with t: p = pack_clips(clips, out, shard_size, check=check, progress=tell)
+    clips = clips_of(data, format, root, part, official, quarantine, repaired)
+    shown, tell = bar("clip")
+    with shown: p = pack_clips(clips, out, shard_size, check=check, progress=tell)
     print(f"{p.clips} clips in {len(p.shards)} shards, {p.bytes / 1e6:.1f} MB: {p.folder}", *(f"  left out: {x}" for x in p.left_out), sep="\n")
 
 def plan(dataset="k400", gpus=8, frames=8, encoder="ViT-B-16-quickgelu", head="vidprism", frozen=False, gpu=None, cores=None, epochs=None, measured=None, measure=None):

@@ -8,9 +8,8 @@ __all__ = ['Check', 'look', 'needed_packages', 'find_packages', 'find_hardware',
 
 # %% ../nbs/16_doctor.ipynb #244eae14
 from importlib import metadata, util
-from pathlib import Path
 from typing import NamedTuple
-import os, platform, re, shutil, sys
+import os, platform, shutil, sys
 import torch
 from .clips import sample_clips, samples_folder
 from .encoders import find_device

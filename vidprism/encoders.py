@@ -9,7 +9,7 @@ __all__ = ['SOURCES', 'OpenClipEncoder', 'drop_text_tower', 'create_open_clip', 
 # %% ../nbs/04_encoders.ipynb #6680538d
 import importlib.util, json, logging
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import open_clip

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import itertools, json, math, platform, statistics, subprocess, torch
 from torch import nn, Tensor
 from fastcore.basics import patch
-from .clips import ConfigError, VidPrismError, crop_views, read_clip, read_views, view_indices
+from .clips import ConfigError, VidPrismError, read_clip, read_views, view_indices
 from .datasets import class_splits, grouped_folds, k_shot, repeat_to
 from .encoders import Features, FeatureCache, FrameEncoder, clip_key, fingerprint
 from .heads import HEADS, create_head
-from .rgsta import one_of, positive_int
+from .rgsta import one_of
 from .training import TensorClips, TrainConfig, fit, seeded
 from .world import MOTIONS, world_batches
 import vidprism, vidprism.baselines   # registers its heads

@@ -98,15 +98,6 @@ def frame_attention_figure(maps,    # [E,T,T], row reads column, rows add up to 
                    colorbar=dict(title=dict(text="weight", side="right"), thickness=12, outlinewidth=0, len=1)))
 
 # %% ../nbs/03_expert_maps.ipynb #3b809f21
-def grid(k, columns, rows, gap=.035, high=.16) -> tuple: # x domain, y domain of the k-th of a grid of pictures
-    "Where one of several small pictures stands."
-    wide, tall, c, r = (1 - gap * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows, k % columns, k // columns
-    return [c * (wide + gap), c * (wide + gap) + wide], [1 - r * (tall + high) - tall, 1 - r * (tall + high)]
-
-def title(fig, x, y, text):
-    "A name over a small picture."
-    fig.add_annotation(x=x[0], y=y[1], xref="paper", yref="paper", text=text, showarrow=False, xanchor="left", yanchor="bottom", yshift=3)
-
 def _attention_map(fig, k, attention, name, names, columns, rows):
     "One expert's [T,T]."
     n, (x, y), T = "" if k == 0 else str(k + 1), grid(k, columns, rows), len(attention)

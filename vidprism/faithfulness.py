@@ -10,10 +10,9 @@ __all__ = ['Curves', 'first_parts', 'curves', 'frame_score', 'cell_score', 'cell
 from typing import NamedTuple
 import copy, torch, torch.nn.functional as F
 from torch import nn, Tensor
-from .attribution import METHODS, PIXELS, Explanation, blur, bridge, explain, flat_frame, head_rows, keep_pass, kept_saliency, path_gradients, rank_correlation
+from .attribution import METHODS, PIXELS, blur, bridge, explain, flat_frame, head_rows, keep_pass, kept_saliency, rank_correlation
 from .clips import ConfigError
 from .model import VideoModel
-from .world import WorldClips
 
 # %% ../nbs/15_faithfulness.ipynb #ed698578
 class Curves(NamedTuple):

@@ -6,10 +6,9 @@
 __all__ = ['strip_figure', 'Token', 'token_list', 'merge_figure']
 
 # %% ../nbs/03_figures.ipynb #bedc4727
-import html
 from typing import NamedTuple
 import numpy as np
-from .canvas import (AMOUNT, FAINT, INK, QUIET, Pictures, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text, frame_words, numbers, pictures,
+from .canvas import (AMOUNT, INK, Pictures, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text, frame_words, numbers, pictures,
                              rate_color, seconds, slowest_first, thumbnails, words)
 from .charts import answer_figure, attention_curve_figure, before_after_figure, curve_figure, drops_figure, importance_figure, shares_figure
 from .expert_maps import attention_figure, frame_attention_figure, gates_figure, saliency_cells, saliency_figure

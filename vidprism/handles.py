@@ -17,8 +17,8 @@ import torch
 from torch import nn, Tensor
 from fastcore.basics import patch
 from .attribution import frame_drops, frame_parts, part_names, saliency
-from .clips import Clip, ClipError, ConfigError, read_clip
-from .dbi import PRESETS, talking_ways
+from .clips import Clip, ConfigError, read_clip
+from .dbi import PRESETS
 from .encoders import fingerprint
 from .heads import Trace, create_head
 from .model import VideoModel

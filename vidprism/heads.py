@@ -8,7 +8,7 @@ __all__ = ['HEADS', 'VARIANTS', 'STATISTICS', 'Trace', 'HeadOutput', 'register_h
            'sinusoids', 'Positions', 'VidPrismHead', 'Standardise', 'SmallConfig', 'SmallHead']
 
 # %% ../nbs/09_heads.ipynb #b48d6cbb
-from dataclasses import dataclass, field, fields, asdict
+from dataclasses import dataclass, fields, asdict
 from typing import NamedTuple
 import difflib, math, torch, torch.nn.functional as F
 from torch import nn, Tensor

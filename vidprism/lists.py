@@ -9,7 +9,7 @@ __all__ = ['Shelf', 'locate', 'guess_root', 'number_classes', 'names_beside', 'l
            'save']
 
 # %% ../nbs/02_lists.ipynb #7afa4810
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 import csv, hashlib, json, os, unicodedata

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Run', 'find_encoder', 'Split', 'split_clips', 'default_cache', 'side_of', 'bench_of', 'relabel', 'evaluate_model',
-           'Trained', 'kept_clips', 'tune_clips', 'train_clips']
+           'Trained', 'kept_clips', 'fresh_head', 'tune_clips', 'train_clips']
 
 # %% ../nbs/16_workflow.ipynb #d7e3ecc8
 from dataclasses import dataclass, asdict, field, replace
@@ -63,14 +63,14 @@ class Split(NamedTuple):
     how: str
 
 def split_clips(clips:ClipList, run:Run=Run()) -> Split:
-    "The data set's own parts, or a fold grouped by source."
+    "The data set's own parts, or a fold grouped by source; of the training side, the shots that are asked for."
     parts = set(clips.parts)
     tested = next((p for p in ("test", "val") if p in parts), None)
     own = "train" in parts and tested
     if run.split == "own" and not own: raise ConfigError("The data set names no training and test parts of its own; split it by source.")
-    if own and run.split != "source": return Split(clips.part("train"), clips.part(tested), f"own parts: train, {tested}")
-    train, test = clips.folds(run.folds, run.training.seed)[run.fold]
-    return Split(train, test, f"fold {run.fold + 1} of {run.folds}, grouped by source, seed {run.training.seed}")
+    if own and run.split != "source": train, test, how = clips.part("train"), clips.part(tested), f"own parts: train, {tested}"
+    else: (train, test), how = clips.folds(run.folds, run.training.seed)[run.fold], f"fold {run.fold + 1} of {run.folds}, grouped by source, seed {run.training.seed}"
+    return Split(train.k_shot(run.shots, run.training.seed) if run.shots else train, test, how)
 
 # %% ../nbs/16_workflow.ipynb #9e766014
 def default_cache() -> Path:
@@ -86,7 +86,6 @@ def side_of(clips:ClipList, encoder:FrameEncoder, cache=None, frames:int=16, sam
 def bench_of(split:Split, run:Run=Run(), encoder=None, cache=None, workers:int=0, progress:bool=False) -> Bench:
     "Encode both sides."
     encoder = find_encoder(encoder or run.encoder)
-    if run.shots: split = split._replace(train=split.train.k_shot(run.shots, run.training.seed))
     how = dict(cache=cache, frames=run.frames, sampling=run.sampling, workers=workers, progress=progress)
     (train, bad), (test, bad_too) = side_of(split.train, encoder, **how), side_of(split.test, encoder, views=run.views, **how)
     text = prompts(encoder, split.train.classes, run.templates).cpu() if run.against == "text" else None
@@ -95,19 +94,18 @@ def bench_of(split:Split, run:Run=Run(), encoder=None, cache=None, workers:int=0
     return Bench(Path(split.train.root).name, train, test, split.train.classes, story, text)
 
 # %% ../nbs/16_workflow.ipynb #27df400e
-def relabel(clips:ClipList, labels) -> torch.Tensor: # [N] places in `labels`
-    "Each clip's class as the model numbers it."
+def relabel(clips:ClipList, labels) -> torch.Tensor: # [C] places in `labels`, of the classes that have clips
+    "The list's classes as the model numbers them."
     lacking = [c for i, c in enumerate(clips.classes) if c not in labels and i in set(clips.labels)]
     if lacking: raise ConfigError(f"The model was not trained on {', '.join(map(repr, lacking[:5]))}{' ...' if len(lacking) > 5 else ''}; it knows {', '.join(labels[:5])}{' ...' if len(labels) > 5 else ''}.")
-    return torch.tensor([labels.index(clips.classes[y]) for y in clips.labels])
+    return torch.tensor([labels.index(c) if c in labels else -1 for c in clips.classes])
 
 def evaluate_model(model:VideoModel, data, views=(1, 1), cache=None, workers:int=0, progress:bool=False, batch:int=256) -> Result:
     "Top-1, top-5, per class and confusion of a model on clips; logits averaged over views."
-    clips = data if isinstance(data, ClipList) else ClipList.from_any(data)
-    y = relabel(clips, model.labels)
+    clips = ClipList.from_any(data)
+    numbers = relabel(clips, model.labels)
     side, bad = side_of(clips, model.encoder, cache, model.frames, model.sampling, views, workers, progress)
-    places = {item: i for i, item in enumerate(clips.items)}
-    y = y[[places[i] for i in side.items]]
+    y = numbers[side.labels]
     run = rows_of(measure(view_logits(model.head, side.features, batch), y))
     record = dict(protocol="evaluate", head=model.head.name, bench=Path(clips.root).name, classes=model.labels, encoder=model.encoder.name, frames=model.frames, sampling=model.sampling, views=list(views),
                   averaging="logits over views, before any softmax", clips=len(y), unreadable=bad, label_map=clips.map_hash, commit=find_commit(),
@@ -137,15 +135,18 @@ def kept_clips(folder, side:str="test", root=None) -> ClipList: # side: "train" 
     if not path.is_file(): raise ConfigError(f"{folder} keeps no list of {side} clips: name the clips to measure it on.")
     return ClipList.from_any(path, root=root or json.loads((Path(folder) / "result.json").read_text())["root"])
 
+def fresh_head(run:Run, encoder:FrameEncoder, classes):
+    "The run's head, for this encoder and these classes."
+    return create_head(run.head, encoder.dim, len(classes), run.frames // encoder.span, **run.options)
+
 def tune_clips(split:Split, run:Run, encoder:FrameEncoder, cache=None, workers:int=0, progress:bool=False) -> Trained:
     "Train encoder and head on frames, augmented as in the papers."
-    train = split.train.k_shot(run.shots, run.training.seed) if run.shots else split.train
-    with seeded(run.training.seed): head = create_head(run.head, encoder.dim, len(train.classes), run.frames // encoder.span, **run.options)
-    model = VideoModel(encoder, head, train.classes, run.sampling); tune_encoder(model)
-    data = ClipDataset(train, frames=run.frames, sampling=run.sampling, size=encoder.image_size, augment=Augment(), seed=run.training.seed)
-    history = fit(model, data, config=replace(run.training, workers=workers), labels=train.classes, on_epoch=(lambda rows: print(f"epoch {rows[-1]['epoch']}: loss {rows[-1]['total']:.3f}", file=sys.stderr)) if progress else None)
+    with seeded(run.training.seed): head = fresh_head(run, encoder, split.train.classes)
+    model = VideoModel(encoder, head, split.train.classes, run.sampling); tune_encoder(model)
+    data = ClipDataset(split.train, frames=run.frames, sampling=run.sampling, size=encoder.image_size, augment=Augment(), seed=run.training.seed)
+    history = fit(model, data, config=replace(run.training, workers=workers), labels=split.train.classes, on_epoch=(lambda rows: print(f"epoch {rows[-1]['epoch']}: loss {rows[-1]['total']:.3f}", file=sys.stderr)) if progress else None)
     result = evaluate_model(model.to(find_device()), split.test, run.views, cache, workers)
-    result.record.update(training=asdict(run.training), options=run.options, split=split.how, shots=run.shots or None, clips=dict(train=len(train), test=result.record["clips"]), seconds=history.seconds, tuned_encoder=True)
+    result.record.update(training=asdict(run.training), options=run.options, split=split.how, shots=run.shots or None, clips=dict(train=len(split.train), test=result.record["clips"]), seconds=history.seconds, tuned_encoder=True)
     return Trained(model.cpu().eval(), result, split)
 
 def train_clips(data,          # a ClipList, or anything that `ClipList.from_any` reads
@@ -153,9 +154,9 @@ def train_clips(data,          # a ClipList, or anything that `ClipList.from_any
                 encoder=None,  # one that is there already; None: the run's
                 cache=None, workers:int=0, progress:bool=False) -> Trained:
     "Split, encode, train, measure."
-    clips = data if isinstance(data, ClipList) else ClipList.from_any(data)
+    clips = ClipList.from_any(data)
     encoder, split = find_encoder(encoder or run.encoder), split_clips(clips, run)
-    create_head(run.head, encoder.dim, len(clips.classes), run.frames // encoder.span, **run.options)     # a wrong wish is told before clips are read
+    fresh_head(run, encoder, clips.classes)                        # a wrong wish is told before clips are read
     if run.tune_encoder: return tune_clips(split, run, encoder, cache, workers, progress)
     bench = bench_of(split, run, encoder, cache, workers, progress)
     result = close_set(bench, run.head, run.options, run.training, seeds=(run.training.seed,), grid=GRID if run.tuned else None, against=run.against)
