@@ -12,42 +12,21 @@ from pathlib import Path
 import argparse, json, math, os, statistics, sys, tempfile, time
 import torch
 from scipy import stats
-from torch import nn
 from vidprism.clips import read_clip
 from vidprism.datasets import grouped_folds, source_of
-from vidprism.encoders import FrameEncoder, Features, Preprocess, create_encoder
+from vidprism.encoders import create_encoder
 from vidprism.evaluation import Bench, GRID, Side, find_commit, measure, train_head, tune, view_logits, world_bench
 from vidprism.motion import motion_features
 from vidprism.training import TrainConfig
 
 HERE = Path(__file__).parent
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", HERE.parent.parent / "shared"))
+sys.path.insert(0, str(HERE))
+from mobilenet import SHARED, make
+
 TABLE = HERE / "small_data.json"
 FRAMES, FOLDS, CELLS = 16, 5, 2
 FULL = TrainConfig()                  # the kit's defaults
 SHORT = replace(FULL, epochs=20)      # for the heads that take minutes a fit
-
-
-class Mobile(nn.Module):
-    "MobileNet-EdgeTPU as shared/weights/README.md loads it."
-    def __init__(self, path):
-        super().__init__()
-        import timm
-        from safetensors.torch import load_file
-        self.net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
-        self.net.blocks[0][0].bn1.act = nn.Identity()
-        self.net.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
-    def forward(self, x): return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
-
-
-class MobileEncoder(FrameEncoder):
-    "Frames to 1280 numbers each, and the 7x7 map before the pooling."
-    def __init__(self, path):
-        super().__init__("own:mobilenet_edgetpu_100/imagenet1k", 1280, Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3))
-        self.model = Mobile(path).requires_grad_(False).eval()
-    def encode(self, x, grid=False):
-        seen = self.model.net.forward_features(x)
-        return Features(self.model.net.forward_head(seen, pre_logits=True), seen.permute(0, 2, 3, 1) if grid else None)
 
 
 def listed():
@@ -59,7 +38,7 @@ def listed():
 
 def encode(paths, root):
     "Pooled features of some clips."
-    encoder = MobileEncoder(SHARED / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors")
+    encoder = make()
     with torch.no_grad():
         for i, p in enumerate(paths):
             if i % 50 == 0: print(f"{i} of {len(paths)} clips", flush=True)

@@ -1,0 +1,44 @@
+"""The papers' tables, re-run; every run is kept in benchmarks/tables, and a run that is there is not done again.
+
+    python benchmarks/tables.py world          # VidPrism's and MoTE's tables on the embedded world (`make tables`)
+    python benchmarks/tables.py real           # VidPrism's on real clips with a frozen encoder (`make tables-real`)
+    python benchmarks/tables.py world --only table_3 mote_table_1
+    python benchmarks/tables.py real --data my_clips/ --encoder open_clip:ViT-B-16-quickgelu/openai --width 0
+
+Stop it at any time; started again, it goes on."""
+from pathlib import Path
+import argparse, os, sys, time
+from vidprism.studies import clips_study, run_cells, runs_left, world_study
+from vidprism.tables import MOTE, VIDPRISM
+from vidprism.training import TrainConfig
+
+HERE = Path(__file__).parent
+SHARED = Path(os.environ.get("VIDPRISM_SHARED", HERE.resolve().parents[1] / "shared"))
+
+
+def world(folder=HERE / "tables"):
+    "[(study, its tables)]: rendered motions, and the same against text."
+    return [(world_study(folder=folder / "world"), VIDPRISM), (world_study(text=True, train=720, training=TrainConfig(epochs=20), folder=folder / "world_text"), {f"mote_{k}": v for k, v in MOTE.items()})]
+
+
+def real(data=None, encoder=None, width=256, frames=16, folder=HERE / "tables"):
+    "[(study, its tables)]: clips in folds by source; no text."
+    data, encoder = data or SHARED / "jhmdb21" / "clips.txt", encoder or f"own:{HERE / 'mobilenet.py'}:make"
+    study = clips_study(data, encoder, frames=frames, width=width, progress=True)
+    tables = {k: v for k, v in VIDPRISM.items() if k != "table_11"}
+    return [(study.__class__(**{**vars(study), "folder": folder / study.name}), tables)]
+
+
+if __name__ == "__main__":
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("what", choices=("world", "real")); ask.add_argument("--only", nargs="+", help="names of tables"); ask.add_argument("--workers", type=int, default=os.cpu_count())
+    ask.add_argument("--data"); ask.add_argument("--encoder"); ask.add_argument("--width", type=int, default=256, help="directions of the features that are kept; 0: all"); ask.add_argument("--frames", type=int, default=16)
+    a = ask.parse_args()
+    failed, start = [], time.perf_counter()
+    for study, tables in (world() if a.what == "world" else real(a.data, a.encoder, a.width, a.frames)):
+        chosen = {k: v for k, v in tables.items() if not a.only or k in a.only}
+        cells = [c for make in chosen.values() for c in make(study).cells]
+        print(f"{study.name}: {len(chosen)} tables, {len(runs_left(study, cells))} runs are left", flush=True)
+        failed += run_cells(study, cells, a.workers)
+    print(*failed, f"{(time.perf_counter() - start) / 60:.1f} minutes, {len(failed)} runs failed", sep="\n")
+    sys.exit(bool(failed))
