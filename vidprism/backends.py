@@ -167,12 +167,18 @@ _TURNS = ((False, False, False), (True, True, False), (True, False, True), (Fals
 # %% ../nbs/00_backends.ipynb #6e79b16d
 _MOST = 8 << 30 # bytes of kept frames
 
-def _place(out, kept:Tensor, wanted:Tensor, k:int, path:Path) -> Tensor:
-    "Put frame k in its places of [T,...]."
+def _places(wanted:Tensor) -> dict: # frame -> its places in [T]
+    "Where each wanted frame goes."
+    places = {}
+    for i, k in enumerate(wanted.tolist()): places.setdefault(k, []).append(i)
+    return places
+
+def _place(out, kept:Tensor, places:list, count:int, path:Path) -> Tensor:
+    "Put a frame in its places of [T,...], T = count."
     if out is None:
-        if (size := len(wanted) * kept.numel()) > _MOST: raise ClipError(f"{path}: {len(wanted)} frames of {tuple(kept.shape)} take {size / 2**30:.0f} GiB; ask for fewer, or for smaller ones with `short`.")
-        out = kept.new_zeros(len(wanted), *kept.shape)
-    out[wanted == k] = kept
+        if (size := count * kept.numel()) > _MOST: raise ClipError(f"{path}: {count} frames of {tuple(kept.shape)} take {size / 2**30:.0f} GiB; ask for fewer, or for smaller ones with `short`.")
+        out = kept.new_zeros(count, *kept.shape)
+    for i in places: out[i].copy_(kept)
     return out
 
 def _gather(walk,               # gives (stamp, picture)
@@ -182,9 +188,9 @@ def _gather(walk,               # gives (stamp, picture)
             stop:int|None=None, # frames to walk; None: to the end
            ) -> tuple[Tensor|None, list]: # [T,...] (zeros where not reached), the stamps walked
     "Walk once; put each wanted frame in its places."
-    out, stamps, some = None, [], set(wanted.tolist())
+    out, stamps, places = None, [], _places(wanted)
     for k, (stamp, picture) in enumerate(walk):
-        if k in some: out = _place(out, each(picture()), wanted, k, path)
+        if k in places: out = _place(out, each(picture()), places[k], len(wanted), path)
         stamps.append(stamp)
         if len(stamps) == stop: break
     return out, stamps
@@ -220,13 +226,13 @@ def _jump(container, stream, probe:Probe, span:_Span):
 # %% ../nbs/00_backends.ipynb #df7541c6
 def _gather_jumping(probe:Probe, wanted:Tensor, each:Callable, scale:tuple|None=None) -> Tensor: # [T,...]
     "The wanted frames by checked jumps; `_Unsafe` where one fails."
-    out, some = None, set(wanted.tolist())
+    out, places = None, _places(wanted)
     with _opened(probe.path) as f:
         s = _stream(f, probe.path)
         try:
             for span in _spans(probe, wanted):
                 for k, frame in _jump(f, s, probe, span):
-                    if k in some: out = _place(out, each(_picture(frame, probe, scale)), wanted, k, probe.path)
+                    if k in places: out = _place(out, each(_picture(frame, probe, scale)), places[k], len(wanted), probe.path)
         except (*_BROKEN, MemoryError): raise _Unsafe from None
     return out
 
@@ -337,7 +343,7 @@ def read_images(folder,
     probe = Probe(folder, "images", kind, 0, n, stamps, stamps, 1 / Fraction(fps), float(fps), size, (False, False, False))
     if lost := int(stamps[-1]) + 1 - n: warnings.warn(f"{folder}: {lost} of the numbers from {names[0]} to {names[-1]} are missing; the times keep the gaps.", stacklevel=2)
     wanted = choose(n); scale, out = _scaled(probe, short), None
-    for k in wanted.unique().tolist(): out = _place(out, each(_image(folder/names[k], size, scale)[0]), wanted, k, folder)
+    for k, places in _places(wanted).items(): out = _place(out, each(_image(folder/names[k], size, scale)[0]), places, len(wanted), folder)
     return Reading(out, wanted, stamps.double() / fps, "images", probe)
 
 # %% ../nbs/00_backends.ipynb #108608ff
