@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CLIP   ?=
 
-.PHONY: demo lab test world notebooks readme clean bench
+.PHONY: demo lab test world tables tables-real notebooks readme clean bench
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,12 @@ notebooks: $(VENV)/.dev       ## run every notebook anew and keep light static p
 	$(BIN)/python tools/slim.py nbs/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
+
+tables: $(VENV)/.dev          ## the papers' tables on the embedded world; goes on where it was stopped
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tables.py world
+
+tables-real: $(VENV)/.dev     ## VidPrism's tables on real clips (DATA=list or folder, ENCODER=name; default: JHMDB-21 and MobileNet in ../shared)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tables.py real $(if $(DATA),--data "$(DATA)") $(if $(ENCODER),--encoder "$(ENCODER)")
 
 bench: $(VENV)/.dev           ## measured ratios: the head against its loops
 	$(BIN)/python benchmarks/head_speed.py

@@ -19,7 +19,7 @@ from .clips import ConfigError
 from .rgsta import one_of
 from .studies import Cell, Difference, Pick, Study, cell_file, paired, values
 
-# %% ../nbs/19_tables.ipynb #5cb33337
+# %% ../nbs/19_tables.ipynb #118553da
 class Row(NamedTuple):
     "A line of a table."
     name: str
@@ -53,7 +53,7 @@ def draw_table(table:Table, study:Study, base=".") -> str: # base: the folder th
         cells = [shown(study, p, Path(base)) for p in r.picks]
         cells = [f"**{c}**" if means[j][i] is not None and means[j][i] == best[j] else c for j, c in enumerate(cells)]
         lines.append("| " + " | ".join([r.name + (" \\*" if r.default else ""), *map(str, r.quoted), *cells]) + " |")
-    return f"**{table.title}**, {study.bench.name}, {study.runs} {'folds' if study.folds else 'seeds'}\n\n" + "\n".join(lines)
+    return f"**{table.title}**, {study.settings['bench']}, {study.runs} {'folds' if study.folds else 'seeds'}\n\n" + "\n".join(lines)
 
 # %% ../nbs/19_tables.ipynb #203873d7
 PRISM = Cell("vidprism")     # four rates, the paper's default
@@ -115,15 +115,15 @@ def table_5c(study:Study) -> Table:
     return simple("VidPrism, table 5c: combination", [("average", (94.8, 75.6), prism(combination="avg")), ("linear", (94.5, 73.9), prism(combination="linear")), ("MLP", (94.7, 74.1), prism(combination="mlp")), ("local attention", (95.1, 74.6), prism(combination="local")),
                                                      ("global attention", (95.9, 76.3), PRISM)])
 
-# %% ../nbs/19_tables.ipynb #811a6e1f
+# %% ../nbs/19_tables.ipynb #8f2d0836
 def strided(study:Study, head:str, options:dict, frames:int) -> Cell: # the cell that reads that many frames
     "A head on some of the frames."
-    T = study.bench.frames
+    T = study.frames
     return Cell(head, options, stride=max(1, T // frames)) if frames < T else Cell(head, {} if head == "vidprism" else options)
 
 def table_6(study:Study) -> Table:
     "The homogeneous mixture, with few and with all frames."
-    T, quoted = study.bench.frames, ("Kinetics-400, B/16", "L/14")
+    T, quoted = study.frames, ("Kinetics-400, B/16", "L/14")
     rows = [("BMoE, 8 frames", (80.3, 84.2), strided(study, "bmoe", dict(experts=3), 8)), (f"BMoE, all {T} frames (paper: 32)", (81.0, 84.7), Cell("bmoe")),
             (f"VidPrism, all {T} frames", ("", ""), PRISM), ("VidPrism, 8 frames", (84.0, 87.4), strided(study, "vidprism", EIGHT, 8))]
     return simple("VidPrism, table 6: against the homogeneous mixture", rows, quoted)
@@ -266,7 +266,7 @@ def draw_claims(claims, study:Study) -> str: # markdown
         return f"| {c.says} | {c.where} | {v.verdict} | " + (f"{d.mean:+.1f} ({d.low:+.1f} to {d.high:+.1f}), {d.n} runs |" if d else " |")
     return "\n".join(["| claim | where | here | least favourable difference, points (95%) |", "|---|---|---|---|", *map(said, claims)])
 
-# %% ../nbs/19_tables.ipynb #c4c3a7a0
+# %% ../nbs/19_tables.ipynb #0c36c607
 def prism_claims(study:Study) -> list: # of Claim
     "What VidPrism's paper says of itself."
     s, rows = systems(study), lambda table: [r.picks[0] for r in table(study).rows]
@@ -278,10 +278,10 @@ def prism_claims(study:Study) -> list: # of Claim
         ("four rates are better than any other set", "table 3", rest(table_3)), ("two rates are better than one of them", "table 3", [(of_rates(2, 8), of_rates(r)) for r in (2, 8)]),
         ("the ranking loss helps", "table 4", [(rank, cls)]), ("the diversity loss helps", "table 4", [(div, rank)]), ("the gate loss helps", "table 4", [(full, div)]), ("all losses are better than cross-entropy alone", "table 4", [(full, cls)]),
         ("RgSTA is better than hard sampling, average and max", "table 5a", rest(table_5a)), ("both directions are better than none or one", "table 5b", rest(table_5b)), ("interaction is better than none", "table 5b", [(PRISM, prism(interaction="none"))]),
-        ("global attention is the best combination", "table 5c", rest(table_5c)), ("different experts beat like ones, all frames", "table 6", [(PRISM, bmoe)]), ("and with a quarter of the frames", "table 6", [(prism8, bmoe)]) if study.bench.frames > 16 else
+        ("global attention is the best combination", "table 5c", rest(table_5c)), ("different experts beat like ones, all frames", "table 6", [(PRISM, bmoe)]), ("and with a quarter of the frames", "table 6", [(prism8, bmoe)]) if study.frames > 16 else
         ("and with half of the frames", "table 6", [(prism8, bmoe)]), ("the whole is better than any module alone", "table 7", rest(table_7)), ("RgSTA alone helps little or nothing; DBI alone helps more", "table 7", [(dbi, rgsta)]),
         ("without its middle rate a set of three is no worse: 2,8 is better than 2,4", "table 9", [(nine["2,8 of 2,4,8"], nine["2,4 of 2,4,8"])]), ("leaving out the slow rate costs most", "table 9", [(nine[f"{k} of 2,4,16"], nine["2,4 of 2,4,16"]) for k in ("4,16", "2,16")])]
-    if study.bench.text is not None: found += [("text is better with 2 clips a class", "table 11", [(eleven["text"][1], eleven["linear"][1])]), ("a linear layer is better with all clips", "table 11", [(eleven["linear"][0], eleven["text"][0])])]
+    if study.has_text: found += [("text is better with 2 clips a class", "table 11", [(eleven["text"][1], eleven["linear"][1])]), ("a linear layer is better with all clips", "table 11", [(eleven["linear"][0], eleven["text"][0])])]
     return [Claim(*c) for c in found]
 
 def mote_claims(study:Study) -> list: # of Claim

@@ -1,0 +1,65 @@
+"The papers' tables: runs in processes, stopping and going on, and that what is kept is what it says it is."
+from dataclasses import replace
+from pathlib import Path
+import hashlib, json, statistics, subprocess, sys
+import pytest, torch, torch.nn.functional as F
+from vidprism.evaluation import Bench, Side
+from vidprism.studies import Cell, Study, kept_runs, keep_run, open_study, run_cell, run_cells, runs_left
+from vidprism.tables import MOTE, VIDPRISM, draw_table
+from vidprism.training import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+KEPT = sorted((ROOT / "benchmarks" / "tables").glob("*/*-*.json"))
+
+
+def toy(folder, **options):
+    "Three classes that differ in their course, twelve sources."
+    g, t, y = torch.Generator().manual_seed(0), torch.linspace(-1, 1, 8), torch.arange(60) % 3
+    x = .3 * torch.randn(60, 1, 8, generator=g) + .1 * torch.randn(60, 8, 8, generator=g)
+    x[..., :4] += torch.stack([t, -t, t * 0])[y][..., None]
+    side = Side(x, y, [f"clip {i}" for i in range(60)], [f"source {i % 12}" for i in range(60)])
+    few = TrainConfig(epochs=2, lr=1e-2, batch=16)
+    return Study("toy", Bench("toy", side, side, ["up", "down", "flat"], dict(encoder="none", frames=8)), "0" * 16, **{**dict(folds=4, runs=2, training=few, few=few, folder=folder), **options})
+
+
+def test_processes(tmp_path):
+    "Worker processes find what this process finds; a run that can't be done is a sentence, and holds up nothing."
+    study, good, bad = toy(tmp_path), Cell("mean"), Cell("mean", dict(layers=3))
+    failed = run_cells(study, [bad, good], workers=2, progress=False)
+    assert len(failed) == 2 and all("layers" in f for f in failed)
+    for run, row in kept_runs(study, good).items(): assert row["top1"] == pytest.approx(run_cell(study, good, run)["top1"], abs=1e-6)
+    assert {run for _, run in runs_left(study, [good, bad])} == {0, 1} and all(c == bad for c, _ in runs_left(study, [good, bad]))
+
+
+def test_stopped_and_gone_on(tmp_path):
+    "A process that is killed between runs loses none that it had finished."
+    study, cells = toy(tmp_path, runs=4), [Cell("mean"), Cell("vidprism", dict(rates=(2, 4), heads=2))]
+    script = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport os, test_tables as t, vidprism.studies as s\nstudy, n, keep = t.toy({str(tmp_path)!r}, runs=4), [0], s.keep_run\n" \
+             "def stop(*a):\n    keep(*a); n[0] += 1\n    if n[0] == 3: os._exit(9)\ns.keep_run = stop\ns.run_cells(study, [s.Cell('mean'), s.Cell('vidprism', dict(rates=(2, 4), heads=2))], workers=0, progress=False)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=300).returncode == 9
+    assert len(runs_left(study, cells)) == 8 - 3
+    before = {p: p.read_text() for p in tmp_path.glob("*-*.json")}
+    assert run_cells(study, cells, workers=0, progress=False) == [] and runs_left(study, cells) == []
+    for p, text in before.items():
+        old, new = json.loads(text)["runs"], json.loads(p.read_text())["runs"]
+        assert [r for r in new if r["run"] in {o["run"] for o in old}] == old          # what was there was not done again
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_kept(path):
+    "A file's name is the hash of what it says it was made with; its mean is that of its runs; no run stands twice."
+    record = json.loads(path.read_text()); runs = record["runs"]
+    assert hashlib.sha256(json.dumps({**record["cell"], **record["study"]}, sort_keys=True).encode()).hexdigest()[:8] == path.stem[-8:]
+    assert record["top1"]["mean"] == pytest.approx(statistics.mean(r["top1"] for r in runs)) and len({r["run"] for r in runs}) == len(runs) == record["top1"]["n"]
+    assert record["study"] == open_study(path.parent).settings and all(0 <= r["top1"] <= 1 and r["commit"] for r in runs)
+
+
+@pytest.mark.parametrize("name", sorted({p.parent.name for p in KEPT}))
+def test_drawn(name):
+    "Every table of a study is drawn from its files, with links that lead there; and no file is an orphan of all tables."
+    study, linked = open_study(ROOT / "benchmarks" / "tables" / name), set()
+    for make in (MOTE if name.endswith("text") else {k: v for k, v in VIDPRISM.items() if k != "table_11" or study.has_text}).values():
+        text = draw_table(make(study), study, ROOT / "nbs")
+        for link in [part.split(")")[0] for part in text.split("](")[1:]]:
+            assert (ROOT / "nbs" / link).is_file(); linked.add((ROOT / "nbs" / link).resolve())
+    assert linked == {p.resolve() for p in KEPT if p.parent.name == name}
