@@ -1,8 +1,7 @@
 "Explanations: they add up, they leave nothing behind, and the maps point at what moves."
-from pathlib import Path
-import os
 import pytest, torch
 from torch import nn
+from real import SHARED
 from vidprism.attribution import METHODS, contributions, explain, frame_drops, head_rows, hooks_on, look, saliency, tap
 from vidprism.clips import ConfigError, sample_clips
 from vidprism.faithfulness import pointing, random_hits
@@ -12,7 +11,6 @@ from vidprism.model import VideoModel, sample_model
 from vidprism.training import seeded
 from vidprism.world import world_clips
 
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).parents[2] / "shared"))
 KINDS = [("vidprism", {}), ("vidprism", dict(preset="released")), ("vidprism", dict(combination="mlp")), ("bmoe", {}), ("mote", {}), ("transformer", {})]
 
 

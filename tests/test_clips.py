@@ -5,11 +5,10 @@ from pathlib import Path
 import os, subprocess, sys, zlib
 import av, numpy as np, pytest, torch
 from PIL import Image
+from real import ROOT, SHARED, shared
 from vidprism.backends import _Unsafe, _gather_jumping, _spans, probe_clip, read_wanted
 from vidprism.clips import (ClipError, ConfigError, Worker, clip_info, frame_indices, read_clip, read_clip_safely, read_frames, read_views, sample_clips, view_indices)
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", ROOT.parent / "shared"))
 ORDINARY = ["applying_eye_makeup.avi", "archery.avi", "arm_wrestling.mp4", "basketball.mp4", "bears.mp4", "cleaning_pool.mp4",
             "flipping_pancake.mkv", "weightlifting.mp4"]
 READABLE = {"animated.gif": 36, "av1.mp4": 30, "bogus_fps_1000.mkv": 30, "odd_size_161x121.webm": 30, "one_frame.mp4": 1, "rotated_90.mov": 3,
@@ -36,13 +35,6 @@ A8PieY0MASBxdrC4nIP+F4bzLg1PHGD6pjYyVDBsBLsFrA8or2IBFl4AEmZHFd7eyHCC4SMjAy9ImKPr
 AJnHj2re2kZGCZDrhKGuA7p65dSGvZp2jW7sj7Zzdqx0CLPbzXCdhb2KQQjsSUYHhGckIjRfSMhdAnuCMQOLa+c3Mk4AuRYszL2BW0Jw9wTmEofjs/wZmPQCZxwAmbcDh3kPsJg3tZGJ
 A7uwAXbhCJAwp8AbkQcMiQlA4NzAsHhuI1MDyE5QgEswqIAiRPirgzoDk/gH6wNgXStghkmgGHYBu/APrMLMCliEZzUye4Cs5gELg9MCp0PDsTJpsJeZC2ARhGrSDEyTQEXqxN39mxsZ
 tncBi+6PTYzlHxqZAUZXAH4="""
-
-
-def shared(*parts):
-    "A shared file, or skip by its name."
-    path = SHARED.joinpath(*parts)
-    if not path.exists(): pytest.skip(f"{'/'.join(parts)} is not here")
-    return path
 
 
 def in_order(path, only=None):

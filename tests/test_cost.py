@@ -1,14 +1,13 @@
 "Cost and plan: what is written as JSON can be read, and adds up; on real clips where they are at hand."
 from dataclasses import replace
-from pathlib import Path
-import json, os
+import json
 import pytest, torch
+from real import SHARED
 from vidprism.clips import ConfigError
 from vidprism.cost import cost_json, cost_table, measure_cost
 from vidprism.model import sample_model
 from vidprism.plan import DATASETS, Assumed, Measured, measure_machine, plan, plan_text
 
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).parent.parent.parent / "shared"))
 HAND = Measured("by hand", 10, 8, 224, .02, .02, .02, 1e6, 10., 1e4)
 
 

@@ -1,19 +1,10 @@
 "Draws and folds of real clips; every form of list, its oddities included; audit and repair. Skips by name where the shared clips are missing."
 from pathlib import Path
-import os, random
+import random
 import pytest
+from real import shared
 from vidprism.clips import ConfigError
 from vidprism.datasets import Fold, grouped_folds, k_shot, read_list, repeat_to, save_list, source_of
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", ROOT.parent / "shared"))
-
-
-def shared(*parts):
-    "A shared file, or skip by its name."
-    path = SHARED.joinpath(*parts)
-    if not path.exists(): pytest.skip(f"{'/'.join(parts)} is not here")
-    return path
 
 
 def jhmdb():

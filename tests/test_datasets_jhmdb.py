@@ -1,21 +1,11 @@
 "The data rooms on 650 real AVIs and on odd files; each test skips by name where they are missing."
-from pathlib import Path
 import json, os, shutil
 import pytest, torch
+from real import shared
 from vidprism.augment import Augment, directional
 from vidprism.lists import ClipList, content_hash
 from vidprism.loading import ClipDataset
 from vidprism.quarantine import audit
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", ROOT.parent / "shared"))
-
-
-def shared(*parts):
-    "A shared file, or skip by its name."
-    path = SHARED.joinpath(*parts)
-    if not path.exists(): pytest.skip(f"{'/'.join(parts)} is not here")
-    return path
 
 
 def test_folders_and_list_agree():

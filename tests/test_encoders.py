@@ -3,13 +3,13 @@ from pathlib import Path
 import json, os, signal, socket, subprocess, sys, threading, time
 import pytest, torch
 from torch import nn
+from real import SHARED
 from vidprism.cache import FeatureCache, cache_features
 from vidprism.clips import ClipError, ConfigError, read_clip, sample_clips
 from vidprism.encoders import Preprocess, create_encoder
 from vidprism.model import VideoModel
 from vidprism.heads import create_head
 
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).parents[2] / "shared"))
 WEIGHTS = SHARED / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors"
 
 

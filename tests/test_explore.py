@@ -1,10 +1,9 @@
 "The exploration notebooks: light, with pictures, and ready for your own clips."
-from pathlib import Path
 import json, os, re
 import pytest
+from real import ROOT, shared
 
-NBS = Path(__file__).parent.parent / "nbs"
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).parents[2] / "shared"))
+NBS = ROOT / "nbs"
 NOTEBOOKS = sorted(NBS.glob("3*.ipynb"))
 TITLES = ("30_explore_clip", "31_inspect_clip", "32_expert_usage", "33_vidprism_mote_bmoe", "34_experts_saliency", "35_gates", "36_merges")
 OWN = re.compile(r"^(path|clips) = (.+?) +# your own.*$", re.M)      # the one line to change
@@ -38,8 +37,7 @@ def test_one_line_for_your_own(path):
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "31_inspect_clip"], ids=lambda p: p.stem)      # the inspector is driven in a browser
 def test_runs_on_a_real_clip(path, monkeypatch):
     "That line changed to a real clip, the notebook runs from top to bottom."
-    clip = SHARED / "clips" / "ordinary" / "archery.avi"
-    if not clip.exists(): pytest.skip(f"{clip.name} is not there")
+    clip = shared("clips", "ordinary", "archery.avi")
     import plotly.io
     monkeypatch.setattr(plotly.io.renderers, "default", "json"); monkeypatch.setenv("VIDPRISM_QUICK", "1")
     from execnb.shell import CaptureShell

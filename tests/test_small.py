@@ -1,16 +1,14 @@
 "The preset for few clips: what it is for, that it comes back from disk, and that its table adds up."
 from pathlib import Path
-import importlib.util, json, os, statistics
+import importlib.util, json, statistics
 import pytest, torch
+from real import ROOT, shared
 from vidprism.clips import ConfigError, sample_clips
 from vidprism.encoders import create_encoder
 from vidprism.heads import HEADS, create_head
 from vidprism.model import VideoModel
 from vidprism.motion import MotionEncoder
 from vidprism.training import TensorClips, TrainConfig, fit, score, seeded
-
-ROOT = Path(__file__).parent.parent
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", ROOT.parent / "shared"))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +93,7 @@ def test_table_is_whole(bench):
 
 def test_folds_keep_sources_apart(bench):
     "On the real list."
-    if not (SHARED / "jhmdb21" / "clips.txt").exists(): pytest.skip(f"the JHMDB clips are not in {SHARED}")
+    shared("jhmdb21", "clips.txt")
     from vidprism.datasets import grouped_folds, source_of
     _, items, labels, classes = bench.listed()
     sources = [source_of(Path(p)) for p in items]
