@@ -99,3 +99,22 @@ def test_folds_keep_sources_apart(bench):
     sources = [source_of(Path(p)) for p in items]
     assert (len(items), len(classes), len(set(sources))) == (650, 21, 242)
     for f in grouped_folds(labels, sources, bench.FOLDS, 0): assert not {sources[i] for i in f.train} & {sources[i] for i in f.test}
+
+
+def test_explained_and_inspected():
+    "What an expert of the preset added is what the answer loses without its streams' vector; the inspector's handles turn, and give back the answer they found."
+    from vidprism import ClipInspector, explain
+    from vidprism.handles import handles_of, reshape_head, set_numbers, Settings
+    encoder = create_encoder("mini")
+    with seeded(0): head = create_head("vidprism", encoder.dim, 3, 16, preset="small")
+    with torch.no_grad(): head.train()(torch.randn(8, 16, encoder.dim)); head.classifier.weight.normal_(std=.2)
+    model = VideoModel(encoder, head.eval(), ["a", "b", "c"]); found = explain(model, sample_clips()[0])
+    assert float(found.contributions.sum()) + found.bias == pytest.approx(found.logit, abs=1e-4) and found.contributions.abs().sum() > .01
+    assert found.saliency.shape[0] == 3 and torch.isfinite(found.saliency).all() and "preset" not in handles_of(head)
+    x = torch.randn(4, 16, encoder.dim)
+    with torch.no_grad():
+        other = reshape_head(head, interaction="none"); again = reshape_head(other.head, interaction="both")
+        assert not torch.allclose(other.head(x).logits, head(x).logits) and again.untrained
+        avg = reshape_head(head, combination="avg"); assert torch.equal(avg.head.clip_scale.mean, head.clip_scale.mean) and avg.untrained == []
+        same = set_numbers(reshape_head(head).head, head.config, Settings()); assert torch.equal(same(x).logits, head(x).logits)
+    assert ClipInspector(model, sample_clips()[:1]).children

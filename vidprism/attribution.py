@@ -145,7 +145,9 @@ def video_parts(head:nn.Module, out:HeadOutput, keep=None) -> tuple: # [B,N,D] p
     if hasattr(head, "mixture"):
         outputs, readout = out.trace.mixture.outputs, head.mixture.readout
         if type(readout) not in READOUT_PARTS: raise ConfigError(f"How {type(readout).__name__} adds up is not known: see READOUT_PARTS.")
-        return *READOUT_PARTS[type(readout)](readout, outputs, left_on(keep, len(outputs))), [o.shape[1] for o in outputs]
+        parts, rest = READOUT_PARTS[type(readout)](readout, outputs, left_on(keep, len(outputs)))
+        if hasattr(head, "lift"): parts = head.lift(parts); rest = out.video - parts.sum(1)      # preset `small`: the streams are one part of the vector
+        return parts, rest, [o.shape[1] for o in outputs]
     part_names(head)
     if getattr(head.config, "aggregation", "merge") == "ensemble": raise ConfigError("An ensemble's answer is a mean of several networks' and is not taken apart: use aggregation='merge'.")
     t = out.trace

@@ -20,7 +20,7 @@ from .attribution import frame_drops, frame_parts, part_names, saliency
 from .clips import Clip, ConfigError, read_clip
 from .dbi import PRESETS
 from .encoders import fingerprint
-from .heads import Trace, create_head
+from .heads import VARIANTS, Trace, create_head
 from .model import VideoModel
 from .rgsta import Merge, RgSTA, one_of
 
@@ -68,7 +68,8 @@ def twin(head:nn.Module) -> nn.Module:
 
 def share_weights(new:nn.Module, old:nn.Module) -> list: # names of what `old` has not
     "Give `new` all of the tensors of `old` that fit it."
-    have, lacking = dict(old.named_parameters()), []
+    have, lacking, kept = dict(old.named_parameters()), [], old.state_dict()
+    new.load_state_dict({k: kept[k] for k, b in new.named_buffers() if k in kept and kept[k].shape == b.shape}, strict=False)      # what it has seen, text of its classes
     for name, p in list(new.named_parameters()):
         if name not in have or have[name].shape != p.shape: lacking.append(name); continue
         owner, _, leaf = name.rpartition(".")
@@ -80,7 +81,7 @@ def reshape_head(head:nn.Module, **forms) -> Variant: # interaction, combination
     c = head.config
     changed = {k: v for k, v in forms.items() if v is not None and v != getattr(c, k)}
     if not changed: return Variant(twin(head), [])
-    if "preset" in changed: changed["threshold"] = None if c.threshold == PRESETS[c.preset]["threshold"] else c.threshold
+    if "preset" in changed: changed["threshold"] = None if c.threshold == PRESETS[c.stages]["threshold"] else c.threshold
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         new = create_head(head.name, **{**{f.name: getattr(c, f.name) for f in fields(c)}, **changed})
@@ -96,7 +97,7 @@ def set_numbers(head:nn.Module, trained, s:Settings) -> nn.Module: # changes and
         if (v := getattr(s, name)) is not None and not 0 <= v <= 1: raise ConfigError(f"{name} must lie between 0 and 1, not {v!r}.")
     if hasattr(head, "interaction"):
         t = pick("threshold")
-        head.interaction.threshold = PRESETS[head.config.preset]["threshold"] if t is None else t
+        head.interaction.threshold = PRESETS[head.config.stages]["threshold"] if t is None else t
     for pool in getattr(head, "pools", ()):
         if isinstance(pool, RgSTA): pool.alpha, pool.tau, pool.delta = pick("alpha"), pick("tau"), pick("delta")
     return head
@@ -104,7 +105,7 @@ def set_numbers(head:nn.Module, trained, s:Settings) -> nn.Module: # changes and
 def handles_of(head:nn.Module) -> tuple: # names of Settings' fields
     "The handles that mean something for this head."
     numbers = (["threshold"] if hasattr(head, "interaction") else []) + (["alpha", "tau", "delta"] if any(isinstance(p, RgSTA) for p in getattr(head, "pools", ())) else [])
-    forms = [f for f in FORMS if hasattr(head, "interaction") or (f == "combination" and hasattr(head, "mixture"))]
+    forms = [f for f in FORMS if (hasattr(head, "interaction") or (f == "combination" and hasattr(head, "mixture"))) and not (f == "preset" and (head.name, head.config.preset) in VARIANTS)]
     return tuple((["off"] if expert_names(head) else []) + numbers + forms + ["order", "dropped"])
 
 def expert_names(head:nn.Module) -> tuple: # rates, or names where experts have no rate; () where there are none

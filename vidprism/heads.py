@@ -167,6 +167,9 @@ class VidPrismConfig(HeadConfig):
         for r in self.rates: positive_int(r, "each rate")
         if len(set(self.rates)) < len(self.rates): raise ConfigError(f"Rates must differ; got {', '.join(map(str, self.rates))}.")
 
+    @property
+    def stages(self) -> str: return "released" if self.preset == "released" else "paper"   # the preset of RgSTA, DBI and HMoE
+
 # %% ../nbs/09_heads.ipynb #a8fd135e
 def sinusoids(frames:int, dim:int) -> Tensor: # [T,D]
     "sin and cos at wavelengths from 2 pi to 10000 * 2 pi."
@@ -192,7 +195,7 @@ class VidPrismHead(nn.Module):
     def __init__(self, config:VidPrismConfig):
         super().__init__()
         self.config = config
-        self.build(config.dim, config.preset)
+        self.build(config.dim, config.stages)
         self.classifier = make_classifier(config)
 
 @patch
@@ -311,7 +314,7 @@ class SmallHead(VidPrismHead):
         c = self.config = config
         self.frame_scale, self.clip_scale = Standardise(c.dim), Standardise(sum(c.blocks)) if c.blocks else None
         self.appearance, self.changes = nn.Linear(c.look, c.width), nn.Linear(c.motion, c.width, bias=False) if c.motion else None
-        self.build(c.width, "paper")
+        self.build(c.width, c.stages)
         self.classifier = TextClassifier(c.look, c.classes, c.text_scale) if c.classifier == "text" else LinearClassifier(sum(c.blocks) + c.width, c.classes)
         self.rise = nn.Linear(c.width, c.look, bias=False) if c.classifier == "text" else None      # from the streams to the text's width
         with torch.no_grad(): (self.rise.weight if self.rise else self.classifier.weight[:, -c.width:]).zero_()
@@ -331,6 +334,11 @@ def trace(self:SmallHead, features:Tensor, inspect:bool=False, keep=None) -> Tra
     return self.run_stages(self.inputs(features), inspect, keep)
 
 @patch
+def lift(self:SmallHead, v:Tensor) -> Tensor: # [...,width] -> [...,width of `video`]
+    "What a vector of the streams is in the clip's vector."
+    return self.rise(v) if self.rise else F.pad(v, (sum(self.config.blocks), 0))
+
+@patch
 def statistics(self:SmallHead, features:Tensor) -> Tensor: # [B,T,D] -> [B, sum of blocks]
     "Time statistics, standardised, each of length `scale`."
     c = self.config
@@ -347,7 +355,7 @@ def forward(self:SmallHead, features:Tensor, labels:Tensor=None, inspect:bool=Fa
     inputs = self.inputs(features)
     trace = self.run_stages(inputs, inspect, keep)
     v = F.dropout(trace.mixture.video, c.dropout, self.training)
-    if self.rise: video = features[..., :c.look].mean(1) + self.rise(v)
+    if self.rise: video = features[..., :c.look].mean(1) + self.lift(v)
     else: video = torch.cat([self.statistics(features), v], -1) if c.blocks else v
     logits = self.classifier(video, text)
     losses = {} if labels is None else self.losses(inputs, trace, logits, labels, c.smoothing if self.training else 0.)
