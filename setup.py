@@ -15,7 +15,7 @@ setup(
     license="Apache-2.0", license_files=["LICENSE"], python_requires=f">={cfg['min_python']}",
     packages=["vidprism", "vidprism.data_samples"],
     package_dir={"vidprism": "vidprism", "vidprism.data_samples": "data_samples"},   # the samples travel inside the wheel
-    package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"]},
+    package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"]}, include_package_data=False,
     install_requires=cfg["requirements"].split(), extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "videomae")},
     entry_points={"console_scripts": cfg["console_scripts"].split()}, zip_safe=False,
     classifiers=["Intended Audience :: Science/Research", "Programming Language :: Python :: 3",
