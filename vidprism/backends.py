@@ -14,6 +14,7 @@ import numpy as np, torch
 from torch import Tensor
 import av, decord
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from decord import DECORDError, DECORDLimitReachedError
 from PIL import Image, ImageOps
 from .apart import ClipError, ConfigError, VidPrismError, Worker
@@ -134,10 +135,12 @@ def _walk_decord(probe:Probe, scale:tuple|None=None):
         yield None, lambda: torch.from_numpy(frame.asnumpy()) if hasattr(frame, "asnumpy") else torch.as_tensor(frame)  # decord's bridge may be set by others
 
 # %% ../nbs/00_backends.ipynb #73adb1d9
-def _picture(frame, probe:Probe, scale:tuple|None=None) -> Tensor: # [H,W,3] uint8
+_ONE = dict(threads=1) if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}   # PyAV 17 and later would start threads for each frame
+
+def _picture(frame, probe:Probe, scale:tuple|None, reformat:Callable) -> Tensor: # [H,W,3] uint8
     "One frame of PyAV's, scaled and upright."
     h, w = scale or probe.size
-    x = torch.from_numpy(frame.reformat(width=w, height=h, format="rgb24").to_ndarray())
+    x = torch.from_numpy(reformat(frame, width=w, height=h, format="rgb24", **_ONE).to_ndarray())
     transpose, *flips = probe.turn
     if transpose: x = x.transpose(0, 1)
     return x.flip([d for d in (0, 1) if flips[d]]).contiguous()
@@ -145,12 +148,12 @@ def _picture(frame, probe:Probe, scale:tuple|None=None) -> Tensor: # [H,W,3] uin
 def _walk_pyav(probe:Probe, scale:tuple|None=None):
     "Every frame, in the order shown, upright: (stamp, picture)."
     with _opened(probe.path) as f:
-        k, decoded = 0, f.decode(_stream(f, probe.path))
+        k, decoded, reformat = 0, f.decode(_stream(f, probe.path)), VideoReformatter().reformat      # one for all frames: its tables are made once
         while True:
             try: frame = next(decoded, None)
             except (*_BROKEN, MemoryError): raise _Damaged("PyAV", k) from None
             if frame is None: return
-            yield frame.pts, lambda: _picture(frame, probe, scale)
+            yield frame.pts, lambda: _picture(frame, probe, scale, reformat)
             k += 1
 
 _WALKS = dict(decord=_walk_decord, pyav=_walk_pyav)
@@ -228,11 +231,11 @@ def _gather_jumping(probe:Probe, wanted:Tensor, each:Callable, scale:tuple|None=
     "The wanted frames by checked jumps; `_Unsafe` where one fails."
     out, places = None, _places(wanted)
     with _opened(probe.path) as f:
-        s = _stream(f, probe.path)
+        s, reformat = _stream(f, probe.path), VideoReformatter().reformat
         try:
             for span in _spans(probe, wanted):
                 for k, frame in _jump(f, s, probe, span):
-                    if k in places: out = _place(out, each(_picture(frame, probe, scale)), places[k], len(wanted), probe.path)
+                    if k in places: out = _place(out, each(_picture(frame, probe, scale, reformat)), places[k], len(wanted), probe.path)
         except (*_BROKEN, MemoryError): raise _Unsafe from None
     return out
 
@@ -351,6 +354,11 @@ def _read_file(path:Path, choose:Callable, each:Callable, short:int|None, decode
     "The wanted frames of a video file."
     probe = probe_clip(path); scale = _scaled(probe, short); long = _tells_all(probe, whole)
     stop = lambda wanted: int(wanted.max()) + 1 if long else None
+    if decoder == "fast":
+        decoder = None
+        if scale is None and not long:
+            try: return _by_pyav(probe, choose, each, scale, stop)
+            except _Damaged: pass
     if long and decoder != "decord" and _jumps_pay(probe, wanted := choose(probe.count)):
         try: return Reading(_gather_jumping(probe, wanted, each, scale), wanted, _seconds(probe.stamps.tolist(), probe.base, probe.rate), "pyav", probe)
         except _Unsafe: pass
@@ -367,15 +375,15 @@ def read_wanted(path,                            # a video file, or a folder of 
                 choose:Callable,                 # frames in the file -> [T] int64, which ones
                 each:Callable=lambda f: f,       # what to keep of a wanted frame [H,W,3] uint8
                 short:int|None=None,             # scale larger pictures to this shorter side, pixels
-                decoder:str|None=None,           # "decord" or "pyav" alone; None: decord, else PyAV; a folder's is "images"
+                decoder:str|None=None,           # "decord" or "pyav" alone; None: decord, else PyAV; "fast": the other way about where nothing is scaled; a folder's is "images"
                 whole:int=1000,                  # files of up to this many frames are walked to their end
                 fps:float|None=None,             # of a folder of images; None: 25
                ) -> Reading:
     "The wanted frames of a file, by the cheapest way that is right."
-    if decoder not in (None, *_WALKS, "images"): raise ConfigError(f"decoder must be 'decord', 'pyav' or 'images', not {decoder!r}.")
+    if decoder not in (None, *_WALKS, "images", "fast"): raise ConfigError(f"decoder must be 'decord', 'pyav', 'fast' or 'images', not {decoder!r}.")
     if fps is not None and not 0 < fps < math.inf: raise ConfigError(f"fps must be more than 0, not {fps}.")
     path = Path(path); folder = path.is_dir()
-    if folder if decoder in _WALKS else decoder and not folder: raise ConfigError(f"{path} is a {'folder' if folder else 'file'}, which {decoder!r} does not read.")
+    if folder if decoder in _WALKS else decoder == "images" and not folder: raise ConfigError(f"{path} is a {'folder' if folder else 'file'}, which {decoder!r} does not read.")
     if folder: return read_images(path, choose, each, short, fps or 25.)
     if fps is not None: raise ConfigError(f"fps is for folders of images; {path} is a file, which carries its own times.")
     return _read_file(path, choose, each, short, decoder, whole)

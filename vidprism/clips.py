@@ -69,7 +69,7 @@ def read_clip(path,                     # a video file, or a folder of numbered 
               seed:int|None=None,       # None: the middle; a number: random
               stride:int=2,             # of a dense window, frames
               short:int|None=None,      # scale larger pictures to this shorter side, pixels; None: as they are
-              decoder:str|None=None,    # "decord" or "pyav" alone; None: decord, and PyAV where decord cannot; a folder's is "images"
+              decoder:str|None=None,    # "decord" or "pyav" alone; None: decord, and PyAV where decord cannot; "fast": PyAV first where nothing is scaled; a folder's is "images"
               fps:float|None=None,      # frames per second of a folder of images; None: 25
              ) -> Clip:
     "Choose frames of a file and decode them."

@@ -117,7 +117,7 @@ def read_frames_of(self, place:int, epoch:int, path) -> Tensor: # [T,S,S,3] uint
     "The frames of a file, as `place` in `epoch` is to be seen."
     if self.augment:
         seed = clip_generator(self.seed, epoch, place, "frames").initial_seed()
-        clip = self.call(read_clip, path, **self.options, seed=seed, short=-(-self.size * 8 // 7))     # 256 for 224, as the papers' code
+        clip = self.call(read_clip, path, **self.options, seed=seed, short=-(-self.size * 8 // 7), decoder="fast")     # 256 for 224, as the papers' code
         return self.augment.apply(clip.frames, self.draw(place, epoch, *clip.frames.shape[1:3]), self.size)
     if self.options["sampling"] == "dense": return crop_views(self.call(read_clip, path, **self.options).frames, 1, self.size)[0]
     views = self.call(read_views, path, frames=self.options["frames"], clips=self.views[0], crops=self.views[1], size=self.size)
