@@ -9,7 +9,7 @@
 A row is measured once and never again while its settings stand; stopping it loses one row at most."""
 from dataclasses import asdict, replace
 from pathlib import Path
-import argparse, json, math, os, statistics, sys, tempfile, time
+import argparse, fcntl, json, math, os, statistics, sys, tempfile, time
 import torch
 from scipy import stats
 from vidprism.clips import read_clip
@@ -17,6 +17,7 @@ from vidprism.datasets import grouped_folds, source_of
 from vidprism.encoders import create_encoder
 from vidprism.evaluation import Bench, GRID, Side, find_commit, measure, train_head, tune, view_logits, world_bench
 from vidprism.motion import motion_features
+from vidprism.studies import narrow
 from vidprism.training import TrainConfig
 
 HERE = Path(__file__).parent
@@ -94,36 +95,47 @@ PLAN = {
     "streams 128 wide": ("vidprism", dict(preset="small", width=128), FULL, False, "far below the mean: 43 when it was the default"),
     "without positions": ("vidprism", dict(preset="small", positions="none"), FULL, False, "a little less"),
 }
+# every head by the same grid and epochs, on the 256 directions that keep the most of each fold's training features: at full width this takes days on two cores
+WIDTH, NARROW = 256, " at 256"
+PLAN |= {f"{name}{NARROW}": (head, options, SHORT, True, predicted) for name, head, options, predicted in (
+    ("mean", "mean", {}, "a point below the mean at full width"), ("small", "vidprism", dict(preset="small"), "four points above the mean"), ("vidprism", "vidprism", {}, "below the mean"),
+    ("transformer, 1 layer", "transformer", dict(layers=1), "at the mean"), ("mote, 1 layer", "mote", dict(layers=1), "at the mean"), ("bmoe", "bmoe", {}, "below the mean"))}
 
 
-def fold_scores(bench, head, options, config, tuned, seed, splits):
+def fold_scores(bench, head, options, config, tuned, seed, splits, width=0):
     "One number a fold, and what tuning chose."
     scores, chosen, taken = [], [], time.process_time()
     for fold in grouped_folds(bench.train.labels.tolist(), bench.train.sources, FOLDS, splits):
         train, test = bench.train.rows(fold.train), bench.train.rows(fold.test)
-        c = tune(bench, head, options, config, GRID, seed, train=train) if tuned else None
-        model, _ = train_head(bench, train, head, options, c.config if c else config, seed)
+        if width: train, test, _ = narrow(train, test, width)
+        seen = replace(bench, train=train, test=test)
+        c = tune(seen, head, options, config, GRID, seed) if tuned else None
+        model, _ = train_head(seen, train, head, options, c.config if c else config, seed)
         scores.append(measure(view_logits(model, test.features), test.labels).top1); chosen += [c.record["chosen"]] if c else []
     return dict(seed=seed, splits=splits, top1=scores, chosen=chosen or None, cpu_seconds=round(time.process_time() - taken))
 
 
 def run_row(bench, name, seeds, splits):
     head, options, config, tuned, predicted = PLAN[name]
-    b = averaged(bench) if head == "mean" else bench
+    b, width = averaged(bench) if head == "mean" and not name.endswith(NARROW) else bench, WIDTH if name.endswith(NARROW) else 0
     rows = read_rows()
     for s in splits:
         for seed in seeds:
-            settings = json.loads(json.dumps(dict(name=name, head=head, options=options, training=asdict(config), grid=GRID if tuned else None, seed=seed, splits=s)))
+            settings = json.loads(json.dumps(dict(name=name, head=head, options=options, training=asdict(config), grid=GRID if tuned else None, seed=seed, splits=s, **(dict(width=width) if width else {}))))
             if any(r["settings"] == settings for r in rows): continue
-            row = dict(settings=settings, predicted=predicted, commit=find_commit(), torch=torch.__version__, **fold_scores(b, head, options, config, tuned, seed, s))
-            rows = [*read_rows(), row]; write(dict(read(), rows=rows))
+            row = dict(settings=settings, predicted=predicted, commit=find_commit(), torch=torch.__version__, **fold_scores(b, head, options, config, tuned, seed, s, width))
+            add("rows", row)
             print(f"{name:24s} splits {s} seed {seed}: {100 * statistics.fmean(row['top1']):.1f} {[round(100 * v, 1) for v in row['top1']]} ({row['cpu_seconds']} CPU s)", flush=True)
 
 
 def read(): return json.loads(TABLE.read_text()) if TABLE.exists() else dict(rows=[])
 def read_rows(): return read()["rows"]
-def write(table):
-    part = TABLE.with_suffix(".part"); part.write_text(json.dumps(table, indent=1) + "\n"); part.replace(TABLE)
+def add(what, row):
+    "Append a row; several processes may."
+    with open(TABLE.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        part, table = TABLE.with_suffix(".part"), read(); table[what] = [*table.get(what, []), row]
+        part.write_text(json.dumps(table, indent=1) + "\n"); part.replace(TABLE)
 
 
 def folds_of(rows, name):
@@ -163,7 +175,7 @@ def run_world(seeds, train=1080, epochs=30):
             if any(r["settings"] == settings for r in read().get("world", [])): continue
             model, history = train_head(bench, bench.train, "vidprism", options, TrainConfig(epochs=epochs), seed)
             top1 = measure(view_logits(model, bench.test.features), bench.test.labels).top1
-            write(dict(read(), world=[*read().get("world", []), dict(settings=settings, commit=find_commit(), top1=top1, seconds=round(history.seconds))]))
+            add("world", dict(settings=settings, commit=find_commit(), top1=top1, seconds=round(history.seconds)))
             print(f"world, {name}, seed {seed}: {top1:.1%}", flush=True)
 
 

@@ -143,7 +143,7 @@ def _picture(frame, probe:Probe, scale:tuple|None, reformat:Callable) -> Tensor:
     x = torch.from_numpy(reformat(frame, width=w, height=h, format="rgb24", **_ONE).to_ndarray())
     transpose, *flips = probe.turn
     if transpose: x = x.transpose(0, 1)
-    return x.flip([d for d in (0, 1) if flips[d]]).contiguous()
+    return (x.flip([d for d in (0, 1) if flips[d]]) if any(flips) else x).contiguous()
 
 def _walk_pyav(probe:Probe, scale:tuple|None=None):
     "Every frame, in the order shown, upright: (stamp, picture)."
