@@ -18,7 +18,8 @@ _WHERE = dict(
     cost="Cost head_cost measure_cost",
     attribution="Explanation explain",
     inspector="ClipInspector", panels="prism_page",
-    workflow="Run Split Trained evaluate_model split_clips train_clips")
+    workflow="Run Split Trained evaluate_model split_clips train_clips",
+    studies="Cell Study clips_study open_study paired run_cells world_study", tables="draw_claims draw_table")
 _MODULE = {name: module for module, names in _WHERE.items() for name in names.split()}
 __all__ = list(_MODULE)
 

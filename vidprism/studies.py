@@ -208,7 +208,9 @@ def _answers(study, left, workers):
     finally:
         for p in crew: p.terminate()
 
-def run_cells(study:Study, cells, workers:int=2, progress:bool=True) -> list: # what failed, a sentence each
+def run_cells(study:Study, cells,
+              workers:int=0,      # processes of one thread each (a script that asks for some stands under `if __name__ == "__main__"`); 0: here
+              progress:bool=True) -> list: # what failed, a sentence each
     "Do the runs that are left."
     left, failed = runs_left(study, cells), []
     keep_study(study)
