@@ -95,10 +95,12 @@ def write(kept, path):
     "The page."
     from vidprism.cost import head_cost, shape_head
     wide = head_cost(shape_head("vidprism", 1280, 21, 16))
+    fps = [f"{kept['cpu'][tag]['loading']['found']['over_decord']['frames_per_second']['ours']:.0f}" for tag in ("before", "now") if "loading" in kept.get("cpu", {}).get(tag, {})]
+    before_after = " to ".join(fps) + " frames a second"
     text = f"""# Measured speed
 
 Written by `python benchmarks/speed.py --write` from `speed.json`; no number here is typed. The two sides of a ratio are measured in turn, round by round, in one process; the ratio is the median of the rounds'
-ratios, with its quartiles. Other work ran on the same two cores while the CPU column was taken: ratios bear that, seconds do so less. GPU rows say "not measured" until `python benchmarks/gpu.py` has run on one.
+ratios, with its quartiles. Nothing else ran while the CPU columns were taken; for some of those headed *before*, other work did. GPU rows say "not measured" until `python benchmarks/gpu.py` has run on one.
 
 ## Ratios
 
@@ -106,8 +108,8 @@ ratios, with its quartiles. Other work ran on the same two cores while the CPU c
 
 ## Seconds
 
-On the CPU a part of the work is measured and multiplied: four of eleven steps of an epoch, and 2,000 of 10,000 clips. The two cores were shared with other work: beside the wall time stands the processor time that the
-process used, over its two threads, which is the least that it would take with both cores to itself. Goals are judged by the wall time.
+On the CPU a part of the work is measured and multiplied: four of eleven steps of an epoch, and 2,000 of 10,000 clips. Beside the wall time stands the processor time that the process used, over its two
+threads. Goals are judged by the wall time.
 
 {chr(10).join(times(kept))}
 
@@ -120,6 +122,10 @@ process used, over its two threads, which is the least that it would take with b
 A profile of a training step showed the temporal convolutions of `06_dbi` at the top (`aten::convolution_backward` and `aten::mkldnn_convolution`). As one matrix product over windows they cost a part of that; side by side, in the same run:
 
 {chr(10).join(swaps(kept))}
+
+Reading training clips went from {before_after} by three changes: a kept frame is copied once into its place instead of being found by a mask; PyAV converts with one converter on one thread instead of making a converter and its
+threads for each frame; and clips that need no scaling are read by PyAV, which converts only the frames that are kept (decord converts every frame it passes), bit for bit the same pictures. What is left beside decoding are the
+random crop (a resize with antialiasing), greyscale, and the copy of a batch between processes.
 
 AdamW is fused. What is left is matrix products (`aten::mm`, `aten::addmm`) and passes over weights (AdamW, the gradient's norm): a head of width 1280 has {wide.head_parameters / 1e6:.0f} M weights and does {wide.macs / 1e9:.2f} G
 multiply-adds a clip of 16 frames, {6 * wide.macs * 650 * 30 / 1e12:.0f} TFLOP in 30 epochs of 650 clips, forward and backward.

@@ -157,12 +157,16 @@ def paired(rows, name, against):
     return dict(mean=mean, sd=sd, low=mean - half, high=mean + half, folds=len(d))
 
 
-def table(rows, against="mean"):
-    "Markdown: top-1 over folds, and the paired difference from `against`."
-    lines = [f"| head | tuned | folds | top-1 | less {against} (95% over folds) |", "|---|---|---|---|---|"]
-    for name in [n for n in PLAN if folds_of(rows, n)]:
-        v = [100 * x for x in folds_of(rows, name).values()]; d = paired(rows, name, against) if name != against else None
-        lines.append(f"| {name} | {'grid' if PLAN[name][3] else 'no'} | {len(v)} | {statistics.fmean(v):.1f} ± {statistics.stdev(v):.1f} | " + (f"{d['mean']:+.1f} ({d['low']:+.1f} to {d['high']:+.1f})" if d else "") + " |")
+def said(d): return f"{d['mean']:+.1f} ({d['low']:+.1f} to {d['high']:+.1f})" if d else ""
+
+
+def table(rows, suffix=""):
+    "Markdown: top-1 over folds, the paired difference from the mean, and by how much the preset is above each. suffix: NARROW for the rows at 256 directions."
+    lines = ["| head | tuned | folds | top-1 | less the mean (95% over folds) | small less it |", "|---|---|---|---|---|---|"]
+    for name in [n for n in PLAN if n.endswith(NARROW) == bool(suffix) and folds_of(rows, n)]:
+        v = [100 * x for x in folds_of(rows, name).values()]; small = "small" + suffix if folds_of(rows, "small" + suffix) else "small, as it comes"
+        lines.append(f"| {name.removesuffix(NARROW)} | {'grid' if PLAN[name][3] else 'no'} | {len(v)} | {statistics.fmean(v):.1f} ± {statistics.stdev(v):.1f} | " +
+                     " | ".join(said(paired(rows, *pair)) if pair[0] != pair[1] else "" for pair in ((name, "mean" + suffix), (small, name))) + " |")
     return "\n".join(lines)
 
 
@@ -188,7 +192,7 @@ if __name__ == "__main__":
     if a.what == "features": make_features(a.features)
     elif a.what == "check": check_features(a.features, int((a.names or ["10"])[0]))
     elif a.what == "world": run_world(a.seeds)
-    elif a.what == "table": print(table(read_rows()))
+    elif a.what == "table": print(table(read_rows()), table(read_rows(), NARROW), sep="\n\n")
     else:
         for motion in (False, True):
             names = [n for n in a.names or PLAN if n.endswith("+ motion") == motion]

@@ -154,7 +154,7 @@ def feature_training(clips, frames, dim, classes, names, epochs, batch=64, preci
     return found
 
 
-SMALL = {"mean": {}, "transformer 1 layer": dict(layers=1), "transformer": dict(layers=6), "bmoe": {}, "mote": dict(layers=4), "vidprism": {}}
+SMALL = {"mean": {}, "transformer 1 layer": dict(layers=1), "transformer": dict(layers=6), "bmoe": {}, "mote": dict(layers=4), "vidprism": {}, "vidprism small": dict(preset="small")}
 
 
 def cached(device, repeats):
