@@ -76,12 +76,13 @@ class Study:
         return dict(study=self.name, bench=b.name, **{k: v for k, v in b.story.items() if k != "split"}, fingerprint=self.encoder, classes=len(b.classes), clips=[len(b.train.labels), len(b.test.labels)],
                     folds=self.folds, training=asdict(self.training), few=asdict(self.few), width=self.width, unit=self.unit, zero=None if self.zero_text is None else len(self.zero_text))
 
-# %% ../nbs/19_studies.ipynb #e70b4015
+# %% ../nbs/19_studies.ipynb #00ba9d61
 def narrow(train:Side, test:Side, width:int) -> tuple: # (train, test, part of the training features' squared length that is kept)
-    "Both sides in the `width` directions that keep the most of the training side."
+    "Both sides in the `width` directions that keep the most of the training side, turned at random."
     x = train.features.flatten(0, -2).double()
     values, vectors = torch.linalg.eigh(x.T @ x)
-    basis = vectors[:, -width:].flip(1).float()
+    turn_by = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    basis = (vectors[:, -width:] @ turn_by).float()
     turn = lambda side: side._replace(features=side.features @ basis)
     return turn(train), turn(test), float(values[-width:].sum() / values.sum())
 
@@ -178,7 +179,7 @@ def open_study(folder) -> Study:
     told = json.loads(file.read_text())
     return Study(told["name"], None, told["settings"]["fingerprint"], told["folds"], told["runs"], layers=told["layers"], shots=tuple(told["shots"]), folder=Path(folder), told=told)
 
-# %% ../nbs/19_studies.ipynb #cfe912d2
+# %% ../nbs/19_studies.ipynb #be8f3b78
 def runs_left(study:Study, cells) -> list: # [(cell, run)]
     "What is not there yet, first runs first; a cell that stands in two tables counts once."
     distinct = {cell_file(study, c): c for c in cells}
