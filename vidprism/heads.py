@@ -281,8 +281,7 @@ class SmallConfig(VidPrismConfig):
     positions: str = "learned"
     motion: int = 0          # M, how many of the last channels of `dim` are motion
     fast: int = 4            # streams of rates up to this one read motion
-    width: int = None        # of the streams; None: what `budget` allows, at most that of the features
-    budget: int = 20480      # numbers that may be learned to squeeze appearance to the streams' width
+    width: int = 16          # of the streams, whatever that of the features: wide ones learn the clips by heart
     statistics: tuple = ("mean", "deviation", "change", "drift")   # what the linear part reads
     scale: float = 8.        # length of each standardised statistic
     dropout: float = .2      # of the streams
@@ -291,7 +290,6 @@ class SmallConfig(VidPrismConfig):
     def __post_init__(self):
         if self.rates is None: object.__setattr__(self, "rates", (2, 4, 8) if self.frames < 32 else (2, 4, 8, 16))
         super().__post_init__()
-        if self.width is None: object.__setattr__(self, "width", self.heads * max(1, min(self.dim - self.motion, self.budget // max(1, self.dim - self.motion)) // self.heads))
         one_of(self.preset, ("small",), "preset"); positive_int(self.width, "width")
         object.__setattr__(self, "statistics", tuple(self.statistics))
         for name in self.statistics: one_of(name, STATISTICS, "statistics")
