@@ -1,6 +1,7 @@
 "The papers' tables: runs in processes, stopping and going on, and that what is kept is what it says it is."
 from dataclasses import replace
-import hashlib, json, statistics, subprocess, sys
+from pathlib import Path
+import hashlib, json, statistics, subprocess, sys, time
 import pytest, torch, torch.nn.functional as F
 from real import ROOT
 from vidprism.evaluation import Bench, Side
@@ -62,3 +63,31 @@ def test_drawn(name):
         for link in [part.split(")")[0] for part in text.split("](")[1:]]:
             assert (ROOT / "nbs" / link).is_file(); linked.add((ROOT / "nbs" / link).resolve())
     assert linked == {p.resolve() for p in KEPT if p.parent.name == name}
+
+
+def processes_of(session):
+    "Living processes of a session."
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try: state, _, _, its = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError: continue                               # gone meanwhile
+        if its == str(session) and state != "Z": found.append(stat.parent.name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
+def test_workers_end_with_their_parent(tmp_path):
+    "A parent that is killed leaves no worker behind that goes on training."
+    script = tmp_path / "run.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport test_tables as t, vidprism.studies as s\n"
+                      f"if __name__ == '__main__': s.run_cells(t.toy({str(tmp_path / 'kept')!r}, runs=4), [s.Cell('vidprism', dict(rates=(2, 4), heads=h)) for h in (1, 2, 4)], workers=2, progress=False)\n")
+    parent = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, start_new_session=True)
+    for _ in range(1200):
+        if list((tmp_path / "kept").glob("*-*.json")): break
+        time.sleep(.1)
+    assert len(processes_of(parent.pid)) >= 3
+    parent.kill(); parent.wait()
+    for _ in range(600):
+        if not processes_of(parent.pid): return
+        time.sleep(.1)
+    pytest.fail(f"workers went on: {processes_of(parent.pid)}")

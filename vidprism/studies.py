@@ -190,6 +190,7 @@ def work(study:Study, jobs, answers):
     "A worker: one thread, run after run."
     torch.set_num_threads(1)
     for cell, run in iter(jobs.get, None):
+        if not multiprocessing.parent_process().is_alive(): return       # it was killed: nobody will write down what is found
         try: answers.put((cell, run_cell(study, cell, run)))
         except Exception as e: answers.put((cell, f"{cell.head} {cell.options}, run {run}: {type(e).__name__}: {e}"))
 
