@@ -77,10 +77,10 @@ def processes_of(session):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
 def test_workers_end_with_their_parent(tmp_path):
-    "A parent that is killed leaves no worker behind that goes on training."
+    "A parent that is killed leaves no worker behind that goes on training; there is work for many minutes."
     script = tmp_path / "run.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport test_tables as t, vidprism.studies as s\n"
-                      f"if __name__ == '__main__': s.run_cells(t.toy({str(tmp_path / 'kept')!r}, runs=4), [s.Cell('vidprism', dict(rates=(2, 4), heads=h)) for h in (1, 2, 4)], workers=2, progress=False)\n")
+                      f"if __name__ == '__main__': s.run_cells(t.toy({str(tmp_path / 'kept')!r}, runs=4), [s.Cell('vidprism', dict(rates=(2, 4), heads=2, alpha=a / 1000)) for a in range(600)], workers=2, progress=False)\n")
     parent = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, start_new_session=True)
     for _ in range(1200):
         if list((tmp_path / "kept").glob("*-*.json")): break
