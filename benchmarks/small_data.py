@@ -9,16 +9,16 @@
 A row is measured once and never again while its settings stand; stopping it loses one row at most."""
 from dataclasses import asdict, replace
 from pathlib import Path
-import argparse, fcntl, json, math, os, statistics, sys, tempfile, time
+import argparse, fcntl, json, os, statistics, sys, tempfile, time
 import torch
-from scipy import stats
 from vidprism.clips import read_clip
 from vidprism.datasets import grouped_folds, source_of
 from vidprism.encoders import FeatureCache, create_encoder
 from vidprism.evaluation import Bench, GRID, Side, find_commit, measure, train_head, tune, view_logits, world_bench
 from vidprism.motion import motion_features
-from vidprism.workflow import default_cache
+from vidprism.studies import difference
 from vidprism.training import TrainConfig
+from vidprism.workflow import default_cache
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -77,12 +77,12 @@ def averaged(bench):
 
 # name -> (head, options, training, tuned?, what was predicted); the first rows are the comparison, the others take the recipe apart
 PLAN = {
-    "mean": ("mean", {}, FULL, True, "about 57: the issue's number on other clips"),
+    "mean": ("mean", {}, FULL, True, "about 57: measured before on other clips"),
     "small": ("vidprism", dict(preset="small"), FULL, True, "five points above the mean: ridge regression on the same statistics gained five"),
-    "mean + motion": ("mean", {}, FULL, True, "three points above the mean: the issue's sketch"),
+    "mean + motion": ("mean", {}, FULL, True, "three points above the mean: a sketch gained as much"),
     "small + motion": ("vidprism", dict(preset="small", motion=(CELLS ** 2 + 1) * 1280), FULL, False, "two points above the preset without"),
-    "transformer, 1 layer": ("transformer", dict(layers=1), SHORT, True, "below the mean: 52.7 in the issue"),
-    "vidprism": ("vidprism", {}, SHORT, True, "below the mean: 54.0 in the issue"),
+    "transformer, 1 layer": ("transformer", dict(layers=1), SHORT, True, "below the mean: 52.7 measured before on other clips"),
+    "vidprism": ("vidprism", {}, SHORT, True, "below the mean: 54.0 measured before on other clips"),
     "bmoe": ("bmoe", {}, SHORT, True, "below the mean"),
     "mote, 1 layer": ("mote", dict(layers=1), SHORT, True, "at or below the mean"),
     "small, as it comes": ("vidprism", dict(preset="small"), FULL, False, "as tuned: the default rate is in the middle of the grid"),
@@ -144,10 +144,8 @@ def paired(rows, name, against):
     "Mean difference over folds that both have, its standard deviation, and a 95% t interval."
     a, b = folds_of(rows, name), folds_of(rows, against)
     d = [100 * (a[k] - b[k]) for k in sorted(a.keys() & b.keys())]
-    if len(d) < 2: return None
-    mean, sd = statistics.fmean(d), statistics.stdev(d)
-    half = stats.t.ppf(.975, len(d) - 1) * sd / math.sqrt(len(d))
-    return dict(mean=mean, sd=sd, low=mean - half, high=mean + half, folds=len(d))
+    found = difference(d)
+    return found and dict(mean=found.mean, sd=statistics.stdev(d), low=found.low, high=found.high, folds=found.n)
 
 
 def said(d): return f"{d['mean']:+.1f} ({d['low']:+.1f} to {d['high']:+.1f})" if d else ""

@@ -6,6 +6,7 @@
     python benchmarks/tables.py real --data my_clips/ --encoder open_clip:ViT-B-16-quickgelu/openai --width 0
 
 Stop it at any time; started again, it goes on."""
+from dataclasses import replace
 from pathlib import Path
 import argparse, os, sys, time
 from vidprism.studies import clips_study, run_cells, runs_left, world_study
@@ -13,7 +14,8 @@ from vidprism.tables import MOTE, VIDPRISM
 from vidprism.training import TrainConfig
 
 HERE = Path(__file__).parent
-SHARED = Path(os.environ.get("VIDPRISM_SHARED", HERE.resolve().parents[1] / "shared"))
+sys.path.insert(0, str(HERE))
+from mobilenet import SHARED
 
 
 def world(folder=HERE / "tables"):
@@ -26,7 +28,7 @@ def real(data=None, encoder=None, width=256, frames=16, folder=HERE / "tables"):
     data, encoder = data or SHARED / "jhmdb21" / "clips.txt", encoder or f"own:{HERE / 'mobilenet.py'}:make"
     study = clips_study(data, encoder, frames=frames, width=width, progress=True)
     tables = {k: v for k, v in VIDPRISM.items() if k != "table_11"}
-    return [(study.__class__(**{**vars(study), "folder": folder / study.name}), tables)]
+    return [(replace(study, folder=folder / study.name), tables)]
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Cell', 'Study', 'narrow', 'sides_of', 'ask', 'fitted', 'run_cell', 'cell_file', 'kept_runs', 'keep_run', 'keep_study',
-           'open_study', 'runs_left', 'work', 'run_cells', 'Pick', 'values', 'Difference', 'paired', 'world_study',
-           'clips_study']
+           'open_study', 'runs_left', 'work', 'run_cells', 'Pick', 'values', 'Difference', 'difference', 'paired',
+           'world_study', 'clips_study']
 
 # %% ../nbs/19_studies.ipynb #d6b6329b
 from dataclasses import dataclass, asdict, field, replace
@@ -242,13 +242,16 @@ class Difference(NamedTuple):
     high: float
     n: int         # runs that both have
 
-def paired(study:Study, a:Pick, b:Pick) -> Difference: # None with less than two runs
-    "Mean difference over common runs, and its t interval."
-    x, y = values(study, a), values(study, b)
-    d = [100 * (x[k] - y[k]) for k in sorted(x.keys() & y.keys())]
+def difference(d:list) -> Difference: # None with less than two
+    "Mean of paired differences, and its t interval."
     if len(d) < 2: return None
-    half = float(t.ppf(.975, len(d) - 1)) * statistics.stdev(d) / math.sqrt(len(d))
-    return Difference(statistics.fmean(d), statistics.fmean(d) - half, statistics.fmean(d) + half, len(d))
+    mean, half = statistics.fmean(d), float(t.ppf(.975, len(d) - 1)) * statistics.stdev(d) / math.sqrt(len(d))
+    return Difference(mean, mean - half, mean + half, len(d))
+
+def paired(study:Study, a:Pick, b:Pick) -> Difference: # None with less than two runs
+    "Mean difference over common runs, in points, and its t interval."
+    x, y = values(study, a), values(study, b)
+    return difference([100 * (x[k] - y[k]) for k in sorted(x.keys() & y.keys())])
 
 # %% ../nbs/19_studies.ipynb #7ac0fb20
 def world_study(encoder="mini", folder=None, text:bool=False, train:int=1080, test:int=540, **options) -> Study: # text: heads compare with text, and appearance is the task never trained for
