@@ -6,10 +6,10 @@
     python benchmarks/small_data.py world               # the preset against the paper's head on the embedded world
     python benchmarks/small_data.py table
 
-A row is measured once and never again while its settings stand; stopping it loses one row at most."""
+A row is measured once and never again while its settings stand; stopping it loses one fold at most."""
 from dataclasses import asdict, replace
 from pathlib import Path
-import argparse, fcntl, json, os, statistics, sys, tempfile, time
+import argparse, fcntl, json, statistics, sys, tempfile, time
 import torch
 from vidprism.clips import read_clip
 from vidprism.datasets import grouped_folds, source_of
@@ -97,37 +97,37 @@ PLAN = {
 }
 
 
-def fold_scores(bench, head, options, config, tuned, seed, splits):
-    "One number a fold, and what tuning chose."
-    scores, chosen, taken = [], [], time.process_time()
-    for fold in grouped_folds(bench.train.labels.tolist(), bench.train.sources, FOLDS, splits):
-        train, test = bench.train.rows(fold.train), bench.train.rows(fold.test)
-        c = tune(bench, head, options, config, GRID, seed, train=train) if tuned else None
-        model, _ = train_head(bench, train, head, options, c.config if c else config, seed)
-        scores.append(measure(view_logits(model, test.features), test.labels).top1); chosen += [c.record["chosen"]] if c else []
-    return dict(seed=seed, splits=splits, top1=scores, chosen=chosen or None, cpu_seconds=round(time.process_time() - taken))
+def measure_fold(bench, fold, head, options, config, tuned, seed):
+    "Accuracy of a fold, and what tuning chose."
+    train, test = bench.train.rows(fold.train), bench.train.rows(fold.test)
+    c = tune(bench, head, options, config, GRID, seed, train=train) if tuned else None
+    model, _ = train_head(bench, train, head, options, c.config if c else config, seed)
+    return measure(view_logits(model, test.features), test.labels).top1, c.record["chosen"] if c else None
 
 
 def run_row(bench, name, seeds, splits):
     head, options, config, tuned, predicted = PLAN[name]
     b = averaged(bench) if head == "mean" else bench
-    rows = read_rows()
     for s in splits:
         for seed in seeds:
             settings = json.loads(json.dumps(dict(name=name, head=head, options=options, training=asdict(config), grid=GRID if tuned else None, seed=seed, splits=s)))
-            if any(r["settings"] == settings for r in rows): continue
-            row = dict(settings=settings, predicted=predicted, commit=find_commit(), torch=torch.__version__, **fold_scores(b, head, options, config, tuned, seed, s))
-            add("rows", row)
-            print(f"{name:24s} splits {s} seed {seed}: {100 * statistics.fmean(row['top1']):.1f} {[round(100 * v, 1) for v in row['top1']]} ({row['cpu_seconds']} CPU s)", flush=True)
+            row = next((r for r in read_rows() if r["settings"] == settings), None)
+            row = row or dict(settings=settings, predicted=predicted, commit=find_commit(), torch=torch.__version__, seed=seed, splits=s, top1=[], chosen=[] if tuned else None, cpu_seconds=0)
+            for fold in grouped_folds(b.train.labels.tolist(), b.train.sources, FOLDS, s)[len(row["top1"]):]:
+                taken = time.process_time(); score, chosen = measure_fold(b, fold, head, options, config, tuned, seed)
+                row = row | dict(top1=[*row["top1"], score], chosen=[*row["chosen"], chosen] if tuned else None, cpu_seconds=row["cpu_seconds"] + round(time.process_time() - taken))
+                keep("rows", row)
+                print(f"{name:24s} splits {s} seed {seed}: {100 * statistics.fmean(row['top1']):.1f} {[round(100 * v, 1) for v in row['top1']]} ({row['cpu_seconds']} CPU s)", flush=True)
 
 
 def read(): return json.loads(TABLE.read_text()) if TABLE.exists() else dict(rows=[])
 def read_rows(): return read()["rows"]
-def add(what, row):
-    "Append a row; several processes may."
+def keep(what, row):
+    "Append a row, or put it in the place of the one with its settings; several processes may."
     with open(TABLE.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        part, table = TABLE.with_suffix(".part"), read(); table[what] = [*table.get(what, []), row]
+        part, table = TABLE.with_suffix(".part"), read(); rows = table.setdefault(what, [])
+        at = next((k for k, r in enumerate(rows) if r["settings"] == row["settings"]), len(rows)); rows[at:at + 1] = [row]
         part.write_text(json.dumps(table, indent=1) + "\n"); part.replace(TABLE)
 
 
@@ -158,7 +158,7 @@ def table(rows):
     for name in [n for n in PLAN if folds_of(rows, n)]:
         v = [100 * x for x in folds_of(rows, name).values()]
         differences = (said(paired(rows, *pair)) if pair[0] != pair[1] else "" for pair in ((name, "mean"), (small, name)))
-        lines.append(f"| {name} | {'grid' if PLAN[name][3] else 'no'} | {len(v)} | {statistics.fmean(v):.1f} ± {statistics.stdev(v):.1f} | {' | '.join(differences)} |")
+        lines.append(f"| {name} | {'grid' if PLAN[name][3] else 'no'} | {len(v)} | {statistics.fmean(v):.1f}{f' ± {statistics.stdev(v):.1f}' if len(v) > 1 else ''} | {' | '.join(differences)} |")
     return "\n".join(lines)
 
 
@@ -172,7 +172,7 @@ def run_world(seeds, train=1080, epochs=30):
                 if any(r["settings"] == settings for r in read().get("world", [])): continue
                 model, history = train_head(bench, bench.train, "vidprism", options, TrainConfig(epochs=epochs, lr=lr), seed)
                 top1 = measure(view_logits(model, bench.test.features), bench.test.labels).top1
-                add("world", dict(settings=settings, commit=find_commit(), top1=top1, seconds=round(history.seconds)))
+                keep("world", dict(settings=settings, commit=find_commit(), top1=top1, seconds=round(history.seconds)))
                 print(f"world, {name}, lr {lr:g}, seed {seed}: {top1:.1%}", flush=True)
 
 

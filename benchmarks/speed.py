@@ -8,11 +8,11 @@
 """
 from contextlib import nullcontext
 from pathlib import Path
-import argparse, copy, json, os, platform, statistics, subprocess, sys, time
+import argparse, copy, json, os, platform, statistics, subprocess, time
 import torch
 from torch import nn
 from head_speed import LoopRgSTA, loop_forward
-from vidprism.cost import VisualTower, count_macs, measure_cost, served, training_memory
+from vidprism.cost import served, training_memory
 from vidprism.encoders import create_encoder
 from vidprism.heads import create_head
 from vidprism.model import VideoModel
@@ -180,7 +180,7 @@ def loading(device, repeats):
     from vidprism.clips import sample_clips
     from vidprism.loading import ClipDataset
     shared = Path(os.environ.get("VIDPRISM_SHARED", HERE.parent.parent / "shared")) / "jhmdb21"
-    paths = sorted(shared.rglob("*.avi"))[::2] or sample_clips() * 4
+    paths = sorted(shared.rglob("*.avi")) or sample_clips() * 4
     folder = [(str(p), p.parent.name) for p in paths]; names = sorted({c for _, c in folder})
     from vidprism.lists import ClipList
     import tempfile

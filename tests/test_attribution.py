@@ -2,7 +2,7 @@
 import pytest, torch
 from torch import nn
 from real import SHARED
-from vidprism.attribution import METHODS, contributions, explain, frame_drops, head_rows, hooks_on, look, saliency, tap
+from vidprism.attribution import METHODS, contributions, explain, head_rows, hooks_on, look, saliency, tap
 from vidprism.clips import ConfigError, sample_clips
 from vidprism.faithfulness import pointing, random_hits
 from vidprism.heads import create_head

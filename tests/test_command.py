@@ -1,5 +1,4 @@
 "The `vidprism` command as a stranger runs it: answers, pages, and one sentence where something is wrong."
-from pathlib import Path
 import subprocess, sys, wave
 import pytest
 from vidprism.clips import sample_clips

@@ -1,5 +1,4 @@
 "Draws and folds of real clips; every form of list, its oddities included; audit and repair. Skips by name where the shared clips are missing."
-from pathlib import Path
 import random
 import pytest
 from real import shared

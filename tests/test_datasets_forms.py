@@ -1,6 +1,4 @@
 "Every supported form, written as its authors write it, oddities included: label map, counts, parts, files; and how each fails."
-from pathlib import Path
-import os
 import pytest
 from vidprism.clips import ConfigError
 from vidprism.lists import ClipList, label_map_hash
@@ -196,7 +194,7 @@ def test_the_same_map_from_every_form(tmp_path):
 @pytest.mark.parametrize("form", ["frames", "frame-list"])
 def test_frame_folders_are_read(tmp_path, form):
     "Folders of img_00001.jpg, by folder or by list, become frames in the order of their numbers; the audit reads them, too."
-    import numpy as np, torch
+    import numpy as np
     from PIL import Image
     from vidprism.loading import ClipDataset
     from vidprism.quarantine import audit

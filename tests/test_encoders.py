@@ -1,11 +1,11 @@
 "Encoders by name and of one's own, real weights where they are at hand, a hub that does not answer, and the feature cache with several writers."
 from pathlib import Path
-import json, os, signal, socket, subprocess, sys, threading, time
+import json, os, signal, socket, subprocess, sys, time
 import pytest, torch
 from torch import nn
 from real import SHARED
 from vidprism.cache import FeatureCache, cache_features
-from vidprism.clips import ClipError, ConfigError, read_clip, sample_clips
+from vidprism.clips import ConfigError, read_clip, sample_clips
 from vidprism.encoders import Preprocess, create_encoder
 from vidprism.model import VideoModel
 from vidprism.heads import create_head

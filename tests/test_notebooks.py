@@ -1,7 +1,7 @@
 "Every notebook's own tests, in one process."
 from pathlib import Path
 import os, random
-import numpy as np, plotly.io, pytest, torch
+import plotly.io, pytest, torch
 from nbdev.test import test_nb as run_nb
 
 NBS = Path(__file__).parent.parent / "nbs"

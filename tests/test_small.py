@@ -1,6 +1,6 @@
 "The preset for few clips: what it is for, that it comes back from disk, and that its table adds up."
 from pathlib import Path
-import importlib.util, json, statistics
+import importlib.util, json
 import pytest, torch
 from real import ROOT, shared
 from vidprism.clips import ConfigError, sample_clips

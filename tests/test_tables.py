@@ -1,8 +1,7 @@
 "The papers' tables: runs in processes, stopping and going on, and that what is kept is what it says it is."
-from dataclasses import replace
 from pathlib import Path
 import hashlib, json, statistics, subprocess, sys, time
-import pytest, torch, torch.nn.functional as F
+import pytest, torch
 from real import ROOT
 from vidprism.evaluation import Bench, Side
 from vidprism.studies import Cell, Study, kept_runs, keep_run, open_study, run_cell, run_cells, runs_left

@@ -7,7 +7,6 @@ __all__ = ['VidPrismError', 'ClipError', 'ConfigError', 'Worker']
 
 # %% ../nbs/00_apart.ipynb #fa54584d
 import importlib, os, pickle, re, signal, subprocess, sys, tempfile, threading
-from pathlib import Path
 import torch
 
 # %% ../nbs/00_apart.ipynb #c7defca2

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Probe', 'probe_clip', 'Reading', 'read_images', 'read_wanted']
 
-# %% ../nbs/00_backends.ipynb #3a8be969
+# %% ../nbs/00_backends.ipynb #06383244
 import gc, math, os, re, warnings
+from itertools import chain
 from fractions import Fraction
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -96,7 +97,7 @@ def _scan(container, stream):
     except _BROKEN: pass                                           # the end comes early
     return shown, first
 
-# %% ../nbs/00_backends.ipynb #42521b6b
+# %% ../nbs/00_backends.ipynb #69faaf97
 def probe_clip(path) -> Probe:
     "Look at a file: its packets, and its first picture."
     path = Path(path); _check_file(path)
@@ -105,13 +106,17 @@ def probe_clip(path) -> Probe:
         try: shown, first = _scan(f, s)
         except MemoryError: raise ClipError(f"{path} needs more memory than there is.") from None
         if first is None: raise ClipError(f"{path} has no frame that can be decoded.")
-        stamps = sorted(p for p, _ in shown if p is not None)
-        if len(stamps) < len(shown) or len(set(stamps)) < len(stamps): stamps = []
-        keys = sorted(p for p, key in shown if key) if stamps else []
-        rate, size, turn = float(s.average_rate or s.guessed_rate or 25), (first.height, first.width), _turn(first)
+        probe = _probed(path, f, s, shown, first)
         del first; gc.collect(0)                                   # a picture and its side data hold each other: let go of both now
-        return Probe(path, f.format.name.split(",")[0], s.codec_context.codec.canonical_name, s.frames, len(shown), torch.tensor(stamps, dtype=torch.int64),
-                     torch.tensor(keys, dtype=torch.int64), s.time_base or Fraction(1, 25), rate, size, turn)
+        return probe
+
+def _probed(path:Path, container, stream, shown:list, first) -> Probe:
+    "What packets, (stamp, is it a keyframe) each, and the first picture say."
+    stamps = sorted(p for p, _ in shown if p is not None)
+    if len(stamps) < len(shown) or len(set(stamps)) < len(stamps): stamps = []
+    keys = sorted(p for p, key in shown if key) if stamps else []
+    return Probe(path, container.format.name.split(",")[0], stream.codec_context.codec.canonical_name, stream.frames, len(shown), torch.tensor(stamps, dtype=torch.int64),
+                 torch.tensor(keys, dtype=torch.int64), stream.time_base or Fraction(1, 25), float(stream.average_rate or stream.guessed_rate or 25), (first.height, first.width), _turn(first))
 
 # %% ../nbs/00_backends.ipynb #abc58981
 class _Damaged(Exception): "A walk that could not be finished: (the reader, frames before that)."
@@ -134,13 +139,14 @@ def _walk_decord(probe:Probe, scale:tuple|None=None):
         if tuple(frame.shape) != (*shape, 3): raise _Damaged("decord", k)
         yield None, lambda: torch.from_numpy(frame.asnumpy()) if hasattr(frame, "asnumpy") else torch.as_tensor(frame)  # decord's bridge may be set by others
 
-# %% ../nbs/00_backends.ipynb #73adb1d9
+# %% ../nbs/00_backends.ipynb #058a2896
 _ONE = dict(threads=1) if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}   # PyAV 17 and later would start threads for each frame
 
 def _picture(frame, probe:Probe, scale:tuple|None, reformat:Callable) -> Tensor: # [H,W,3] uint8
     "One frame of PyAV's, scaled and upright."
     h, w = scale or probe.size
-    x = torch.from_numpy(reformat(frame, width=w, height=h, format="rgb24", **_ONE).to_ndarray())
+    plane = reformat(frame, width=w, height=h, format="rgb24", **_ONE).planes[0]
+    x = torch.frombuffer(plane, dtype=torch.uint8)[:h * plane.line_size].view(h, -1)[:, :3 * w].unflatten(1, (w, 3))   # no copy: what is not kept is not moved
     transpose, *flips = probe.turn
     if transpose: x = x.transpose(0, 1)
     return (x.flip([d for d in (0, 1) if flips[d]]) if any(flips) else x).contiguous()
@@ -167,7 +173,7 @@ def _decord_may(probe:Probe) -> bool:
 
 _TURNS = ((False, False, False), (True, True, False), (True, False, True), (False, True, True))
 
-# %% ../nbs/00_backends.ipynb #6e79b16d
+# %% ../nbs/00_backends.ipynb #b350a262
 _MOST = 8 << 30 # bytes of kept frames
 
 def _places(wanted:Tensor) -> dict: # frame -> its places in [T]
@@ -226,7 +232,7 @@ def _jump(container, stream, probe:Probe, span:_Span):
         if k == span.stop: return
     raise _Unsafe
 
-# %% ../nbs/00_backends.ipynb #df7541c6
+# %% ../nbs/00_backends.ipynb #cd6b3c69
 def _gather_jumping(probe:Probe, wanted:Tensor, each:Callable, scale:tuple|None=None) -> Tensor: # [T,...]
     "The wanted frames by checked jumps; `_Unsafe` where one fails."
     out, places = None, _places(wanted)
@@ -333,7 +339,7 @@ def _image(path:Path, size:tuple|None=None, scale:tuple|None=None) -> tuple[Tens
     except ClipError: raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError): raise ClipError(f"{path} cannot be decoded; it may be cut short or damaged.") from None
 
-# %% ../nbs/00_backends.ipynb #b5576c70
+# %% ../nbs/00_backends.ipynb #23606b01
 def read_images(folder,
                 choose:Callable,             # images in the folder -> [T] int64, which ones
                 each:Callable=lambda f: f,   # what to keep of a wanted image [H,W,3] uint8
@@ -349,16 +355,35 @@ def read_images(folder,
     for k, places in _places(wanted).items(): out = _place(out, each(_image(folder/names[k], size, scale)[0]), places, len(wanted), folder)
     return Reading(out, wanted, stamps.double() / fps, "images", probe)
 
-# %% ../nbs/00_backends.ipynb #108608ff
+# %% ../nbs/00_backends.ipynb #fd8a2a7f
+_HELD = 1 << 26 # bytes of a file whose packets are held
+
+def _converted(frames, probe:Probe):
+    "A walk over decoded frames: (stamp, picture)."
+    reformat = VideoReformatter().reformat
+    for frame in frames: yield frame.pts, lambda: _picture(frame, probe, None, reformat)
+
+def _read_once(path:Path, choose:Callable, each:Callable, short:int|None, whole:int) -> Reading|None:
+    "The wanted frames in one opening; None where anything is out of the ordinary."
+    try:
+        if path.stat().st_size > _HELD: return None
+        with _opened(path) as f:
+            s = _stream(f, path); packets = list(f.demux(s)); frames = (frame for p in packets for frame in p.decode())
+            probe = _probed(path, f, s, [(p.pts, p.is_keyframe) for p in packets if p.size and not p.is_discard], first := next(frames))
+            odd = any(side % 2 for side in probe.size)                  # half a chroma sample is left over, and the readers round it differently
+            if probe.form not in _FOR_DECORD or odd or _scaled(probe, short) or _tells_all(probe, whole): return None
+            out, walked = _gather(_converted(chain([first], frames), probe), wanted := choose(probe.count), each, path)
+    except (ClipError, *_BROKEN, OSError, MemoryError, StopIteration): return None
+    return Reading(out, wanted, _seconds(walked, probe.base, probe.rate), "pyav", probe) if len(walked) == probe.count else None
+
+# %% ../nbs/00_backends.ipynb #3a739c86
 def _read_file(path:Path, choose:Callable, each:Callable, short:int|None, decoder:str|None, whole:int) -> Reading:
     "The wanted frames of a video file."
+    if decoder == "fast":
+        if got := _read_once(path, choose, each, short, whole): return got
+        decoder = None
     probe = probe_clip(path); scale = _scaled(probe, short); long = _tells_all(probe, whole)
     stop = lambda wanted: int(wanted.max()) + 1 if long else None
-    if decoder == "fast":
-        decoder = None
-        if scale is None and not long:
-            try: return _by_pyav(probe, choose, each, scale, stop)
-            except _Damaged: pass
     if long and decoder != "decord" and _jumps_pay(probe, wanted := choose(probe.count)):
         try: return Reading(_gather_jumping(probe, wanted, each, scale), wanted, _seconds(probe.stamps.tolist(), probe.base, probe.rate), "pyav", probe)
         except _Unsafe: pass
@@ -370,7 +395,7 @@ def _read_file(path:Path, choose:Callable, each:Callable, short:int|None, decode
     try: return found or _by_pyav(probe, choose, each, scale, stop)
     except _Damaged as e: raise _damaged(probe, e.args[1], e.args[0]) from None
 
-# %% ../nbs/00_backends.ipynb #689f5b58
+# %% ../nbs/00_backends.ipynb #920b90fb
 def read_wanted(path,                            # a video file, or a folder of numbered images
                 choose:Callable,                 # frames in the file -> [T] int64, which ones
                 each:Callable=lambda f: f,       # what to keep of a wanted frame [H,W,3] uint8

@@ -7,9 +7,9 @@ __all__ = ['frame_indices', 'Clip', 'read_clip', 'read_frames', 'ClipInfo', 'cli
            'crop_views', 'read_views', 'samples_folder', 'sample_clips', 'ClipError', 'ConfigError', 'VidPrismError',
            'Worker']
 
-# %% ../nbs/00_clips.ipynb #875823ab
+# %% ../nbs/00_clips.ipynb #16597eb9
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 from importlib.resources import files
 import torch, torch.nn.functional as F
 from torch import Tensor
@@ -52,7 +52,7 @@ def frame_indices(total:int,                # N, frames in the file, >= 1
     if sampling == "sparse": return _sparse(total, frames, draw(frames))
     return _dense(total, frames, stride, .5 if gen is None else draw(1).item())
 
-# %% ../nbs/00_clips.ipynb #8399edcd
+# %% ../nbs/00_clips.ipynb #83d19747
 class Clip(NamedTuple):
     "Frames of a file, and where they come from."
     frames: Tensor   # [T,H,W,3] uint8, upright
@@ -71,11 +71,12 @@ def read_clip(path,                     # a video file, or a folder of numbered 
               short:int|None=None,      # scale larger pictures to this shorter side, pixels; None: as they are
               decoder:str|None=None,    # "decord" or "pyav" alone; None: decord, and PyAV where decord cannot; "fast": PyAV first where nothing is scaled; a folder's is "images"
               fps:float|None=None,      # frames per second of a folder of images; None: 25
+              each:Callable=lambda f: f,# what to keep of a frame [H,W,3] uint8, such as a part of it
              ) -> Clip:
     "Choose frames of a file and decode them."
     frame_indices(1, frames, sampling, seed, stride)   # a wrong wish is told before a file is opened
     if short is not None and (int(short) != short or short < 1): raise ConfigError(f"short must be a whole number of 1 or more, not {short}.")
-    got = read_wanted(path, lambda total: frame_indices(total, frames, sampling, seed, stride), short=short, decoder=decoder, fps=fps)
+    got = read_wanted(path, lambda total: frame_indices(total, frames, sampling, seed, stride), each, short, decoder, fps=fps)
     return Clip(got.frames, got.times[got.indices], Path(path), got.decoder, got.indices, len(got.times), got.fps)
 
 # %% ../nbs/00_clips.ipynb #eb7edb28

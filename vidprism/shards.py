@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Packed', 'clip_rows', 'why_not', 'pack', 'write_shards', 'deal', 'read_index', 'ShardClips']
 
-# %% ../nbs/12_shards.ipynb #31c93a98
+# %% ../nbs/12_shards.ipynb #47dcec4f
 from pathlib import Path
 from typing import NamedTuple
 import copy, json, random, tempfile, warnings
@@ -13,6 +13,7 @@ import torch, webdataset as wds
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from .clips import ClipError, ConfigError, crop_views, read_clip
+from .augment import read_varied
 from .datasets import hashed
 from .rgsta import positive_int
 
@@ -116,15 +117,12 @@ class ShardClips(IterableDataset):
     def __len__(self): return self.index["clips"]
     def __iter__(self): return self.iterate()
 
-# %% ../nbs/12_shards.ipynb #7253e62f
+# %% ../nbs/12_shards.ipynb #d6aa5af0
 def _frames_of(self, path:Path, item:str, label:int, epoch:int) -> Tensor: # uint8 [T,S,S,3]
     "The frames of a file; random ones depend on seed, epoch and item alone."
     if self.augment is None: return crop_views(read_clip(path, self.frames, self.sampling, stride=self.stride, short=4 * self.size).frames, 1, self.size)[0]
     number = int(hashed(self.seed, epoch, item)[:12], 16)
-    frames = read_clip(path, self.frames, self.sampling, number, self.stride, short=4 * self.size).frames
-    drawn = self.augment.draw(*frames.shape[1:3], torch.Generator().manual_seed(number))
-    if label in self.no_flip: drawn = drawn._replace(flip=False)
-    return self.augment.apply(frames, drawn, self.size)
+    return read_varied(path, self.augment, self.size, number, label not in self.no_flip, frames=self.frames, sampling=self.sampling, seed=number, stride=self.stride, short=4 * self.size)
 
 def _samples(self, worker:int, workers:int):
     "(file name, bytes, item, label) of this worker's shards, mixed."

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 import vidprism
 from .clips import ConfigError, VidPrismError
 from .datasets import grouped_folds, k_shot, repeat_to
-from .encoders import FeatureCache, FrameEncoder, fingerprint
+from .encoders import FeatureCache, fingerprint
 from .evaluation import Bench, Side, build_head, find_commit, measure, prompts, spread, train_head, view_logits, world_bench
 from .lists import ClipList
 from .rgsta import one_of, positive_int

@@ -15,8 +15,6 @@ __all__ = ['PRISM', 'EIGHT', 'PLAIN', 'VIDPRISM', 'PROBES', 'BARE', 'PLAINLY', '
 from pathlib import Path
 from typing import NamedTuple
 import os, statistics
-from .clips import ConfigError
-from .rgsta import one_of
 from .studies import Cell, Difference, Pick, Study, cell_file, paired, values
 
 # %% ../nbs/19_tables.ipynb #118553da
