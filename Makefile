@@ -20,7 +20,7 @@ demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any
 	@$(BIN)/vidprism show $(if $(CLIP),"$(CLIP)") --out demo/prism.html
 
 lab: $(VENV)/.installed       ## open JupyterLab on the tour
-	$(BIN)/jupyter lab nbs/30_explore_clip.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/30_explore_clip.ipynb
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
