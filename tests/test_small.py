@@ -5,6 +5,7 @@ import pytest, torch
 from real import ROOT, shared
 from vidprism.clips import ConfigError, sample_clips
 from vidprism.encoders import create_encoder
+from vidprism.evaluation import Bench, Side
 from vidprism.heads import HEADS, create_head
 from vidprism.model import VideoModel
 from vidprism.motion import MotionEncoder
@@ -84,11 +85,31 @@ def test_pairs_by_hand(bench):
 
 
 def test_table_is_whole(bench):
-    "Every row says how it was made, has one number a fold, and is of a cell that the script still has."
+    "Every row says how it was made and is of a cell that the script still has; one with folds left says how many it has."
     rows = json.loads(bench.TABLE.read_text())["rows"] if bench.TABLE.exists() else pytest.skip("benchmarks/small_data.json is not there")
+    table = bench.table(rows).splitlines()
     for r in rows:
-        assert r["settings"]["name"] in bench.PLAN and len(r["top1"]) == bench.FOLDS and all(0 <= v <= 1 for v in r["top1"]) and r["commit"]
-        assert (r["chosen"] is None) == (r["settings"]["grid"] is None)
+        name, n = r["settings"]["name"], len(r["top1"])
+        assert name in bench.PLAN and 1 <= n <= bench.FOLDS and all(0 <= v <= 1 for v in r["top1"]) and r["commit"]
+        assert (r["chosen"] is None) == (r["settings"]["grid"] is None) and (r["chosen"] is None or len(r["chosen"]) == n)
+        assert any(line.startswith(f"| {name} | {'grid' if r['chosen'] else 'no'} | {n} |") for line in table)
+
+
+def test_a_row_goes_on_fold_by_fold(bench, tmp_path, monkeypatch):
+    "Stopped in the third fold, a row keeps two; started again, it measures the others only, and ends as if it had not been stopped."
+    monkeypatch.setattr(bench, "TABLE", tmp_path / "table.json"); asked = []
+    def measure_fold(b, fold, *rest):
+        asked.append(fold.test[0])
+        if len(asked) == 3: raise KeyboardInterrupt
+        return len(fold.test) / 1000, None
+    monkeypatch.setattr(bench, "measure_fold", measure_fold)
+    sources = [f"s{i // 2}" for i in range(60)]
+    b = Bench("toy", Side(torch.zeros(60, 1, 2), torch.arange(60) % 3, [str(i) for i in range(60)], sources), None, ["a", "b", "c"], {})
+    with pytest.raises(KeyboardInterrupt): bench.run_row(b, "without drift", [0], [0])
+    assert len(bench.read_rows()[0]["top1"]) == 2
+    bench.run_row(b, "without drift", [0], [0]); rows = bench.read_rows()
+    assert len(rows) == 1 and len(rows[0]["top1"]) == bench.FOLDS and asked[2] == asked[3] and len(set(asked)) == bench.FOLDS
+    bench.run_row(b, "without drift", [0], [0]); assert len(asked) == bench.FOLDS + 1 and bench.read_rows() == rows
 
 
 def test_folds_keep_sources_apart(bench):
