@@ -104,7 +104,7 @@ def test_a_row_goes_on_fold_by_fold(bench, tmp_path, monkeypatch):
         return len(fold.test) / 1000, None
     monkeypatch.setattr(bench, "measure_fold", measure_fold)
     sources = [f"s{i // 2}" for i in range(60)]
-    b = Bench("toy", Side(torch.zeros(60, 1, 2), torch.arange(60) % 3, [str(i) for i in range(60)], sources), None, ["a", "b", "c"], {})
+    side = Side(torch.zeros(60, 1, 2), torch.arange(60) % 3, [str(i) for i in range(60)], sources); b = Bench("toy", side, side, ["a", "b", "c"], {})
     with pytest.raises(KeyboardInterrupt): bench.run_row(b, "without drift", [0], [0])
     assert len(bench.read_rows()[0]["top1"]) == 2
     bench.run_row(b, "without drift", [0], [0]); rows = bench.read_rows()
