@@ -111,12 +111,12 @@ def run_row(bench, name, seeds, splits):
     for s in splits:
         for seed in seeds:
             settings = json.loads(json.dumps(dict(name=name, head=head, options=options, training=asdict(config), grid=GRID if tuned else None, seed=seed, splits=s)))
-            row = next((r for r in read_rows() if r["settings"] == settings), None)
+            row = next((r for r in [*read_rows(), *read().get("unfinished", [])] if r["settings"] == settings), None)
             row = row or dict(settings=settings, predicted=predicted, commit=find_commit(), torch=torch.__version__, seed=seed, splits=s, top1=[], chosen=[] if tuned else None, cpu_seconds=0)
             for fold in grouped_folds(b.train.labels.tolist(), b.train.sources, FOLDS, s)[len(row["top1"]):]:
                 taken = time.process_time(); score, chosen = measure_fold(b, fold, head, options, config, tuned, seed)
                 row = row | dict(top1=[*row["top1"], score], chosen=[*row["chosen"], chosen] if tuned else None, cpu_seconds=row["cpu_seconds"] + round(time.process_time() - taken))
-                keep("rows", row)
+                keep("rows" if len(row["top1"]) == FOLDS else "unfinished", row)
                 print(f"{name:24s} splits {s} seed {seed}: {100 * statistics.fmean(row['top1']):.1f} {[round(100 * v, 1) for v in row['top1']]} ({row['cpu_seconds']} CPU s)", flush=True)
 
 
@@ -127,6 +127,7 @@ def keep(what, row):
     with open(TABLE.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         part, table = TABLE.with_suffix(".part"), read(); rows = table.setdefault(what, [])
+        if what == "rows": table["unfinished"] = [r for r in table.get("unfinished", []) if r["settings"] != row["settings"]]
         at = next((k for k, r in enumerate(rows) if r["settings"] == row["settings"]), len(rows)); rows[at:at + 1] = [row]
         part.write_text(json.dumps(table, indent=1) + "\n"); part.replace(TABLE)
 

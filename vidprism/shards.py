@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from .clips import ClipError, ConfigError, crop_views, read_clip
 from .augment import read_varied
 from .datasets import hashed
+from .forms import IMAGE_SUFFIXES
 from .rgsta import positive_int
 
 # %% ../nbs/12_shards.ipynb #fb3c5606
@@ -35,7 +36,7 @@ def clip_rows(clips) -> tuple: # ([(item, path, label)], classes)
 
 def images_in(path:Path) -> list: # of paths
     "The images of a folder of frames."
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")) if path.is_dir() else []
+    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else []
 
 def why_not(path:Path, check:bool) -> str: # "" if it can be packed
     "Why a file, or a folder of images, cannot be packed."
