@@ -63,7 +63,7 @@ def test_saved_model_answers_the_same(tmp_path):
     fit(head, TensorClips(3 + torch.randn(12, 4, D, generator=g), torch.arange(12) % 3), None, TrainConfig(epochs=2, batch=6))
     model = VideoModel(encoder, head, ["a", "b", "c"]).eval(); model.save_pretrained(tmp_path)
     again = VideoModel.from_pretrained(tmp_path)
-    assert head.frame_scale.seen == 12 * 4 * 2 and again.head.frame_scale.mean.abs().sum() > 1
+    assert head.frame_scale.seen == 12 * 4 * 2 and again.head.clip_scale.mean.abs().sum() > 1 and again.head.frame_scale.square.equal(head.frame_scale.square)
     clip = sample_clips()[0]
     assert again.predict(clip) == model.predict(clip)
 

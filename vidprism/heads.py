@@ -7,7 +7,7 @@ __all__ = ['HEADS', 'VARIANTS', 'STATISTICS', 'Trace', 'HeadOutput', 'register_h
            'check_features', 'HeadConfig', 'LinearClassifier', 'TextClassifier', 'make_classifier', 'VidPrismConfig',
            'sinusoids', 'Positions', 'VidPrismHead', 'Standardise', 'SmallConfig', 'SmallHead']
 
-# %% ../nbs/09_heads.ipynb #b48d6cbb
+# %% ../nbs/09_heads.ipynb #9fc35134
 from dataclasses import dataclass, fields, asdict
 from typing import NamedTuple
 import difflib, math, torch, torch.nn.functional as F
@@ -133,7 +133,7 @@ def make_classifier(c:HeadConfig) -> nn.Module:
     "The last layer that a config asks for."
     return LinearClassifier(c.dim, c.classes) if c.classifier == "linear" else TextClassifier(c.dim, c.classes, c.text_scale)
 
-# %% ../nbs/09_heads.ipynb #a301c60c
+# %% ../nbs/09_heads.ipynb #58270518
 @dataclass(frozen=True)
 class VidPrismConfig(HeadConfig):
     "All that makes a VidPrism head."
@@ -187,7 +187,7 @@ class Positions(nn.Module):
     def forward(self, tokens:Tensor, kept:Tensor) -> Tensor: # [B,N,D], [B,N]
         return tokens + self.table[kept]
 
-# %% ../nbs/09_heads.ipynb #f44ff3a8
+# %% ../nbs/09_heads.ipynb #f37173fd
 @register_head("vidprism")
 class VidPrismHead(nn.Module):
     "RgSTA at every rate, DBI between them, one expert each, one readout."
@@ -272,7 +272,7 @@ class Standardise(nn.Module):
         deviation = (self.square - self.mean.square()).clamp_min(0).sqrt()
         return (x - self.mean) / (deviation + self.floor * deviation.mean() + 1e-6)
 
-# %% ../nbs/09_heads.ipynb #bcb01c22
+# %% ../nbs/09_heads.ipynb #d8e29edd
 @dataclass(frozen=True)
 class SmallConfig(VidPrismConfig):
     "The preset `small`; the defaults were chosen in `43_small_data`."
@@ -281,7 +281,9 @@ class SmallConfig(VidPrismConfig):
     positions: str = "learned"
     motion: int = 0          # M, how many of the last channels of `dim` are motion
     fast: int = 4            # streams of rates up to this one read motion
-    width: int = 16          # of the streams, whatever that of the features: wide ones learn the clips by heart
+    width: int = 32          # of the streams, whatever that of the features: wide ones learn the clips by heart
+    centre: bool = True      # streams read each frame less the clip's mean, which the statistics have
+    channel_dropout: float = .5    # part of a clip's channels that the streams don't see, in training
     statistics: tuple = ("mean", "deviation", "change", "drift")   # what the linear part reads
     scale: float = 8.        # length of each standardised statistic
     dropout: float = .2      # of the streams
@@ -294,7 +296,7 @@ class SmallConfig(VidPrismConfig):
         object.__setattr__(self, "statistics", tuple(self.statistics))
         for name in self.statistics: one_of(name, STATISTICS, "statistics")
         if not 0 <= self.motion < self.dim: raise ConfigError(f"motion must be 0 or more of the {self.dim} channels, with some left for appearance, not {self.motion!r}.")
-        for name in ("dropout", "smoothing"):
+        for name in ("dropout", "channel_dropout", "smoothing"):
             if not 0 <= getattr(self, name) < 1: raise ConfigError(f"{name} must lie between 0 and below 1, not {getattr(self, name)!r}.")
 
     @property
@@ -302,7 +304,7 @@ class SmallConfig(VidPrismConfig):
     @property
     def blocks(self): return [self.look] * len(self.statistics) + [self.motion] * (self.motion > 0)
 
-# %% ../nbs/09_heads.ipynb #add8c339
+# %% ../nbs/09_heads.ipynb #e95b6187
 @register_head("vidprism", preset="small")
 class SmallHead(VidPrismHead):
     "A linear classifier on time statistics, and narrow streams that start at zero."
@@ -317,11 +319,13 @@ class SmallHead(VidPrismHead):
         self.rise = nn.Linear(c.width, c.look, bias=False) if c.classifier == "text" else None      # from the streams to the text's width
         with torch.no_grad(): (self.rise.weight if self.rise else self.classifier.weight[:, -c.width:]).zero_()
 
-# %% ../nbs/09_heads.ipynb #d0895dc6
+# %% ../nbs/09_heads.ipynb #2ecfe698
 @patch
 def inputs(self:SmallHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T,width]
     "What each rate reads: squeezed appearance, and motion too where it is fast."
-    c, x = self.config, self.frame_scale(features)
+    c = self.config
+    x = self.frame_scale(features - features.mean(1, keepdim=True) if c.centre else features)
+    x = x * F.dropout(torch.ones_like(x[:, :1]), c.channel_dropout, self.training)
     look = self.appearance(x[..., :c.look])
     both = look if self.changes is None else look + self.changes(x[..., c.look:])
     return [F.dropout(both if r <= c.fast else look, c.dropout, self.training) for r in c.rates]
