@@ -9,6 +9,7 @@ The encoder is CLIP's ViT-B/16 if its weights can be had (or are named by --enco
 from pathlib import Path
 import argparse, json, os, subprocess, sys, tempfile, time
 import torch
+from mobilenet import SHARED
 
 HERE = Path(__file__).parent
 
@@ -80,7 +81,7 @@ STEPS = dict(speed=speed, memory=memory, tuned=tuned, notebooks=notebooks)
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--only", choices=STEPS); p.add_argument("--quick", action="store_true"); p.add_argument("--cpu", action="store_true"); p.add_argument("--encoder")
-    p.add_argument("--data", default=str(Path(os.environ.get("VIDPRISM_SHARED", HERE.parent.parent / "shared")) / "jhmdb21")); p.add_argument("--folder", type=Path, default=HERE)
+    p.add_argument("--data", default=str(SHARED / "jhmdb21")); p.add_argument("--folder", type=Path, default=HERE)
     a = p.parse_args()
     a.device = "cpu" if a.cpu else "cuda"
     if not a.cpu and not torch.cuda.is_available(): sys.exit("There is no GPU here. A rehearsal on the CPU: --quick --cpu --folder FOLDER.")

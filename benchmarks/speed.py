@@ -12,6 +12,7 @@ import argparse, copy, json, os, platform, statistics, subprocess, time
 import torch
 from torch import nn
 from head_speed import LoopRgSTA, loop_forward
+from mobilenet import SHARED
 from vidprism.cost import served, training_memory
 from vidprism.encoders import create_encoder
 from vidprism.heads import create_head
@@ -179,8 +180,7 @@ def loading(device, repeats):
     from vidprism.augment import Augment
     from vidprism.clips import sample_clips
     from vidprism.loading import ClipDataset
-    shared = Path(os.environ.get("VIDPRISM_SHARED", HERE.parent.parent / "shared")) / "jhmdb21"
-    paths = sorted(shared.rglob("*.avi")) or sample_clips() * 4
+    paths = sorted((SHARED / "jhmdb21").rglob("*.avi")) or sample_clips() * 4
     folder = [(str(p), p.parent.name) for p in paths]; names = sorted({c for _, c in folder})
     from vidprism.lists import ClipList
     import tempfile
