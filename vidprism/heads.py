@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEADS', 'VARIANTS', 'STATISTICS', 'Trace', 'HeadOutput', 'register_head', 'make_config', 'create_head',
            'check_features', 'HeadConfig', 'LinearClassifier', 'TextClassifier', 'make_classifier', 'VidPrismConfig',
-           'sinusoids', 'Positions', 'VidPrismHead', 'Standardise', 'SmallConfig', 'SmallHead']
+           'sinusoids', 'Positions', 'VidPrismHead', 'power', 'Standardise', 'SmallConfig', 'SmallHead']
 
 # %% ../nbs/09_heads.ipynb #9fc35134
 from dataclasses import dataclass, fields, asdict
@@ -249,10 +249,14 @@ def forward(self:VidPrismHead, features:Tensor, labels:Tensor=None, inspect:bool
     losses = {} if labels is None else self.losses([features] * len(self.pools), trace, logits, labels)
     return HeadOutput(logits, trace.mixture.video, losses, trace)
 
-# %% ../nbs/09_heads.ipynb #1a9384f5
+# %% ../nbs/09_heads.ipynb #79a7ab4a
 STATISTICS = dict(mean=lambda x: x.mean(1), deviation=lambda x: (x - x.mean(1, keepdim=True)).abs().mean(1),
                   change=lambda x: x.diff(dim=1).abs().mean(1) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]),
                   drift=lambda x: x[:, x.shape[1] // 2:].mean(1) - x[:, :x.shape[1] // 2].mean(1) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]))   # [B,T,D] -> [B,D]
+
+def power(x:Tensor, p:float=.5, floor:float=1e-4) -> Tensor: # floor: keeps the slope at 0 finite
+    "Signed power of each number."
+    return x if p == 1 else x * (x.abs() + floor) ** (p - 1)
 
 class Standardise(nn.Module):
     "Channels less their mean, over their deviation, by all that training has shown so far."
@@ -272,7 +276,7 @@ class Standardise(nn.Module):
         deviation = (self.square - self.mean.square()).clamp_min(0).sqrt()
         return (x - self.mean) / (deviation + self.floor * deviation.mean() + 1e-6)
 
-# %% ../nbs/09_heads.ipynb #d8e29edd
+# %% ../nbs/09_heads.ipynb #c5ffb52c
 @dataclass(frozen=True)
 class SmallConfig(VidPrismConfig):
     "The preset `small`; the defaults were chosen in `43_small_data`."
@@ -284,6 +288,7 @@ class SmallConfig(VidPrismConfig):
     width: int = 32          # of the streams, whatever that of the features: wide ones learn the clips by heart
     centre: bool = True      # streams read each frame less the clip's mean, which the statistics have
     channel_dropout: float = .5    # part of a clip's channels that the streams don't see, in training
+    power: float = .5        # of the features that statistics are taken of, the sign kept; 1: as they are
     statistics: tuple = ("mean", "deviation", "change", "drift")   # what the linear part reads
     scale: float = 8.        # length of each standardised statistic
     dropout: float = .2      # of the streams
@@ -296,6 +301,7 @@ class SmallConfig(VidPrismConfig):
         object.__setattr__(self, "statistics", tuple(self.statistics))
         for name in self.statistics: one_of(name, STATISTICS, "statistics")
         if not 0 <= self.motion < self.dim: raise ConfigError(f"motion must be 0 or more of the {self.dim} channels, with some left for appearance, not {self.motion!r}.")
+        if not 0 < self.power <= 1: raise ConfigError(f"power must lie above 0 and at most at 1, not {self.power!r}.")
         for name in ("dropout", "channel_dropout", "smoothing"):
             if not 0 <= getattr(self, name) < 1: raise ConfigError(f"{name} must lie between 0 and below 1, not {getattr(self, name)!r}.")
 
@@ -304,10 +310,10 @@ class SmallConfig(VidPrismConfig):
     @property
     def blocks(self): return [self.look] * len(self.statistics) + [self.motion] * (self.motion > 0)
 
-# %% ../nbs/09_heads.ipynb #e95b6187
+# %% ../nbs/09_heads.ipynb #702a5cb6
 @register_head("vidprism", preset="small")
 class SmallHead(VidPrismHead):
-    "A linear classifier on time statistics, and narrow streams that start at zero."
+    "A linear classifier on time statistics, and narrow streams; both start at zero."
     Config = SmallConfig
     def __init__(self, config:SmallConfig):
         nn.Module.__init__(self)
@@ -317,9 +323,9 @@ class SmallHead(VidPrismHead):
         self.build(c.width, c.stages)
         self.classifier = TextClassifier(c.look, c.classes, c.text_scale) if c.classifier == "text" else LinearClassifier(sum(c.blocks) + c.width, c.classes)
         self.rise = nn.Linear(c.width, c.look, bias=False) if c.classifier == "text" else None      # from the streams to the text's width
-        with torch.no_grad(): (self.rise.weight if self.rise else self.classifier.weight[:, -c.width:]).zero_()
+        nn.init.zeros_((self.rise or self.classifier).weight)
 
-# %% ../nbs/09_heads.ipynb #2ecfe698
+# %% ../nbs/09_heads.ipynb #538dcd0a
 @patch
 def inputs(self:SmallHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T,width]
     "What each rate reads: squeezed appearance, and motion too where it is fast."
@@ -344,7 +350,7 @@ def lift(self:SmallHead, v:Tensor) -> Tensor: # [...,width] -> [...,width of `vi
 def statistics(self:SmallHead, features:Tensor) -> Tensor: # [B,T,D] -> [B, sum of blocks]
     "Time statistics, standardised, each of length `scale`."
     c = self.config
-    look, motion = features.split([c.look, c.motion], -1)
+    look, motion = power(features, c.power).split([c.look, c.motion], -1)
     s = torch.cat([*(STATISTICS[k](look) for k in c.statistics), *([motion.mean(1)] if c.motion else [])], -1)
     lengths = torch.cat([s.new_full((n,), c.scale / math.sqrt(n)) for n in c.blocks])
     return self.clip_scale(s) * lengths
