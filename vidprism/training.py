@@ -8,7 +8,7 @@ __all__ = ['TrainConfig', 'seeded', 'TensorClips', 'EpochOrder', 'as_is', 'Share
            'logits_of', 'score', 'save_checkpoint', 'load_checkpoint', 'Share', 'shares', 'take_step', 'History',
            'LossesOnly', 'accelerator_for', 'train_epoch', 'top1_shared', 'fit', 'live_curve']
 
-# %% ../nbs/12_training.ipynb #ab0268fe
+# %% ../nbs/12_training.ipynb #f44b3db8
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, asdict
 from itertools import islice
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 import json, math, time, torch
 from torch import nn, Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -234,7 +235,7 @@ def take_step(accelerator, model, group:list, optimizer, clip_norm:float) -> dic
     optimizer.step(); optimizer.zero_grad()
     return sums | dict(clips=sum(s.own for s in group))
 
-# %% ../nbs/12_training.ipynb #4d0e35c5
+# %% ../nbs/12_training.ipynb #4a9838a9
 class History(NamedTuple):
     "What training did."
     rows: list       # one dict an epoch: mean losses, top1 of the test clips if any, what the data set says
@@ -244,7 +245,9 @@ class History(NamedTuple):
 class LossesOnly(nn.Module):
     "What training needs of a module, so that distributed training follows nothing else."
     def __init__(self, module:nn.Module): super().__init__(); self.module = module
-    def forward(self, clips:Tensor, labels:Tensor) -> dict: return self.module(clips, labels).losses
+    def forward(self, clips:Tensor, labels:Tensor) -> dict:
+        short = clips.device.type == "cpu" and clips.ndim == 3 and torch.is_autocast_enabled("cpu")   # features, in bf16
+        with sdpa_kernel(SDPBackend.MATH) if short else nullcontext(): return self.module(clips, labels).losses
 
 @contextmanager
 def accelerator_for(config:TrainConfig):
