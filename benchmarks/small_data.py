@@ -191,7 +191,8 @@ if __name__ == "__main__":
     if a.what == "features": make_features(a.features)
     elif a.what == "check": check_features(a.features, int((a.names or ["10"])[0]))
     elif a.what == "world": run_world(a.seeds)
-    elif a.what == "table": print(table(read_rows()))
+    elif a.what == "table":
+        for s in sorted({r["splits"] for r in read_rows()}): print(f"splits {s}", table([r for r in read_rows() if r["splits"] == s]), sep="\n\n", end="\n\n")
     else:
         for motion in (False, True):
             names = [n for n in a.names or PLAN if n.endswith("+ motion") == motion]
