@@ -127,7 +127,7 @@ Reading training clips went from {before_after}. What was changed: a kept frame 
 threads for each frame; small clips that need no scaling are read by PyAV in one opening, and only the frames that are kept are converted (decord converts every frame it passes), bit for bit the same pictures; a frame is cut to its
 crop as it comes; greys are Pillow's. What is left beside decoding are the crop's resize with antialiasing and the copy of a batch between processes (about a tenth of the time).
 
-AdamW is fused. What is left is matrix products (`aten::mm`, `aten::addmm`) and passes over weights (AdamW, the gradient's norm): a head of width 1280 has {wide.head_parameters / 1e6:.0f} M weights and does {wide.macs / 1e9:.2f} G
+AdamW is fused. Heads on features in bf16 on a CPU take attention as plain matrix products: the flash kernel is slower backward for few tokens (`12_training`). What is left is matrix products (`aten::mm`, `aten::addmm`) and passes over weights (AdamW, the gradient's norm): a head of width 1280 has {wide.head_parameters / 1e6:.0f} M weights and does {wide.macs / 1e9:.2f} G
 multiply-adds a clip of 16 frames, {6 * wide.macs * 650 * 30 / 1e12:.0f} TFLOP in 30 epochs of 650 clips, forward and backward.
 
 ## Profiles of a head's training step
