@@ -116,7 +116,8 @@ def run_row(bench, name, seeds, splits):
     for s in splits:
         for seed in seeds:
             settings = json.loads(json.dumps(dict(name=name, head=head, options=options, training=asdict(config), grid=GRID if tuned else None, seed=seed, splits=s)))
-            row = next((r for r in [*read_rows(), *read().get("unfinished", [])] if r["settings"] == settings), None)
+            kept = read()
+            row = next((r for r in [*kept["rows"], *kept.get("unfinished", [])] if r["settings"] == settings), None)
             row = row or dict(settings=settings, predicted=predicted, commit=find_commit(), torch=torch.__version__, seed=seed, splits=s, top1=[], chosen=[] if tuned else None, cpu_seconds=0)
             for fold in grouped_folds(b.train.labels.tolist(), b.train.sources, FOLDS, s)[len(row["top1"]):]:
                 taken = time.process_time(); score, chosen = measure_fold(b, fold, head, options, config, tuned, seed)
@@ -192,7 +193,8 @@ if __name__ == "__main__":
     elif a.what == "check": check_features(a.features, int((a.names or ["10"])[0]))
     elif a.what == "world": run_world(a.seeds)
     elif a.what == "table":
-        for s in sorted({r["splits"] for r in read_rows()}): print(f"splits {s}", table([r for r in read_rows() if r["splits"] == s]), sep="\n\n", end="\n\n")
+        rows = read_rows()
+        for s in sorted({r["splits"] for r in rows}): print(f"splits {s}", table([r for r in rows if r["splits"] == s]), sep="\n\n", end="\n\n")
     else:
         for motion in (False, True):
             names = [n for n in a.names or PLAN if n.endswith("+ motion") == motion]

@@ -55,15 +55,17 @@ def test_default_and_registry_stay_the_papers():
     with pytest.raises(ConfigError, match="motion"): create_head("vidprism", 16, 3, 8, motion=4)
 
 
-def test_saved_model_answers_the_same(tmp_path):
+@pytest.mark.parametrize("centre", (True, False))
+def test_saved_model_answers_the_same(tmp_path, centre):
     "Standardisation travels with the weights."
     encoder = create_encoder("mini"); D = encoder.dim
-    with seeded(0): head = create_head("vidprism", D, 3, 4, preset="small", width=16, rates=(2, 4))
+    with seeded(0): head = create_head("vidprism", D, 3, 4, preset="small", width=16, rates=(2, 4), centre=centre)
     g = torch.Generator().manual_seed(0)
     fit(head, TensorClips(3 + torch.randn(12, 4, D, generator=g), torch.arange(12) % 3), None, TrainConfig(epochs=2, batch=6))
     model = VideoModel(encoder, head, ["a", "b", "c"]).eval(); model.save_pretrained(tmp_path)
     again = VideoModel.from_pretrained(tmp_path)
     assert head.frame_scale.seen == 12 * 4 * 2 and again.head.clip_scale.mean.abs().sum() > 1 and again.head.frame_scale.square.equal(head.frame_scale.square)
+    assert centre or again.head.frame_scale.mean.abs().sum() > 1     # centred frames have none
     clip = sample_clips()[0]
     assert again.predict(clip) == model.predict(clip)
 

@@ -325,13 +325,13 @@ class SmallHead(VidPrismHead):
         self.rise = nn.Linear(c.width, c.look, bias=False) if c.classifier == "text" else None      # from the streams to the text's width
         nn.init.zeros_((self.rise or self.classifier).weight)
 
-# %% ../nbs/09_heads.ipynb #538dcd0a
+# %% ../nbs/09_heads.ipynb #23a0531a
 @patch
 def inputs(self:SmallHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T,width]
     "What each rate reads: squeezed appearance, and motion too where it is fast."
     c = self.config
     x = self.frame_scale(features - features.mean(1, keepdim=True) if c.centre else features)
-    x = x * F.dropout(torch.ones_like(x[:, :1]), c.channel_dropout, self.training)
+    x = F.dropout1d(x.mT, c.channel_dropout, self.training).mT
     look = self.appearance(x[..., :c.look])
     both = look if self.changes is None else look + self.changes(x[..., c.look:])
     return [F.dropout(both if r <= c.fast else look, c.dropout, self.training) for r in c.rates]
