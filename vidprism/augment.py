@@ -35,13 +35,11 @@ class Drawn(NamedTuple):
 
 def draw_crop(height:int, width:int, scale:tuple, ratio:tuple, generator) -> tuple: # (top, left, height, width)
     "A crop of random area and aspect."
-    u = torch.rand(10, 4, generator=generator, dtype=torch.float64)                       # ten tries: area, aspect, top, left
-    area, r = (scale[0] + (scale[1] - scale[0]) * u[:, 0]) * height * width, torch.exp(math.log(ratio[0]) + math.log(ratio[1] / ratio[0]) * u[:, 1])
-    w, h = (area * r).sqrt().round(), (area / r).sqrt().round()
-    fits = ((w >= 1) & (w <= width) & (h >= 1) & (h <= height)).nonzero()
-    if not len(fits): return middle_crop(height, width, ratio)
-    k = int(fits[0, 0]); h, w = int(h[k]), int(w[k])
-    return int(u[k, 2] * (height - h + 1)), int(u[k, 3] * (width - w + 1)), h, w
+    for a, b, top, left in torch.rand(10, 4, generator=generator, dtype=torch.float64).tolist():
+        area, r = height * width * (scale[0] + (scale[1] - scale[0]) * a), ratio[0] * (ratio[1] / ratio[0]) ** b
+        w, h = round(math.sqrt(area * r)), round(math.sqrt(area / r))
+        if 1 <= w <= width and 1 <= h <= height: return int(top * (height - h + 1)), int(left * (width - w + 1)), h, w
+    return middle_crop(height, width, ratio)
 
 def middle_crop(height:int, width:int, ratio:tuple) -> tuple: # (top, left, height, width)
     "The largest crop in the middle whose aspect is within bounds."
@@ -74,10 +72,10 @@ class Augment:
 
     def apply(self, frames:Tensor, drawn:Drawn, size:int) -> Tensor: # [T,H,W,3] uint8 -> [T,size,size,3] uint8
         "Crop, mirror, grey, RandAugment."
-        x = TF.resized_crop(frames.permute(0, 3, 1, 2), drawn.top, drawn.left, drawn.height, drawn.width, [size, size], antialias=True)
-        if drawn.flip: x = TF.horizontal_flip(x)
-        if self.randaugment: x = _randaugment(x, self.randaugment, self.magnitude, drawn.seed)
-        x = x.permute(0, 2, 3, 1).contiguous()
+        x = TF.resized_crop(frames.permute(0, 3, 1, 2), drawn.top, drawn.left, drawn.height, drawn.width, [size, size], antialias=True).permute(0, 2, 3, 1)
+        if drawn.flip: x = x.contiguous().flip(2)          # channels last: a fifth of the time
+        if self.randaugment: x = _randaugment(x.permute(0, 3, 1, 2), self.randaugment, self.magnitude, drawn.seed).permute(0, 2, 3, 1)
+        x = x.contiguous()
         return _grey(x) if drawn.grey else x
 
 def _grey(x:Tensor) -> Tensor: # [T,H,W,3] uint8

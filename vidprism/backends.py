@@ -186,7 +186,7 @@ def _place(out, kept:Tensor, places:list, count:int, path:Path) -> Tensor:
     "Put a frame in its places of [T,...], T = count."
     if out is None:
         if (size := count * kept.numel()) > _MOST: raise ClipError(f"{path}: {count} frames of {tuple(kept.shape)} take {size / 2**30:.0f} GiB; ask for fewer, or for smaller ones with `short`.")
-        out = kept.new_zeros(count, *kept.shape)
+        out = kept.new_empty(count, *kept.shape)
     for i in places: out[i].copy_(kept)
     return out
 
@@ -195,7 +195,7 @@ def _gather(walk,               # gives (stamp, picture)
             each:Callable,      # what to do with a kept frame [H,W,3]
             path:Path,
             stop:int|None=None, # frames to walk; None: to the end
-           ) -> tuple[Tensor|None, list]: # [T,...] (zeros where not reached), the stamps walked
+           ) -> tuple[Tensor|None, list]: # [T,...] (empty where not reached), the stamps walked
     "Walk once; put each wanted frame in its places."
     out, stamps, places = None, [], _places(wanted)
     for k, (stamp, picture) in enumerate(walk):

@@ -74,7 +74,7 @@ def read_clip(path,                     # a video file, or a folder of numbered 
               each:Callable=lambda f: f,# what to keep of a frame [H,W,3] uint8, such as a part of it
              ) -> Clip:
     "Choose frames of a file and decode them."
-    frame_indices(1, frames, sampling, seed, stride)   # a wrong wish is told before a file is opened
+    frame_indices(1, frames, sampling, None, stride)   # a wrong wish is told before a file is opened
     if short is not None and (int(short) != short or short < 1): raise ConfigError(f"short must be a whole number of 1 or more, not {short}.")
     got = read_wanted(path, lambda total: frame_indices(total, frames, sampling, seed, stride), each, short, decoder, fps=fps)
     return Clip(got.frames, got.times[got.indices], Path(path), got.decoder, got.indices, len(got.times), got.fps)

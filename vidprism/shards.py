@@ -17,6 +17,7 @@ from .clips import ClipError, ConfigError, crop_views, read_clip
 from .augment import read_varied
 from .datasets import hashed
 from .forms import IMAGE_SUFFIXES
+from .memory import keep_freed
 from .rgsta import positive_int
 
 # %% ../nbs/12_shards.ipynb #fb3c5606
@@ -171,7 +172,7 @@ def _loader(self, batch:int=16, seed:int=None, workers:int=0, process:int=0, pro
     part = copy.copy(self)
     part.order, part.process, part.processes = seed, process, processes
     if part.read == self.frames_of: part.read = part.frames_of
-    return DataLoader(part, batch, num_workers=min(workers, len(self.index["shards"]) // processes), pin_memory=torch.cuda.is_available())
+    return DataLoader(part, batch, num_workers=min(workers, len(self.index["shards"]) // processes), pin_memory=torch.cuda.is_available(), worker_init_fn=keep_freed)
 
 def _batches(self, batch:int, workers:int=0) -> int: # most batches that a process has, in the first epoch
     "The same in every process."

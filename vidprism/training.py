@@ -23,6 +23,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from .clips import ConfigError
 from .dbi import whole_batch
 from .figures import curve_figure
+from .loading import RingLoader
+from .memory import keep_freed, kept_memory
 from .rgsta import one_of, positive_int
 
 # %% ../nbs/12_training.ipynb #e7935cad
@@ -101,10 +103,11 @@ class SharedBatches(Sampler):
             start, end = (len(whole) * p // self.processes for p in (self.process, self.process + 1))
             if end > start: yield whole[start:end]
 
-def batches_of(data:Dataset, batches, workers:int=0) -> DataLoader:
+def batches_of(data:Dataset, batches, most:int, workers:int=0) -> DataLoader: # most: clips in a batch
     "A loader of lists of clip numbers; a batch at a time where the data set can."
-    whole = hasattr(data, "__getitems__")
-    return DataLoader(data, batch_sampler=batches, collate_fn=as_is if whole else default_collate, num_workers=workers, pin_memory=torch.cuda.is_available())
+    if workers and hasattr(data, "clip_shape"): return RingLoader(data, most, workers, batch_sampler=batches)
+    whole, stay = hasattr(data, "__getitems__"), workers > 0 and not hasattr(data, "set_epoch")   # a data set that is told the epoch is sent anew
+    return DataLoader(data, batch_sampler=batches, collate_fn=as_is if whole else default_collate, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=stay, worker_init_fn=keep_freed)
 
 def make_loader(data:Dataset, batch:int,
                 seed:int=None,     # of the order, with the epoch; None: in order
@@ -115,7 +118,7 @@ def make_loader(data:Dataset, batch:int,
     if isinstance(data, IterableDataset): return data.loader(batch, seed, workers, process, processes)
     if hasattr(data, "loader"): order = data.loader(batch, seed).sampler
     else: order = range(len(data)) if seed is None else EpochOrder(len(data), seed)
-    return batches_of(data, SharedBatches(order, batch, process, processes), workers)
+    return batches_of(data, SharedBatches(order, batch, process, processes), batch, workers)
 
 def begin_epoch(loader:DataLoader, epoch:int):
     "Tell order and data which epoch this is."
@@ -270,7 +273,7 @@ def top1_shared(accelerator, module:nn.Module, test, config:TrainConfig) -> floa
     "Top-1 on test clips, each process scoring its part."
     data = TensorClips(*test) if isinstance(test, tuple) else test
     start, end = (len(data) * p // accelerator.num_processes for p in (accelerator.process_index, accelerator.process_index + 1))
-    loader, right = batches_of(data, list(SharedBatches(range(start, end), 4 * config.batch)), config.workers), 0
+    loader, right = batches_of(data, list(SharedBatches(range(start, end), 4 * config.batch)), 4 * config.batch, config.workers), 0
     with accelerator.autocast():
         if end > start: logits, labels = logits_of(module, loader, accelerator.device); right = int((logits.argmax(1) == labels).sum())
     return float(accelerator.reduce(torch.tensor(float(right), device=accelerator.device))) / len(data)
@@ -288,7 +291,7 @@ def fit(module:nn.Module,            # takes (clips, labels), returns a HeadOutp
     "Train; the module is left in evaluation mode, on the CPU. Under `accelerate launch`, every process calls this."
     start = time.perf_counter()
     if config.checkpointing and not checkpoint_blocks(module): raise ConfigError("checkpointing was asked for, and no tower here can recompute its blocks.")
-    with accelerator_for(config) as acc, seeded(config.seed):
+    with kept_memory(), accelerator_for(config) as acc, seeded(config.seed):
         loader = make_loader(train, config.batch, config.seed, config.workers, acc.process_index, acc.num_processes)
         steps = config.epochs * math.ceil(len(loader) / config.accumulate)
         optimizer = make_optimizer(module, config)
