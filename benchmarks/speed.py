@@ -146,7 +146,7 @@ def feature_training(clips, frames, dim, classes, names, epochs, batch=64, preci
     g, found = torch.Generator().manual_seed(0), {}
     x, y = torch.randn(clips, frames, dim, generator=g), torch.arange(clips) % classes
     for name, options in names.items():
-        with seeded(0): h = create_head(name.split()[0], dim, classes, frames, **options)
+        with seeded(0): h = create_head(name.split()[0].strip(","), dim, classes, frames, **options)
         now = lambda: (time.perf_counter(), time.process_time())
         marks = [now()]
         fit(h, TensorClips(x, y), config=TrainConfig(epochs=epochs, batch=batch, precision=precision), on_epoch=lambda rows: marks.append(now()))
@@ -155,7 +155,8 @@ def feature_training(clips, frames, dim, classes, names, epochs, batch=64, preci
     return found
 
 
-SMALL = {"mean": {}, "transformer 1 layer": dict(layers=1), "transformer": dict(layers=6), "bmoe": {}, "mote": dict(layers=4), "vidprism": {}, "vidprism small": dict(preset="small")}
+WIDE = {"transformer 1 layer": dict(layers=1), "transformer": dict(layers=6), "bmoe": {}, "mote": dict(layers=4), "vidprism": {}}
+SMALL = {"mean": {}, **WIDE, "vidprism small": dict(preset="small"), **{f"{name}, width {w}": dict(options, width=w) for w in (256, 128) for name, options in WIDE.items()}}
 
 
 def cached(device, repeats):

@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from fastcore.basics import patch
 from .clips import ConfigError
 from .dbi import Exchange
-from .heads import register_head, create_head, check_features, make_classifier, HeadConfig, HeadOutput, Positions, Trace
+from .heads import register_head, create_head, check_features, make_classifier, make_squeeze, HeadConfig, SqueezeConfig, HeadOutput, Positions, Trace
 from .hmoe import HMoE, QuickGELU, left_on
 from .losses import gate_balance_loss
 from .rgsta import one_of, positive_int, Merge
@@ -119,14 +119,14 @@ def heads_for(dim:int) -> int:
 
 # %% ../nbs/10_baselines.ipynb #cafbb9f2
 @dataclass(frozen=True)
-class TransformerConfig(HeadConfig):
+class TransformerConfig(SqueezeConfig):
     "The temporal transformer of Text4Vis."
     layers: int = 6           # 6 in Text4Vis and MoTE's baseline
     heads: int | None = None  # attention heads; None: one per 64 numbers of the width
 
     def __post_init__(self):
         super().__post_init__()
-        if self.heads is None: object.__setattr__(self, "heads", heads_for(self.dim))
+        if self.heads is None: object.__setattr__(self, "heads", heads_for(self.inner))
         for name in ("layers", "heads"): positive_int(getattr(self, name), name)
 
 @register_head("transformer")
@@ -136,11 +136,11 @@ class TransformerHead(nn.Module):
     def __init__(self, config:TransformerConfig):
         super().__init__()
         c = self.config = config
-        self.temporal, self.classifier = TemporalModule(c.dim, c.frames, c.layers, c.heads), make_classifier(c)
+        self.squeeze, self.temporal, self.classifier = make_squeeze(c), TemporalModule(c.inner, c.frames, c.layers, c.heads), make_classifier(c)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, keep=None, text:Tensor=None) -> HeadOutput:
         check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
-        routes = [Route(0, 0)] * self.config.layers
+        features, routes = self.squeeze(features), [Route(0, 0)] * self.config.layers
         h, attention = self.temporal(features, routes, inspect)
         trace = TemporalTrace(features.mean(1), h.mean(1), features.new_ones(len(features)), routes, attention)
         video = trace.spatial + trace.temporal
@@ -149,7 +149,7 @@ class TransformerHead(nn.Module):
 
 # %% ../nbs/10_baselines.ipynb #54fc6e16
 @dataclass(frozen=True)
-class BMoEConfig(HeadConfig):
+class BMoEConfig(SqueezeConfig):
     "The homogeneous mixture of experts."
     experts: int = 4             # as many as VidPrism has rates
     combination: str = "global"  # as VidPrism's
@@ -176,13 +176,14 @@ class BMoEHead(nn.Module):
     def __init__(self, config:BMoEConfig):
         super().__init__()
         c = self.config = config
-        self.positions = None if c.positions == "none" else Positions(c.positions, c.frames, c.dim)
-        self.mixture, self.classifier = HMoE(c.dim, c.experts, c.heads, c.combination), make_classifier(c)
+        self.positions = None if c.positions == "none" else Positions(c.positions, c.frames, c.inner)
+        self.squeeze, self.mixture, self.classifier = make_squeeze(c), HMoE(c.inner, c.experts, c.heads, c.combination), make_classifier(c)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, keep=None, text:Tensor=None) -> HeadOutput:
         c, (B, T) = self.config, features.shape[:2]
         check_features(features, c.dim, labels, c.classes if text is None else len(text))
         if self.positions is not None and T > c.frames: raise ConfigError(f"With positions this head takes at most {c.frames} frames, not {T}.")
+        features = self.squeeze(features)
         merge = unmerged(features)
         tokens = features if self.positions is None else self.positions(features, merge.kept)
         none = features.new_zeros(B, c.experts, c.experts)
@@ -268,7 +269,8 @@ class MoTEHead(nn.Module):
     def __init__(self, config:MoTEConfig):
         super().__init__()
         c = self.config = config
-        self.temporal = TemporalModule(c.dim, c.frames, c.layers, c.heads, c.experts, c.expert_type)
+        self.squeeze = make_squeeze(c)
+        self.temporal = TemporalModule(c.inner, c.frames, c.layers, c.heads, c.experts, c.expert_type)
         self.classifier = make_classifier(c)
         if c.init == "same":
             for linears in (l for layer in self.temporal.layers for l in (layer.mlp.fc_up, layer.mlp.fc_dn)):
@@ -336,7 +338,7 @@ def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=Fal
     "In training one drawn network (and its losses); else the aggregated one. `keep`: the experts that are merged."
     c = self.config
     check_features(features, c.dim, labels, c.classes if text is None else len(text))
-    routes = self.training_routes() if self.training else self.inference_routes(keep)
+    features, routes = self.squeeze(features), self.training_routes() if self.training else self.inference_routes(keep)
     passes = [self.run(features, r, inspect, text) for r in routes]
     mean = lambda part: sum(getattr(p, part) for p in passes) / len(passes) if len(passes) > 1 else getattr(passes[0], part)
     out = Pass(mean("logits"), mean("video"), passes[0].trace)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'VARIANTS', 'STATISTICS', 'Trace', 'HeadOutput', 'register_head', 'make_config', 'create_head',
-           'check_features', 'HeadConfig', 'LinearClassifier', 'TextClassifier', 'make_classifier', 'VidPrismConfig',
-           'sinusoids', 'Positions', 'VidPrismHead', 'power', 'Standardise', 'SmallConfig', 'SmallHead']
+           'check_features', 'HeadConfig', 'SqueezeConfig', 'LinearClassifier', 'TextClassifier', 'make_classifier',
+           'make_squeeze', 'VidPrismConfig', 'sinusoids', 'Positions', 'VidPrismHead', 'power', 'Standardise',
+           'SmallConfig', 'SmallHead']
 
 # %% ../nbs/09_heads.ipynb #9fc35134
 from dataclasses import dataclass, fields, asdict
@@ -94,6 +95,21 @@ class HeadConfig:
         one_of(self.classifier, ("linear", "text"), "classifier")
         if not self.text_scale > 0: raise ConfigError(f"text_scale must be above 0, not {self.text_scale!r}.")
 
+    @property
+    def inner(self) -> int: return self.dim   # channels inside the head
+
+@dataclass(frozen=True)
+class SqueezeConfig(HeadConfig):
+    "Of a head that can be narrower than the features."
+    width: int | None = None       # channels that features are squeezed to first; None: all D, as in the papers
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width is not None: positive_int(self.width, "width")
+
+    @property
+    def inner(self) -> int: return self.width or self.dim
+
 # %% ../nbs/09_heads.ipynb #51370b9d
 class LinearClassifier(nn.Linear):
     "A linear layer; it knows its own classes only."
@@ -131,11 +147,17 @@ def of(self:TextClassifier, text:Tensor=None) -> Tensor: # [C,D], rows of length
 
 def make_classifier(c:HeadConfig) -> nn.Module:
     "The last layer that a config asks for."
-    return LinearClassifier(c.dim, c.classes) if c.classifier == "linear" else TextClassifier(c.dim, c.classes, c.text_scale)
+    if c.classifier == "linear": return LinearClassifier(c.inner, c.classes)
+    if c.inner != c.dim: raise ConfigError("Text is compared with at the features' own width: leave width out.")
+    return TextClassifier(c.dim, c.classes, c.text_scale)
+
+def make_squeeze(c:SqueezeConfig) -> nn.Module:
+    "The first layer that a config asks for: [B,T,D] to [B,T,width], or nothing."
+    return nn.Identity() if c.width is None else nn.Linear(c.dim, c.width)
 
 # %% ../nbs/09_heads.ipynb #58270518
 @dataclass(frozen=True)
-class VidPrismConfig(HeadConfig):
+class VidPrismConfig(SqueezeConfig):
     "All that makes a VidPrism head."
     rates: tuple = (2, 4, 8, 16)   # frames a token of each expert; paper: 2,4,8 for 8 frames
     preset: str = "paper"          # "paper", "released", or "small" (few clips: see below)
@@ -195,7 +217,8 @@ class VidPrismHead(nn.Module):
     def __init__(self, config:VidPrismConfig):
         super().__init__()
         self.config = config
-        self.build(config.dim, config.stages)
+        self.squeeze = make_squeeze(config)
+        self.build(config.inner, config.stages)
         self.classifier = make_classifier(config)
 
 @patch
@@ -229,7 +252,7 @@ def run_stages(self:VidPrismHead,
 @patch
 def trace(self:VidPrismHead, features:Tensor, inspect:bool=False, keep=None) -> Trace: # [B,T,D]
     "The stages, every rate reading the same features."
-    return self.run_stages([features] * len(self.pools), inspect, keep)
+    return self.run_stages([self.squeeze(features)] * len(self.pools), inspect, keep)
 
 @patch
 def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothing:float=0.) -> dict: # inputs: as `run_stages`
@@ -244,9 +267,10 @@ def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothin
 def forward(self:VidPrismHead, features:Tensor, labels:Tensor=None, inspect:bool=False, keep=None, text:Tensor=None) -> HeadOutput:
     "Features [B,T,D] (and labels [B], and text of other classes) to logits, losses and trace."
     check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
-    trace = self.trace(features, inspect, keep)
+    inputs = [self.squeeze(features)] * len(self.pools)
+    trace = self.run_stages(inputs, inspect, keep)
     logits = self.classifier(trace.mixture.video, text)
-    losses = {} if labels is None else self.losses([features] * len(self.pools), trace, logits, labels)
+    losses = {} if labels is None else self.losses(inputs, trace, logits, labels)
     return HeadOutput(logits, trace.mixture.video, losses, trace)
 
 # %% ../nbs/09_heads.ipynb #79a7ab4a
