@@ -1,7 +1,7 @@
 """Everything that wants a GPU, in one command; results as JSON beside this file (gpu.json, speed.json, machine.json).
 
-    python benchmarks/gpu.py                    # speed rows, memory against its prediction, a tuned encoder on JHMDB, the training notebooks
-    python benchmarks/gpu.py --only tuned       # one of speed, memory, tuned, notebooks
+    python benchmarks/gpu.py                    # speed rows (memory against its prediction too), a tuned encoder on JHMDB, the training notebooks
+    python benchmarks/gpu.py --only tuned       # one of speed, tuned, notebooks
     python benchmarks/gpu.py --quick --cpu      # a rehearsal on the CPU: the shipped encoder and a handful of clips, into another file
 
 The encoder is CLIP's ViT-B/16 if its weights can be had (or are named by --encoder); without them its random weights are trained, and the result says so.
@@ -23,13 +23,8 @@ def command(*what, timeout=3600):
 
 
 def speed(a):
-    "The rows of speed.py."
+    "The rows of speed.py, memory against its prediction among them."
     return command("speed.py", "--device", a.device, "--out", a.folder / "speed.json", *(["--rows", "head", "--repeats", "3"] if a.quick else []))
-
-
-def memory(a):
-    "The most memory of a training step against its prediction, with and without checkpointing, at two batches."
-    return command("speed.py", "--device", a.device, "--rows", "memory_measured", "--out", a.folder / "speed.json") if a.device == "cuda" else "only on a GPU"
 
 
 def pick_encoder(a):
@@ -75,7 +70,7 @@ def notebooks(a):
     return found
 
 
-STEPS = dict(speed=speed, memory=memory, tuned=tuned, notebooks=notebooks)
+STEPS = dict(speed=speed, tuned=tuned, notebooks=notebooks)
 
 
 def main():

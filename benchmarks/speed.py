@@ -8,7 +8,7 @@
 """
 from contextlib import nullcontext
 from pathlib import Path
-import argparse, copy, json, os, platform, statistics, subprocess, time
+import argparse, copy, json, os, platform, resource, statistics, subprocess, sys, time
 import torch
 from torch import nn
 from head_speed import LoopRgSTA, loop_forward
@@ -16,6 +16,7 @@ from mobilenet import SHARED
 from vidprism.cost import served, training_memory
 from vidprism.encoders import create_encoder
 from vidprism.heads import create_head
+from vidprism.memory import kept_memory
 from vidprism.model import VideoModel
 from vidprism.rgsta import RgSTA
 from vidprism.training import checkpoint_blocks, LossesOnly, TensorClips, TrainConfig, fit, make_optimizer, seeded, train_mode, tune_encoder
@@ -141,6 +142,24 @@ def convolution(device, repeats):
     return found
 
 
+def kept(device, repeats):
+    "A training step of the head, B 64, T 16, D 1280, where blocks that are freed stay with the process, and where they don't; two steps to settle, two timed."
+    found = {}
+    for precision in ("float32", "bf16"):
+        with seeded(0): h = create_head("vidprism", 1280, 21, 16).to(device)
+        x, y, optimizer, run = torch.randn(64, 16, 1280, device=device), torch.arange(64, device=device) % 21, make_optimizer(h, TrainConfig()), LossesOnly(h)
+        def step():
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"): run(x, y)["total"].backward()
+            optimizer.step(); optimizer.zero_grad()
+        times = dict(kept=[], plain=[])
+        for _ in range(repeats):
+            for name, how in (("kept", kept_memory), ("plain", nullcontext)):
+                with how():
+                    step(); step(); start = time.perf_counter(); step(); step(); times[name].append((time.perf_counter() - start) / 2)
+        found[precision] = ratio(times, "kept", "plain")
+    return found
+
+
 def feature_training(clips, frames, dim, classes, names, epochs, batch=64, precision="no"):
     "(wall seconds, processor seconds of all threads) of an epoch of `fit` for each head, the first left out where there are more."
     g, found = torch.Generator().manual_seed(0), {}
@@ -210,28 +229,33 @@ def memory(device, repeats):
     return found
 
 
+def step_peak(device, batch, on):
+    "Most memory of two training steps: allocated by PyTorch on a GPU; on a CPU, how much the process has grown since its imports."
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = tune_encoder(video_model("vidprism", rates=(2, 4, 8))).to(device); train_mode(model); checkpoint_blocks(model, on)
+    optimizer = make_optimizer(model, TrainConfig())
+    x, y = torch.zeros(batch, 8, 224, 224, 3, dtype=torch.uint8, device=device), torch.arange(batch, device=device)
+    if device == "cuda": torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        with torch.autocast(device, torch.bfloat16): loss = model(x, y).losses["total"]
+        loss.backward(); optimizer.step(); optimizer.zero_grad()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024
+    return (torch.cuda.max_memory_allocated() if device == "cuda" else grown) - x.numel()
+
+
 def memory_measured(device, repeats):
-    "On a GPU: the most memory of a training step at two batches against its prediction."
-    found = {}
-    for on in (False, True):
-        model = tune_encoder(video_model("vidprism", rates=(2, 4, 8)))
-        predicted, told = training_memory(model, checkpointing=on), []
-        model.to(device); train_mode(model); checkpoint_blocks(model, on)
-        optimizer = make_optimizer(model, TrainConfig())
-        for batch in (8, 24):
-            x, y = torch.zeros(batch, 8, 224, 224, 3, dtype=torch.uint8, device=device), torch.arange(batch, device=device)
-            for _ in range(2):
-                torch.cuda.reset_peak_memory_stats()
-                with autocast(device): loss = model(x, y).losses["total"]
-                loss.backward(); optimizer.step(); optimizer.zero_grad()
-            peak = torch.cuda.max_memory_allocated() - x.numel()
-            told.append(f"batch {batch}: {peak / 1e9:.2f} GB, predicted {predicted.peak(batch) / 1e9:.2f} ({predicted.peak(batch) / peak - 1:+.0%})")
-        found["with checkpointing" if on else "without checkpointing"] = "; ".join(told)
-        del model, optimizer, loss; torch.cuda.empty_cache()
+    "The most memory of a training step at two batches against its prediction, each in a process of its own; on a CPU every block is mapped by itself, so that what is freed is gone."
+    mapped, found = dict(MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536", MALLOC_MMAP_MAX_="1000000"), {}
+    for on, batches in ((False, (8, 24) if device == "cuda" else (2, 6)), (True, (8, 24) if device == "cuda" else (8, 16))):
+        ask = lambda b: int(subprocess.run([sys.executable, __file__, "--device", device, "--peak", str(b), *["--checkpointing"] * on], capture_output=True, text=True, check=True, env={**os.environ, **mapped}).stdout.split()[-1])
+        predicted, peaks = training_memory(tune_encoder(video_model("vidprism", rates=(2, 4, 8))), checkpointing=on), {b: ask(b) for b in batches}
+        clip = (peaks[batches[1]] - peaks[batches[0]]) / (batches[1] - batches[0])
+        told = [f"batch {b}: {peak / 1e9:.2f} GB, predicted {predicted.peak(b) / 1e9:.2f} ({predicted.peak(b) / peak - 1:+.0%})" for b, peak in peaks.items()]
+        found["with checkpointing" if on else "without checkpointing"] = "; ".join([*told, f"a clip {clip / 1e6:.0f} MB, predicted {predicted.per_clip / 1e6:.0f} ({predicted.per_clip / clip - 1:+.0%})"])
     return found
 
 
-ROWS = dict(inference=inference, training_step=training_step, encoder=encoder, head=head, convolution=convolution, cached=cached, epoch=epoch, loading=loading, memory=memory)
+ROWS = dict(inference=inference, training_step=training_step, encoder=encoder, head=head, convolution=convolution, kept=kept, cached=cached, epoch=epoch, loading=loading, memory=memory, memory_measured=memory_measured)
 
 
 def profile(device):
@@ -266,13 +290,15 @@ def main():
     p.add_argument("--rows", default=",".join(ROWS)); p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--repeats", type=int, default=7); p.add_argument("--tag", default="now"); p.add_argument("--out", default=str(FILE))
     p.add_argument("--profile", action="store_true"); p.add_argument("--write", action="store_true")
+    p.add_argument("--peak", type=int, help="bytes of a training step with so many clips, and no more"); p.add_argument("--checkpointing", action="store_true")
     a = p.parse_args()
+    if a.peak: return print(step_peak(a.device, a.peak, a.checkpointing))
     out = Path(a.out); kept = json.loads(out.read_text()) if out.exists() else {}
     if a.write:
         from results import write
         return write(kept, HERE / "RESULTS.md")
     side = kept.setdefault(a.device, {}).setdefault(a.tag, {})
-    jobs = dict(profile=lambda d, r: profile(d)) if a.profile else {name: {**ROWS, "memory_measured": memory_measured}[name] for name in a.rows.split(",")}
+    jobs = dict(profile=lambda d, r: profile(d)) if a.profile else {name: ROWS[name] for name in a.rows.split(",")}
     for name, job in jobs.items():
         start = time.perf_counter()
         try: found = job(a.device, a.repeats)

@@ -11,7 +11,7 @@ from vidprism.model import VideoModel, sample_model
 from vidprism.training import seeded
 from vidprism.world import world_clips
 
-KINDS = [("vidprism", {}), ("vidprism", dict(preset="released")), ("vidprism", dict(combination="mlp")), ("bmoe", {}), ("mote", {}), ("transformer", {})]
+KINDS = [("vidprism", {}), ("vidprism", dict(preset="released")), ("vidprism", dict(combination="mlp")), ("vidprism", dict(width=16)), ("bmoe", {}), ("bmoe", dict(width=16)), ("mote", {}), ("mote", dict(width=16)), ("transformer", {}), ("transformer", dict(width=16))]
 
 
 @pytest.fixture(scope="module")
