@@ -8,7 +8,7 @@
 """
 from contextlib import nullcontext
 from pathlib import Path
-import argparse, copy, json, os, platform, resource, statistics, subprocess, sys, time
+import argparse, copy, json, os, platform, statistics, subprocess, sys, time
 import torch
 from torch import nn
 from head_speed import LoopRgSTA, loop_forward
@@ -229,9 +229,14 @@ def memory(device, repeats):
     return found
 
 
+def process_memory(what):
+    "Bytes: VmRSS, what this process holds; VmHWM, the most it has held."
+    return int(next(l for l in open("/proc/self/status") if l.startswith(what)).split()[1]) * 1024
+
+
 def step_peak(device, batch, on):
     "Most memory of two training steps: allocated by PyTorch on a GPU; on a CPU, how much the process has grown since its imports."
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    base = process_memory("VmRSS") if device == "cpu" else 0
     model = tune_encoder(video_model("vidprism", rates=(2, 4, 8))).to(device); train_mode(model); checkpoint_blocks(model, on)
     optimizer = make_optimizer(model, TrainConfig())
     x, y = torch.zeros(batch, 8, 224, 224, 3, dtype=torch.uint8, device=device), torch.arange(batch, device=device)
@@ -239,8 +244,7 @@ def step_peak(device, batch, on):
     for _ in range(2):
         with torch.autocast(device, torch.bfloat16): loss = model(x, y).losses["total"]
         loss.backward(); optimizer.step(); optimizer.zero_grad()
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024
-    return (torch.cuda.max_memory_allocated() if device == "cuda" else grown) - x.numel()
+    return (torch.cuda.max_memory_allocated() if device == "cuda" else process_memory("VmHWM") - base) - x.numel()
 
 
 def memory_measured(device, repeats):
