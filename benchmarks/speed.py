@@ -11,6 +11,7 @@ from pathlib import Path
 import argparse, copy, json, os, platform, statistics, subprocess, sys, time
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from head_speed import LoopRgSTA, loop_forward
 from mobilenet import SHARED
 from vidprism.cost import served, training_memory
@@ -155,7 +156,7 @@ def kept(device, repeats):
         for _ in range(repeats):
             for name, how in (("kept", kept_memory), ("plain", nullcontext)):
                 with how():
-                    step(); step(); start = time.perf_counter(); step(); step(); times[name].append((time.perf_counter() - start) / 2)
+                    step(); step(); wait(device); start = time.perf_counter(); step(); step(); wait(device); times[name].append((time.perf_counter() - start) / 2)
         found[precision] = ratio(times, "kept", "plain")
     return found
 
@@ -183,6 +184,20 @@ def cached(device, repeats):
     clips, scale, found = (256, 11 / 4, {}) if device == "cpu" else (650, 1, {})
     for precision in ("no", "bf16"):
         for name, seconds in feature_training(clips, 16, 1280, 21, SMALL, 2 if device == "cpu" else 6, precision=precision).items(): found[f"{name}, {'float32' if precision == 'no' else precision}"] = dict(seconds_30_epochs=30 * scale * seconds[0], processor_seconds=30 * scale * seconds[1])
+    return found
+
+
+def products(device, repeats):
+    "What the matrix products of 30 epochs on 650 clips x 16 frames x 1280 take by themselves: a step's operations, counted, at the rate of one product of such a shape, 1024 x 1280 by 1280 x 2560."
+    found, x, y = {}, torch.randn(64, 16, 1280, device=device), torch.arange(64, device=device) % 21
+    for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = torch.randn(1024, 1280, device=device, dtype=dtype), torch.randn(1280, 2560, device=device, dtype=dtype)
+        many = lambda: [a @ b for _ in range(20)]
+        rate = 20 * 2 * 1024 * 1280 * 2560 / min(side_by_side(dict(many=many), device, max(repeats, 10))["many"])
+        for name, options in SMALL.items():
+            with seeded(0): h = create_head(name.split()[0].strip(","), 1280, 21, 16, **options).to(device)
+            with FlopCounterMode(display=False) as meter: LossesOnly(h)(x, y)["total"].backward()
+            found[f"{name}, {precision}"] = dict(flop_a_step=meter.get_total_flops(), flop_a_second=rate, seconds_30_epochs=30 * 650 / 64 * meter.get_total_flops() / rate)
     return found
 
 
@@ -259,7 +274,7 @@ def memory_measured(device, repeats):
     return found
 
 
-ROWS = dict(inference=inference, training_step=training_step, encoder=encoder, head=head, convolution=convolution, kept=kept, cached=cached, epoch=epoch, loading=loading, memory=memory, memory_measured=memory_measured)
+ROWS = dict(inference=inference, training_step=training_step, encoder=encoder, head=head, convolution=convolution, kept=kept, cached=cached, products=products, epoch=epoch, loading=loading, memory=memory, memory_measured=memory_measured)
 
 
 def profile(device):
