@@ -143,22 +143,26 @@ def convolution(device, repeats):
     return found
 
 
-def kept(device, repeats):
-    "A training step of the head, B 64, T 16, D 1280, where blocks that are freed stay with the process, and where they don't; two steps to settle, two timed."
-    found = {}
-    for precision in ("float32", "bf16"):
-        with seeded(0): h = create_head("vidprism", 1280, 21, 16).to(device)
-        x, y, optimizer, run = torch.randn(64, 16, 1280, device=device), torch.arange(64, device=device) % 21, make_optimizer(h, TrainConfig()), LossesOnly(h)
-        def step():
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"): run(x, y)["total"].backward()
-            optimizer.step(); optimizer.zero_grad()
-        times = dict(kept=[], plain=[])
-        for _ in range(repeats):
-            for name, how in (("kept", kept_memory), ("plain", nullcontext)):
-                with how():
-                    step(); step(); wait(device); start = time.perf_counter(); step(); step(); wait(device); times[name].append((time.perf_counter() - start) / 2)
-        found[precision] = ratio(times, "kept", "plain")
+def step_seconds(device, keep):
+    "Seconds of a training step of the head, B 64, T 16, D 1280, in float32 and bf16: the median of five after three."
+    found, x, y = {}, torch.randn(64, 16, 1280, device=device), torch.arange(64, device=device) % 21
+    with kept_memory() if keep else nullcontext():
+        for precision in ("float32", "bf16"):
+            with seeded(0): h = create_head("vidprism", 1280, 21, 16).to(device)
+            optimizer, run, times = make_optimizer(h, TrainConfig()), LossesOnly(h), []
+            for _ in range(8):
+                wait(device); start = time.perf_counter()
+                with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"): run(x, y)["total"].backward()
+                optimizer.step(); optimizer.zero_grad(); wait(device); times.append(time.perf_counter() - start)
+            found[precision] = statistics.median(times[3:])
     return found
+
+
+def kept(device, repeats):
+    "The same step where blocks that are freed stay with the process, and where they don't: in turn, each in a process of its own, as what one keeps the next would find."
+    ask = lambda how: json.loads(subprocess.run([sys.executable, __file__, "--device", device, "--step", how], capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    rounds = [{how: ask(how) for how in ("kept", "plain")} for _ in range(repeats)]
+    return {p: ratio({how: [r[how][p] for r in rounds] for how in ("kept", "plain")}, "kept", "plain") for p in ("float32", "bf16")}
 
 
 def feature_training(clips, frames, dim, classes, names, epochs, batch=64, precision="no"):
@@ -309,8 +313,10 @@ def main():
     p.add_argument("--rows", default=",".join(ROWS)); p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--repeats", type=int, default=7); p.add_argument("--tag", default="now"); p.add_argument("--out", default=str(FILE))
     p.add_argument("--profile", action="store_true"); p.add_argument("--write", action="store_true")
+    p.add_argument("--step", choices=("kept", "plain"), help="seconds of a head's training step, and no more")
     p.add_argument("--peak", type=int, help="bytes of a training step with so many clips, and no more"); p.add_argument("--checkpointing", action="store_true")
     a = p.parse_args()
+    if a.step: return print(json.dumps(step_seconds(a.device, a.step == "kept")))
     if a.peak: return print(step_peak(a.device, a.peak, a.checkpointing))
     out = Path(a.out); kept = json.loads(out.read_text()) if out.exists() else {}
     if a.write:
