@@ -62,19 +62,11 @@ def memory(kept):
     return rows
 
 
-def swaps(kept):
-    "The library's convolution against the product, in the whole head's step."
-    found = kept.get("cpu", {}).get("now", {}).get("convolution", {}).get("found", {})
-    rows = ["| a head's training step | with the library's convolution, s | as one product, s | ratio (quartiles) |", "|---|---|---|---|"]
-    for name, f in found.items(): rows.append(f"| {name} | {f['seconds']['library']:.3f} | {f['seconds']['product']:.3f} | {f['ratio']:.2f} ({f['quartiles'][0]:.2f} to {f['quartiles'][1]:.2f}) |")
-    return rows if found else ["not measured"]
-
-
-def keeping(kept):
-    "A head's step where freed memory stays, and where it doesn't."
-    found = kept.get("cpu", {}).get("now", {}).get("kept", {}).get("found", {})
-    rows = ["| a head's training step, B 64, T 16, D 1280 | freed blocks given back, s | kept, s | ratio (quartiles) |", "|---|---|---|---|"]
-    for name, f in found.items(): rows.append(f"| {name} | {f['seconds']['plain']:.3f} | {f['seconds']['kept']:.3f} | {f['ratio']:.2f} ({f['quartiles'][0]:.2f} to {f['quartiles'][1]:.2f}) |")
+def step_rows(kept, row, what, other, ours):
+    "A head's training step two ways: `other` and `ours` are (name in the JSON, title)."
+    found = kept.get("cpu", {}).get("now", {}).get(row, {}).get("found", {})
+    rows = [f"| {what} | {other[1]}, s | {ours[1]}, s | ratio (quartiles) |", "|---|---|---|---|"]
+    for name, f in found.items(): rows.append(f"| {name} | {f['seconds'][other[0]]:.3f} | {f['seconds'][ours[0]]:.3f} | {f['ratio']:.2f} ({f['quartiles'][0]:.2f} to {f['quartiles'][1]:.2f}) |")
     return rows if found else ["not measured"]
 
 
@@ -132,16 +124,16 @@ Predicted from shapes alone. On the CPU a step ran in a process of its own, and 
 
 A profile of a training step showed the temporal convolutions of `06_dbi` at the top (`aten::convolution_backward` and `aten::mkldnn_convolution`). As one matrix product over windows they cost a part of that; side by side, in the same run:
 
-{chr(10).join(swaps(kept))}
+{chr(10).join(step_rows(kept, "convolution", "a head's training step", ("library", "with the library's convolution"), ("product", "as one product")))}
 
 Reading training clips went from {before_after}. What was changed: a kept frame is copied once into its place instead of being found by a mask; PyAV converts with one converter on one thread instead of making a converter and its
 threads for each frame; small clips that need no scaling are read by PyAV in one opening, and only the frames that are kept are converted (decord converts every frame it passes), bit for bit the same pictures; a frame is cut to its
 crop as it comes; greys are Pillow's; pictures are mirrored with their channels last; a batch comes from a loading process by a ring of shared memory that is taken once, not by new pages for each batch (`02_loading`). What is left beside decoding
 are the crop's resize with antialiasing and what the processes do in Python.
 
-Large blocks that are freed stay with a loading process, and with training while it lasts (`00_memory`): the system then need not clear their pages for each step. Side by side, in the same run:
+Large blocks that are freed stay with a loading process, and with training while it lasts (`00_memory`): the system then need not clear their pages for each step. In turn, each in a process of its own:
 
-{chr(10).join(keeping(kept))}
+{chr(10).join(step_rows(kept, "kept", "a head's training step, B 64, T 16, D 1280", ("plain", "freed blocks given back"), ("kept", "kept")))}
 
 AdamW is fused. Heads on features in bf16 on a CPU take attention as plain matrix products: the flash kernel is slower backward for few tokens (`12_training`). What is left is matrix products (`aten::mm`, `aten::addmm`) and passes over weights (AdamW, the gradient's norm): a head of width 1280 has {wide.head_parameters / 1e6:.0f} M weights and does {wide.macs / 1e9:.2f} G
 multiply-adds a clip of 16 frames, {6 * wide.macs * 650 * 30 / 1e12:.0f} TFLOP in 30 epochs of 650 clips, forward and backward.

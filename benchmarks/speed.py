@@ -165,12 +165,17 @@ def kept(device, repeats):
     return {p: ratio({how: [r[how][p] for r in rounds] for how in ("kept", "plain")}, "kept", "plain") for p in ("float32", "bf16")}
 
 
+def named_head(name, *shape, **options):
+    "A head by the first word of a row's name."
+    with seeded(0): return create_head(name.split()[0].strip(","), *shape, **options)
+
+
 def feature_training(clips, frames, dim, classes, names, epochs, batch=64, precision="no"):
     "(wall seconds, processor seconds of all threads) of an epoch of `fit` for each head, the first left out where there are more."
     g, found = torch.Generator().manual_seed(0), {}
     x, y = torch.randn(clips, frames, dim, generator=g), torch.arange(clips) % classes
     for name, options in names.items():
-        with seeded(0): h = create_head(name.split()[0].strip(","), dim, classes, frames, **options)
+        h = named_head(name, dim, classes, frames, **options)
         now = lambda: (time.perf_counter(), time.process_time())
         marks = [now()]
         fit(h, TensorClips(x, y), config=TrainConfig(epochs=epochs, batch=batch, precision=precision), on_epoch=lambda rows: marks.append(now()))
@@ -199,7 +204,7 @@ def products(device, repeats):
         many = lambda: [a @ b for _ in range(20)]
         rate = 20 * 2 * 1024 * 1280 * 2560 / min(side_by_side(dict(many=many), device, max(repeats, 10))["many"])
         for name, options in SMALL.items():
-            with seeded(0): h = create_head(name.split()[0].strip(","), 1280, 21, 16, **options).to(device)
+            h = named_head(name, 1280, 21, 16, **options).to(device)
             with FlopCounterMode(display=False) as meter: LossesOnly(h)(x, y)["total"].backward()
             found[f"{name}, {precision}"] = dict(flop_a_step=meter.get_total_flops(), flop_a_second=rate, seconds_30_epochs=30 * 650 / 64 * meter.get_total_flops() / rate)
     return found

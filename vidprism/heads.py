@@ -250,9 +250,14 @@ def run_stages(self:VidPrismHead,
     return Trace(merges, exchange, self.mixture(streams, inspect, keep))
 
 @patch
+def inputs(self:VidPrismHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T,inner]
+    "What each rate reads: the same."
+    return [self.squeeze(features)] * len(self.pools)
+
+@patch
 def trace(self:VidPrismHead, features:Tensor, inspect:bool=False, keep=None) -> Trace: # [B,T,D]
-    "The stages, every rate reading the same features."
-    return self.run_stages([self.squeeze(features)] * len(self.pools), inspect, keep)
+    "The stages on what each rate reads."
+    return self.run_stages(self.inputs(features), inspect, keep)
 
 @patch
 def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothing:float=0.) -> dict: # inputs: as `run_stages`
@@ -267,7 +272,7 @@ def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothin
 def forward(self:VidPrismHead, features:Tensor, labels:Tensor=None, inspect:bool=False, keep=None, text:Tensor=None) -> HeadOutput:
     "Features [B,T,D] (and labels [B], and text of other classes) to logits, losses and trace."
     check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
-    inputs = [self.squeeze(features)] * len(self.pools)
+    inputs = self.inputs(features)
     trace = self.run_stages(inputs, inspect, keep)
     logits = self.classifier(trace.mixture.video, text)
     losses = {} if labels is None else self.losses(inputs, trace, logits, labels)
@@ -359,11 +364,6 @@ def inputs(self:SmallHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T
     look = self.appearance(x[..., :c.look])
     both = look if self.changes is None else look + self.changes(x[..., c.look:])
     return [F.dropout(both if r <= c.fast else look, c.dropout, self.training) for r in c.rates]
-
-@patch
-def trace(self:SmallHead, features:Tensor, inspect:bool=False, keep=None) -> Trace: # [B,T,D]
-    "The stages on squeezed features."
-    return self.run_stages(self.inputs(features), inspect, keep)
 
 @patch
 def lift(self:SmallHead, v:Tensor) -> Tensor: # [...,width] -> [...,width of `video`]

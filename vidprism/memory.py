@@ -10,14 +10,13 @@ from contextlib import contextmanager
 import ctypes
 
 # %% ../nbs/00_memory.ipynb #88fb08ec
-_TRIM, _MAPPED_FROM, _MAPPED_MOST = -1, -3, -4   # glibc's numbers: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX
+_NUMBERS = dict(trim=-1, mapped_from=-3, mapped_most=-4)   # glibc's M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX
 
-def _set(**numbers) -> bool: # {"trim", "mapped_from", "mapped_most"}
+def _set(**bounds) -> bool: # of _NUMBERS
     "Tell glibc; False where there is none."
-    names = dict(trim=_TRIM, mapped_from=_MAPPED_FROM, mapped_most=_MAPPED_MOST)
     try: mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError): return False
-    return all([mallopt(names[k], n) == 1 for k, n in numbers.items()])
+    return all([mallopt(_NUMBERS[k], n) == 1 for k, n in bounds.items()])
 
 # %% ../nbs/00_memory.ipynb #0d5712a2
 def keep_freed(worker=None) -> bool: # worker: its number, so that this can be a loader's `worker_init_fn`; False: the C library knows no such thing

@@ -103,10 +103,11 @@ class SharedBatches(Sampler):
             start, end = (len(whole) * p // self.processes for p in (self.process, self.process + 1))
             if end > start: yield whole[start:end]
 
-def batches_of(data:Dataset, batches, most:int, workers:int=0) -> DataLoader: # most: clips in a batch
+def batches_of(data:Dataset, batches, workers:int=0) -> DataLoader: # batches: SharedBatches, read each epoch by processes that stay; or a list, read once
     "A loader of lists of clip numbers; a batch at a time where the data set can."
-    if workers and hasattr(data, "clip_shape"): return RingLoader(data, most, workers, batch_sampler=batches)
-    whole, stay = hasattr(data, "__getitems__"), workers > 0 and not hasattr(data, "set_epoch")   # a data set that is told the epoch is sent anew
+    again, whole = workers > 0 and isinstance(batches, SharedBatches), hasattr(data, "__getitems__")
+    if again and hasattr(data, "clip_shape"): return RingLoader(data, batches.batch, workers, batch_sampler=batches)
+    stay = again and not hasattr(data, "set_epoch")                                         # a data set that is told the epoch is sent anew
     return DataLoader(data, batch_sampler=batches, collate_fn=as_is if whole else default_collate, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=stay, worker_init_fn=keep_freed)
 
 def make_loader(data:Dataset, batch:int,
@@ -118,7 +119,7 @@ def make_loader(data:Dataset, batch:int,
     if isinstance(data, IterableDataset): return data.loader(batch, seed, workers, process, processes)
     if hasattr(data, "loader"): order = data.loader(batch, seed).sampler
     else: order = range(len(data)) if seed is None else EpochOrder(len(data), seed)
-    return batches_of(data, SharedBatches(order, batch, process, processes), batch, workers)
+    return batches_of(data, SharedBatches(order, batch, process, processes), workers)
 
 def begin_epoch(loader:DataLoader, epoch:int):
     "Tell order and data which epoch this is."
@@ -273,7 +274,7 @@ def top1_shared(accelerator, module:nn.Module, test, config:TrainConfig) -> floa
     "Top-1 on test clips, each process scoring its part."
     data = TensorClips(*test) if isinstance(test, tuple) else test
     start, end = (len(data) * p // accelerator.num_processes for p in (accelerator.process_index, accelerator.process_index + 1))
-    loader, right = batches_of(data, list(SharedBatches(range(start, end), 4 * config.batch)), 4 * config.batch, config.workers), 0
+    loader, right = batches_of(data, list(SharedBatches(range(start, end), 4 * config.batch)), config.workers), 0
     with accelerator.autocast():
         if end > start: logits, labels = logits_of(module, loader, accelerator.device); right = int((logits.argmax(1) == labels).sum())
     return float(accelerator.reduce(torch.tensor(float(right), device=accelerator.device))) / len(data)
