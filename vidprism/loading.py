@@ -12,7 +12,7 @@ from typing import NamedTuple
 import json, os, tempfile, weakref
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 from .clips import ClipError, ConfigError, Worker, crop_views, frame_indices, read_clip, read_views, view_indices
 from .augment import Augment, clip_generator, directional, read_varied
 from .datasets import hashed
@@ -65,20 +65,34 @@ class EpochReport(NamedTuple):
         return f"{len(self.unreadable)} of {self.clips} clips could not be read {when}{aside}; another of its class stood in {len(self.replaced)} times: {few}."
 
 # %% ../nbs/02_loading.ipynb #a2c0ffee
+def _free(marks, k, owner, os=os): # not by a forked process, which holds a batch's name only
+    if os.getpid() == owner: marks[k] = 0
+
 class Ring:
     "Shared room for three batches of each loading process."
     def __init__(self, workers:int, batch:int, shape:tuple): # shape: of one clip's frames, uint8
-        self.room, self.turn = torch.empty(workers, 3, batch, *shape, dtype=torch.uint8).share_memory_(), 0
+        self.room = torch.empty(workers, 3, batch, *shape, dtype=torch.uint8).share_memory_()
+        self.marks, self.written = torch.zeros(workers, 3, dtype=torch.int64).share_memory_(), 0
 
-    def write(self, samples:list) -> tuple: # [(frames, label)] -> (place, labels)
-        "In a loading process: put a batch into its next place."
-        place = get_worker_info().id, self.turn % 3, slice(len(samples)); self.turn += 1
-        torch.stack([x for x, _ in samples], out=self.room[place])
-        return place, torch.tensor([y for _, y in samples])
+    def write(self, samples:list) -> tuple: # [(frames, label)] -> (where, labels)
+        "In a loading process: put a batch into a free place, or into new memory."
+        frames, labels = map(list, zip(*samples))
+        marks = self.marks[process := get_worker_info().id].tolist()
+        if 0 not in marks: return default_collate(frames), labels
+        self.written += 1; self.marks[process, k := marks.index(0)] = self.written
+        torch.stack(frames, out=self.room[process, k, :len(frames)])
+        return (process, k, len(frames)), labels
 
-    def read(self, place:tuple) -> Tensor: # [B,...]
-        "A copy of a batch, in pinned memory where there is a GPU."
-        return self.room[place].pin_memory() if torch.cuda.is_available() else self.room[place].clone()
+    def read(self, where) -> Tensor: # [B,...]
+        "A batch where it lies; a copy in pinned memory where there is a GPU."
+        if not isinstance(where, Tensor):
+            process, k, count = where; marks = self.marks[process]
+            marks[(marks > 0) & (marks < marks[k])] = 0                                         # written earlier and never read
+            marks[k] = -1
+            held = self.room[process, k, :count].numpy()                                        # kept by the tensor's storage, so by all its slices
+            weakref.finalize(held, _free, marks, k, os.getpid()).atexit = False
+            where = torch.from_numpy(held)
+        return where.pin_memory() if torch.cuda.is_available() else where
 
 class RingLoader(DataLoader):
     "A `DataLoader` of (frames, label) whose processes stay, and write their batches into a ring."
@@ -86,7 +100,7 @@ class RingLoader(DataLoader):
         self.ring = Ring(workers, batch, data.clip_shape)
         super().__init__(data, collate_fn=self.ring.write, num_workers=workers, prefetch_factor=2, persistent_workers=True, worker_init_fn=keep_freed, **options)
     def __iter__(self):
-        for place, labels in super().__iter__(): yield self.ring.read(place), labels
+        for where, labels in super().__iter__(): yield self.ring.read(where), torch.tensor(labels)
 
 # %% ../nbs/02_loading.ipynb #8f5bb39b
 class ClipDataset(Dataset):
