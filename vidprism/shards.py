@@ -17,6 +17,7 @@ from .clips import ClipError, ConfigError, crop_views, read_clip
 from .augment import read_varied
 from .datasets import hashed
 from .forms import IMAGE_SUFFIXES
+from .loading import RingLoader
 from .memory import keep_freed
 from .rgsta import positive_int
 
@@ -126,8 +127,10 @@ class ShardClips(IterableDataset):
         self.folder, self.index = Path(folder), read_index(folder)
         self.frames, self.sampling, self.stride, self.size, self.augment, self.seed, self.no_flip = frames, sampling, stride, size, augment, seed, frozenset(no_flip)
         self.buffer, self.read = buffer, read or self.frames_of
-        self.classes, self.epoch, self.order, self.process, self.processes = self.index["classes"], 0, None, 0, 1
-    def set_epoch(self, epoch:int): self.epoch = epoch
+        self.classes, self.order, self.process, self.processes = self.index["classes"], None, 0, 1
+        self.told = torch.zeros(1, dtype=torch.int64).share_memory_()      # the epoch, which loading processes that stay see too
+    epoch = property(lambda self: int(self.told))
+    def set_epoch(self, epoch:int): self.told.fill_(epoch)
     def __len__(self): return self.index["clips"]
     def __iter__(self): return self.iterate()
 
@@ -169,10 +172,11 @@ ShardClips.frames_of, ShardClips.samples, ShardClips.iterate = _frames_of, _samp
 def _loader(self, batch:int=16, seed:int=None, workers:int=0, process:int=0, processes:int=1) -> DataLoader: # of one process
     "Batches of this process's shards; `seed`: of the order of shards and clips, None: as packed."
     if len(self.index["shards"]) < processes: raise ConfigError(f"{len(self.index['shards'])} shards can't be shared among {processes} processes: pack with a shard_size of at most {max(len(self) // processes, 1)}.")
-    part = copy.copy(self)
-    part.order, part.process, part.processes = seed, process, processes
-    if part.read == self.frames_of: part.read = part.frames_of
-    return DataLoader(part, batch, num_workers=min(workers, len(self.index["shards"]) // processes), pin_memory=torch.cuda.is_available(), worker_init_fn=keep_freed)
+    part, workers = copy.copy(self), min(workers, len(self.index["shards"]) // processes)
+    part.order, part.process, part.processes, part.told = seed, process, processes, self.told.clone().share_memory_()
+    if part.read != self.frames_of: return DataLoader(part, batch, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0, worker_init_fn=keep_freed)
+    part.read, part.clip_shape = part.frames_of, (self.frames, self.size, self.size, 3)
+    return RingLoader(part, batch, workers, batch_size=batch) if workers else DataLoader(part, batch, pin_memory=torch.cuda.is_available())
 
 def _batches(self, batch:int, workers:int=0) -> int: # most batches that a process has, in the first epoch
     "The same in every process."
