@@ -128,7 +128,7 @@ A profile of a training step showed the temporal convolutions of `06_dbi` at the
 
 Reading training clips went from {before_after}. What was changed: a kept frame is copied once into its place instead of being found by a mask; PyAV converts with one converter on one thread instead of making a converter and its
 threads for each frame; small clips that need no scaling are read by PyAV in one opening, and only the frames that are kept are converted (decord converts every frame it passes), bit for bit the same pictures; a frame is cut to its
-crop as it comes; greys are Pillow's; pictures are mirrored with their channels last; a batch comes from a loading process by a ring of shared memory that is taken once, not by new pages for each batch (`02_loading`). What is left beside decoding
+crop as it comes; greys are Pillow's; pictures are mirrored with their channels last; a batch comes from a loading process in shared memory that is taken once, not in new pages for each batch, and is handed over where it lies (`02_loading`). What is left beside decoding
 are the crop's resize with antialiasing and what the processes do in Python.
 
 Large blocks that are freed stay with a loading process, and with training while it lasts (`00_memory`): the system then need not clear their pages for each step. In turn, each in a process of its own:

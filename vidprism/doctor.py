@@ -88,7 +88,7 @@ def answer_once() -> str:
     from vidprism.model import sample_model
     model, clip = sample_model(), sample_clips()[0]
     label, p = model.predict(clip, topk=1)[0]
-    return f"{len(sample_clips())} clips and a model in {samples_folder().name}/; {clip.name} is {label!r} ({p:.0%})"
+    return f"{len(sample_clips())} clips and a model in {samples_folder().name}/; {clip.name} is {label!r} ({p:.1%})"
 
 # %% ../nbs/16_doctor.ipynb #d54a3174
 def find_hub() -> str:
