@@ -109,7 +109,7 @@ ratios, with its quartiles. Nothing else ran while the CPU columns were taken; f
 
 ## Seconds
 
-On the CPU a part of the work is measured and multiplied: four of eleven steps of an epoch, and 2,000 of 10,000 clips. Beside the wall time stands the processor time that the process used, over its two
+The 30 epochs are run whole. On the CPU, those of heads of full width are worked out from a part, four steps, and so is the epoch on 10,000 clips, from 2,000. Beside the wall time stands the processor time that the process used, over its two
 threads. Goals are judged by the wall time. *Matrix products alone* are the operations of the head's steps, counted, at the rate that one product of such a shape reaches on the same two cores: no program can be faster that computes this head.
 
 {chr(10).join(times(kept))}
