@@ -1,5 +1,5 @@
 "The `vidprism` command as a stranger runs it: answers, pages, and one sentence where something is wrong."
-import subprocess, sys, wave
+import json, os, shutil, subprocess, sys, wave
 import pytest
 from vidprism.clips import sample_clips
 
@@ -34,3 +34,18 @@ def test_bad_input(bad, argv):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not done.stdout and not (bad / "page.html").exists()
+
+
+def test_two_processes_train_one_model(tmp_path):
+    "As `accelerate launch` and torchrun start it: told once, kept once, and the tuned model is there."
+    for i, clip in enumerate(sample_clips()[:8]):
+        (tmp_path / "clips" / f"c{i % 2}").mkdir(parents=True, exist_ok=True); shutil.copy(clip, tmp_path / "clips" / f"c{i % 2}")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "vidprism", "train", "clips", "--split", "source", "--folds", "2", "--frames", "8", "--cache", "cache",
+              "--option", "rates=2,4", "--epochs", "1", "--batch", "2", "--precision", "bf16", "--tune-encoder", "--workers", "1", "--out", "model"]
+    done = subprocess.run(launch, capture_output=True, text=True, cwd=tmp_path, timeout=240, env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("model: model") == done.stdout.count("8 clips of 2 classes") == done.stdout.count("top-1") == 1, done.stdout
+    record = json.loads((tmp_path / "model" / "result.json").read_text())
+    assert record["tuned_encoder"] and record["training"]["precision"] == "bf16"
+    answer = run("predict", sample_clips()[0], "--model", "model", cwd=tmp_path)
+    assert answer.returncode == 0 and "c0" in answer.stdout, answer.stderr

@@ -7,7 +7,7 @@ __all__ = ['find_device', 'Features', 'Preprocess', 'check_preprocess', 'preproc
            'encode_text', 'weights_hash', 'listen', 'to_grid', 'ModuleEncoder']
 
 # %% ../nbs/04_base_encoder.ipynb #7206c301
-import zlib
+import os, zlib
 from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
@@ -20,8 +20,9 @@ from .clips import ConfigError
 
 # %% ../nbs/04_base_encoder.ipynb #752a2e8a
 def find_device() -> torch.device:
-    "The best device there is: CUDA, else Apple's, else the CPU"
-    if torch.cuda.is_available(): return torch.device("cuda")
+    "The best device there is: CUDA (of several processes each has its own), else Apple's, else the CPU"
+    own = os.environ.get("LOCAL_RANK")
+    if torch.cuda.is_available(): return torch.device("cuda", int(own) % torch.cuda.device_count()) if own else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 # %% ../nbs/04_base_encoder.ipynb #ec3ffd66
