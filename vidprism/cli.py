@@ -122,9 +122,9 @@ def audit(data, out="audit", workers=2, timeout=60., fix=None, format=None, root
 
 def features(data, encoder="mini", frames=16, sampling="sparse", views="1x1", cache=None, workers=0, grid=False, **which):
     "Fill the cache."
-    clips = clips_of(data, **which)
-    print(cache_features(clips.paths, find_encoder(encoder), cache or default_cache(), frames=frames, sampling=sampling, views=views_of(views), workers=workers, grid=grid, collect=False))
-    print(f"cache: {cache or default_cache()}")
+    clips, folder = clips_of(data, **which), cache or default_cache()
+    found = cache_features(clips.paths, find_encoder(encoder), folder, frames=frames, sampling=sampling, views=views_of(views), workers=workers, grid=grid, progress=first(), collect=False)
+    if first(): print(found, f"cache: {folder}", sep="\n")
 
 # %% ../nbs/17_cli.ipynb #d3dda6b7
 def train(data, out="model", options=(), cache=None, workers=0, views="1x1", training=None, format=None, root=None, official=None, quarantine=None, repaired=None, **run):
