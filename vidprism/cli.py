@@ -132,7 +132,7 @@ def train(data, out="model", options=(), cache=None, workers=0, views="1x1", tra
     clips = clips_of(data, format, root, None, official, quarantine, repaired)
     r = Run(options=dict(map(option_of, options)), views=views_of(views), training=TrainConfig(**(training or {})), **run)
     done = train_clips(clips, r, cache=cache, workers=workers, progress=first())
-    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
+    if torch.distributed.is_available() and torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
     if not first(): return
     print(done.result)
     print(f"model: {done.save(out)}  (its test side: {out}/test.csv)")
