@@ -6,7 +6,12 @@ import pytest, torch
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from two_processes import CASES, LOCAL, SHARDS, run_all  # noqa: E402
+from vidprism import workflow  # noqa: E402
+from vidprism.clips import sample_clips  # noqa: E402
+from vidprism.encoders import create_encoder  # noqa: E402
+from vidprism.lists import ClipList  # noqa: E402
 from vidprism.shards import pack  # noqa: E402
+from vidprism.training import TrainConfig  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +55,16 @@ def test_balance_of_each_process_alone_is_another_loss(done):
 def test_training_moved_the_weights(done):
     "And they are not equal because nothing happened."
     for name in CASES: assert done[1][0][name][1][0]["cls"] != done[1][0][name][1][-1]["cls"]
+
+
+@pytest.mark.parametrize("said, configured, used", [(3, 0, 3), (0, 2, 2), (0, 0, 0)])
+def test_readers_reach_the_tuning_of_an_encoder(monkeypatch, tmp_path, said, configured, used):
+    "`workers` of the call, else the training config's, is how many processes read frames."
+    class Seen(Exception): pass
+    def seen(model, data, config, **_): raise Seen(config.workers)
+    monkeypatch.setattr(workflow, "fit", seen)
+    listed = tmp_path / "clips.txt"; listed.write_text("".join(f"{clip} {i % 2}\n" for i, clip in enumerate(sample_clips())))
+    encoder, clips = create_encoder("mini"), ClipList.from_any(listed, classes=["even", "odd"])
+    run = workflow.Run(tune_encoder=True, frames=8, options=dict(rates=(2, 4)), training=TrainConfig(workers=configured))
+    with pytest.raises(Seen) as found: workflow.tune_clips(workflow.Split(clips, clips, "all"), run, encoder, workers=said)
+    assert found.value.args == (used,)

@@ -76,9 +76,10 @@ def check_shared(size:int, workers:int, folder="/dev/shm"): # size: bytes; folde
 class Ring:
     "Shared room for three batches of each loading process."
     def __init__(self, workers:int, batch:int, shape:tuple): # shape: of one clip's frames, uint8
-        check_shared(3 * workers * batch * math.prod(shape), workers)
-        self.room = torch.empty(workers, 3, batch, *shape, dtype=torch.uint8).share_memory_()
-        self.marks, self.written = torch.zeros(workers, 3, dtype=torch.int64).share_memory_(), 0
+        whole = workers, 3, batch, *shape
+        check_shared(math.prod(whole), workers)
+        self.room = torch.empty(whole, dtype=torch.uint8).share_memory_()
+        self.marks, self.written = torch.zeros(whole[:2], dtype=torch.int64).share_memory_(), 0
 
     def write(self, samples:list) -> tuple: # [(frames, label)] -> (where, labels)
         "In a loading process: put a batch into a free place, or into new memory."

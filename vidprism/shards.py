@@ -130,6 +130,7 @@ class ShardClips(IterableDataset):
         self.classes, self.order, self.process, self.processes = self.index["classes"], None, 0, 1
         self.told = torch.zeros(1, dtype=torch.int64).share_memory_()      # the epoch, which loading processes that stay see too
     epoch = property(lambda self: int(self.told))
+    clip_shape = property(lambda self: (self.frames, self.size, self.size, 3))   # of one clip's frames
     def set_epoch(self, epoch:int): self.told.fill_(epoch)
     def __len__(self): return self.index["clips"]
     def __iter__(self): return self.iterate()
@@ -174,9 +175,9 @@ def _loader(self, batch:int=16, seed:int=None, workers:int=0, process:int=0, pro
     if len(self.index["shards"]) < processes: raise ConfigError(f"{len(self.index['shards'])} shards can't be shared among {processes} processes: pack with a shard_size of at most {max(len(self) // processes, 1)}.")
     part, workers = copy.copy(self), min(workers, len(self.index["shards"]) // processes)
     part.order, part.process, part.processes, part.told = seed, process, processes, self.told.clone().share_memory_()
-    if part.read != self.frames_of: return DataLoader(part, batch, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0, worker_init_fn=keep_freed)
-    part.read, part.clip_shape = part.frames_of, (self.frames, self.size, self.size, 3)
-    return RingLoader(part, batch, workers, batch_size=batch) if workers else DataLoader(part, batch, pin_memory=torch.cuda.is_available())
+    if plain := part.read == self.frames_of: part.read = part.frames_of
+    if plain and workers: return RingLoader(part, batch, workers, batch_size=batch)
+    return DataLoader(part, batch, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0, worker_init_fn=keep_freed)
 
 def _batches(self, batch:int, workers:int=0) -> int: # most batches that a process has, in the first epoch
     "The same in every process."

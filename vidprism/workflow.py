@@ -144,7 +144,7 @@ def tune_clips(split:Split, run:Run, encoder:FrameEncoder, cache=None, workers:i
     with seeded(run.training.seed): head = fresh_head(run, encoder, split.train.classes)
     model = VideoModel(encoder, head, split.train.classes, run.sampling); tune_encoder(model)
     data = ClipDataset(split.train, frames=run.frames, sampling=run.sampling, size=encoder.image_size, augment=Augment(), seed=run.training.seed)
-    history = fit(model, data, config=replace(run.training, workers=workers), labels=split.train.classes, on_epoch=(lambda rows: print(f"epoch {rows[-1]['epoch']}: loss {rows[-1]['total']:.3f}", file=sys.stderr)) if progress else None)
+    history = fit(model, data, config=replace(run.training, workers=workers or run.training.workers), labels=split.train.classes, on_epoch=(lambda rows: print(f"epoch {rows[-1]['epoch']}: loss {rows[-1]['total']:.3f}", file=sys.stderr)) if progress else None)
     result = evaluate_model(model.to(find_device()), split.test, run.views, cache, workers)
     result.record.update(training=asdict(run.training), options=run.options, split=split.how, shots=run.shots or None, clips=dict(train=len(split.train), test=result.record["clips"]), seconds=history.seconds, tuned_encoder=True)
     return Trained(model.cpu().eval(), result, split)
