@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HEADS', 'VARIANTS', 'STATISTICS', 'Trace', 'HeadOutput', 'register_head', 'make_config', 'create_head',
            'check_features', 'HeadConfig', 'SqueezeConfig', 'LinearClassifier', 'TextClassifier', 'make_classifier',
-           'make_squeeze', 'VidPrismConfig', 'sinusoids', 'Positions', 'VidPrismHead', 'power', 'Standardise',
-           'SmallConfig', 'SmallHead']
+           'make_squeeze', 'VidPrismConfig', 'sinusoids', 'Positions', 'VidPrismHead', 'power', 'time_statistics',
+           'Standardise', 'SmallConfig', 'SmallHead']
 
 # %% ../nbs/09_heads.ipynb #9fc35134
 from dataclasses import dataclass, fields, asdict
@@ -287,6 +287,14 @@ def power(x:Tensor, p:float=.5, floor:float=1e-4) -> Tensor: # floor: keeps the 
     "Signed power of each number."
     return x if p == 1 else x * (x.abs() + floor) ** (p - 1)
 
+def time_statistics(x:Tensor,        # [B,T,D]
+                    names,           # of `STATISTICS`
+                    exponent:float=1., # signed power taken of the features first
+                   ) -> list:        # of [B,D], one a name
+    "The named statistics over time of each channel."
+    x = power(x, exponent)
+    return [STATISTICS[name](x) for name in names]
+
 class Standardise(nn.Module):
     "Channels less their mean, over their deviation, by all that training has shown so far."
     def __init__(self, dim:int, floor:float=.1): # floor: part of the mean deviation, added to each channel's
@@ -374,8 +382,10 @@ def lift(self:SmallHead, v:Tensor) -> Tensor: # [...,width] -> [...,width of `vi
 def statistics(self:SmallHead, features:Tensor) -> Tensor: # [B,T,D] -> [B, sum of blocks]
     "Time statistics, standardised, each of length `scale`."
     c = self.config
-    look, motion = power(features, c.power).split([c.look, c.motion], -1)
-    s = torch.cat([*(STATISTICS[k](look) for k in c.statistics), *([motion.mean(1)] if c.motion else [])], -1)
+    look, motion = features.split([c.look, c.motion], -1)
+    s = time_statistics(look, c.statistics, c.power)
+    if c.motion: s += time_statistics(motion, ["mean"], c.power)
+    s = torch.cat(s, -1)
     lengths = torch.cat([s.new_full((n,), c.scale / math.sqrt(n)) for n in c.blocks])
     return self.clip_scale(s) * lengths
 
