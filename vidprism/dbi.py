@@ -134,8 +134,14 @@ def _build(self:DBI, gate_start:float):
     self.slow2fast, self.fast2slow = nn.ModuleDict(), nn.ModuleDict()
     for i, j in self.ways:
         key = self.flow_key(i, j)
-        if r[i] < r[j]: self.fast2slow[key] = nn.Conv1d(D, D, 5, max(round(r[j] / r[i]), 1), 2, bias=False)
+        if r[i] < r[j]: self.fast2slow[key] = nn.Conv1d(D, D, 5, self.stride_of(i, j), 2, bias=False)
         elif key not in self.slow2fast: self.slow2fast[key] = nn.Linear(D, D)
+
+@patch
+def stride_of(self:DBI, i:int, j:int) -> int: # i fast, j slow
+    "The ratio of the rates, rounded (paper) or rounded down (released)."
+    if self.released: return self.rates[j] // self.rates[i]
+    return max(round(self.rates[j] / self.rates[i]), 1)
 
 @patch
 def flow_key(self:DBI, i:int, j:int) -> str:
@@ -154,6 +160,7 @@ def flow(self:DBI,
     x, length, ri, rj = streams[i], streams[j].shape[1], self.rates[i], self.rates[j]
     if ri > rj: return stretch(self.slow2fast[self.flow_key(i, j)](x), length)
     y = convolve(x, self.fast2slow[self.flow_key(i, j)])
+    if self.released and y.shape[1] == 1: return y.expand(-1, length, -1)       # there, one token is added to all
     return fit(y, length) if rj % ri == 0 else stretch(y, length)
 
 @patch

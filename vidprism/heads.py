@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HEADS', 'VARIANTS', 'STATISTICS', 'Trace', 'HeadOutput', 'register_head', 'make_config', 'create_head',
            'check_features', 'HeadConfig', 'SqueezeConfig', 'LinearClassifier', 'TextClassifier', 'make_classifier',
-           'make_squeeze', 'VidPrismConfig', 'sinusoids', 'Positions', 'VidPrismHead', 'power', 'time_statistics',
-           'Standardise', 'SmallConfig', 'SmallHead']
+           'make_squeeze', 'VidPrismConfig', 'sinusoids', 'Positions', 'make_projection', 'VidPrismHead', 'power',
+           'time_statistics', 'Standardise', 'SmallConfig', 'SmallHead']
 
 # %% ../nbs/09_heads.ipynb #9fc35134
 from dataclasses import dataclass, fields, asdict
@@ -18,7 +18,7 @@ from .clips import ConfigError
 from .rgsta import RgSTA, WindowPool, one_of, positive_int
 from .dbi import DBI
 from .hmoe import HMoE
-from .losses import ranking_loss, ranking_target, diversity_loss, gate_balance_loss, LossWeights, weigh
+from .losses import ranking_loss, ranking_target, diversity_loss, gate_balance_loss, contrastive_loss, LossWeights, weigh
 
 # %% ../nbs/09_heads.ipynb #fb2630d8
 class Trace(NamedTuple):
@@ -60,14 +60,15 @@ def create_head(name:str,     # "vidprism", or any registered head
                 dim:int,      # D, width of the features
                 classes:int,  # C
                 frames:int,   # T, frames a clip
-                text=None,    # text features of the classes [C,D], for logits against text
+                text=None,    # text features of the classes [C,D], for logits against text, or for `contrastive_weight`
                 **options,    # the head's own options
                ) -> nn.Module:
     "Build a head by name."
     cls = VARIANTS.get((name, options.get("preset")), HEADS[one_of(name, HEADS, "head")])
-    if text is not None: options["classifier"] = "text"
+    contrast = options.get("contrastive_weight", 0) > 0
+    if text is not None and not contrast: options["classifier"] = "text"
     head = cls(make_config(cls.Config, dim=dim, classes=classes, frames=frames, **options))
-    if text is not None: head.classifier.name_classes(text)
+    if text is not None: (head.contrast if contrast else head.classifier).name_classes(text)
     return head
 
 # %% ../nbs/09_heads.ipynb #5ec0c1e6
@@ -178,6 +179,8 @@ class VidPrismConfig(SqueezeConfig):
     rank_weight: float = .1
     div_weight: float = .2
     gate_weight: float = .2
+    contrastive_weight: float = 0. # of the contrast with text; .01 in the published script, which also needs the classes' text
+    projection: bool = False       # two linear layers on the clip's vector: what text is compared with (published text variant)
 
     def __post_init__(self):
         super().__post_init__()
@@ -187,6 +190,7 @@ class VidPrismConfig(SqueezeConfig):
         one_of(self.preset, ("paper", "released", "small"), "preset")
         for name in ("keep", "heads"): positive_int(getattr(self, name), name)
         for r in self.rates: positive_int(r, "each rate")
+        if self.contrastive_weight > 0 and self.classifier == "text": raise ConfigError("contrastive_weight goes with a linear classifier: a text classifier is a contrast with text.")
         if len(set(self.rates)) < len(self.rates): raise ConfigError(f"Rates must differ; got {', '.join(map(str, self.rates))}.")
 
     @property
@@ -210,6 +214,13 @@ class Positions(nn.Module):
         return tokens + self.table[kept]
 
 # %% ../nbs/09_heads.ipynb #f37173fd
+def make_projection(c:VidPrismConfig): # None where there is none
+    "The published projection head; its text variant ends in a LayerNorm."
+    if not (c.projection or c.contrastive_weight > 0): return None
+    layers = [nn.Linear(c.inner, c.inner), nn.ReLU(), nn.Linear(c.inner, c.dim)]
+    if c.classifier == "text": layers.append(nn.LayerNorm(c.dim))
+    return nn.Sequential(*layers)
+
 @register_head("vidprism")
 class VidPrismHead(nn.Module):
     "RgSTA at every rate, DBI between them, one expert each, one readout."
@@ -226,7 +237,9 @@ def build(self:VidPrismHead, dim:int, preset:str): # dim: width of the streams; 
     "Make the stages."
     c = self.config
     one_of(c.aggregation, ("rgsta", "hard", "avg", "max"), "aggregation"); one_of(c.positions, ("none", "learned", "sinusoidal"), "positions")
-    self.weights = LossWeights(c.cls_weight, c.rank_weight, c.div_weight, c.gate_weight)
+    self.weights = LossWeights(c.cls_weight, c.rank_weight, c.div_weight, c.gate_weight, c.contrastive_weight)
+    self.projection_head = make_projection(c)
+    self.contrast = TextClassifier(c.dim, c.classes, 1.) if c.contrastive_weight > 0 else None
     def pool(r): return RgSTA(dim, r, c.alpha, c.tau, c.delta, c.keep, preset) if c.aggregation == "rgsta" else WindowPool(dim, r, c.aggregation)
     self.pools = nn.ModuleList(pool(r) for r in c.rates)
     self.interaction = DBI(dim, c.rates, c.threshold, c.interaction, preset, c.gate_start, c.straight_through)
@@ -266,6 +279,7 @@ def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothin
              for x, m, r in zip(inputs, trace.merges, self.config.rates)] if self.config.aggregation == "rgsta" else []
     terms = dict(cls=F.cross_entropy(logits, labels, label_smoothing=smoothing), div=diversity_loss(trace.mixture.outputs), gate=gate_balance_loss(trace.mixture.shares))
     if ranks: terms["rank"] = torch.stack(ranks).mean()
+    if self.contrast is not None: terms["contrastive"] = contrastive_loss(self.projection_head(trace.mixture.video), self.contrast.of(), labels)
     return weigh(terms, self.weights)
 
 @patch
@@ -274,9 +288,11 @@ def forward(self:VidPrismHead, features:Tensor, labels:Tensor=None, inspect:bool
     check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
     inputs = self.inputs(features)
     trace = self.run_stages(inputs, inspect, keep)
-    logits = self.classifier(trace.mixture.video, text)
+    video = trace.mixture.video
+    if self.projection_head is not None and self.config.classifier == "text": video = self.projection_head(video)
+    logits = self.classifier(video, text)
     losses = {} if labels is None else self.losses(inputs, trace, logits, labels)
-    return HeadOutput(logits, trace.mixture.video, losses, trace)
+    return HeadOutput(logits, video, losses, trace)
 
 # %% ../nbs/09_heads.ipynb #79a7ab4a
 STATISTICS = dict(mean=lambda x: x.mean(1), deviation=lambda x: (x - x.mean(1, keepdim=True)).abs().mean(1),
@@ -335,6 +351,7 @@ class SmallConfig(VidPrismConfig):
         if self.rates is None: object.__setattr__(self, "rates", (2, 4, 8) if self.frames < 32 else (2, 4, 8, 16))
         super().__post_init__()
         one_of(self.preset, ("small",), "preset"); positive_int(self.width, "width")
+        if self.projection or self.contrastive_weight: raise ConfigError("The preset small has no projection head.")
         object.__setattr__(self, "statistics", tuple(self.statistics))
         for name in self.statistics: one_of(name, STATISTICS, "statistics")
         if not 0 <= self.motion < self.dim: raise ConfigError(f"motion must be 0 or more of the {self.dim} channels, with some left for appearance, not {self.motion!r}.")

@@ -45,13 +45,17 @@ class Merge(NamedTuple):
     similarity: Tensor # [B,W,r,r] cosine of the metric features within each window, eq. 5 (padding: 0)
 
 # %% ../nbs/05_rgsta.ipynb #d13bb06e
-def choose(scores:Tensor, # [B,W,r] mixed scores, -inf where padded
-           keep:int,      # frames kept a window
-          ) -> Tensor:    # [B,W,k] places within the window, ascending
-    "The best `keep` frames of each window, ties to the earlier, in the order of time."
+def choose(scores:Tensor,       # [B,W,r] mixed scores, -inf where padded
+           keep:int,            # frames kept a window
+           by_score:bool=False, # the best first, as the published code; a window of at most `keep` frames stays in order
+          ) -> Tensor:          # [B,W,k] places within the window
+    "The best `keep` frames of each window, ties to the earlier, in the order of time or of their scores."
     if keep == 1: return scores.argmax(-1, keepdim=True)
-    order = scores.sort(dim=-1, descending=True, stable=True).indices
-    return order[..., :keep].sort(-1).values
+    best = scores.sort(dim=-1, descending=True, stable=True).indices[..., :keep]
+    in_time = best.sort(-1).values
+    if not by_score: return in_time
+    whole = (scores > -torch.inf).sum(-1, keepdim=True) <= keep
+    return torch.where(whole, in_time, best)
 
 # %% ../nbs/05_rgsta.ipynb #8e4f71d8
 def paper_weights(similarity:Tensor, # [B,W,r,r] cosines
@@ -70,13 +74,13 @@ def released_weights(similarity:Tensor, # [B,W,r,r] cosines
                      rest:Tensor,       # [B,W,1,r] bool, the frames that are merged
                      tau:float,         # temperature > 0
                     ) -> Tensor:        # [B,W,k,r]
-    "Row softmax over the window, its kept columns, normalised over the rest."
+    "Row softmax over the window; each rest frame's entries for the kept frames, divided by their sum."
     eye = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
     valid = rest | onehot.sum(2, keepdim=True).bool()
     logits = similarity.masked_fill(eye, 0.) / tau
     rows = logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(-1)
     columns = (onehot @ rows.transpose(-1, -2)) * rest
-    return columns / (columns.sum(-1, keepdim=True) + 1e-6)
+    return columns / (columns.sum(-2, keepdim=True) + 1e-6)
 
 # %% ../nbs/05_rgsta.ipynb #a7fdd5c6
 def spread(blocks:Tensor, # [B,W,k,r] rows of each window
@@ -112,14 +116,14 @@ class RgSTA(nn.Module):
         tau:float=.1,        # temperature of the merge weights, > 0
         delta:float=.5,      # how much of the rest is added, >= 0
         keep:int=1,          # frames kept a window
-        preset:str="paper",  # "paper" or "released": which merge weights
+        preset:str="paper",  # "paper" or "released": merge weights, and the order of kept frames
     ):
         super().__init__()
         self.rate, self.keep = positive_int(rate, "rate"), positive_int(keep, "keep")
         if not 0 <= alpha <= 1: raise ConfigError(f"alpha must lie between 0 and 1, not {alpha!r}.")
         if not tau > 0: raise ConfigError(f"tau must be above 0, not {tau!r}.")
         self.dim, self.alpha, self.tau, self.delta = dim, alpha, tau, delta
-        self.weights = WEIGHTS[one_of(preset, WEIGHTS, "preset")]
+        self.weights, self.released = WEIGHTS[one_of(preset, WEIGHTS, "preset")], preset == "released"
         self.metric_proj = nn.Linear(dim, dim)
         self.score_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 1, bias=False))
 
@@ -139,7 +143,7 @@ def forward(self:RgSTA,
     scores = self.alpha * predicted + (1 - self.alpha) * x.norm(dim=-1)
     unit = fold(F.normalize(metric, dim=-1), self.rate)
     similarity = unit @ unit.transpose(-1, -2)
-    place = choose(fold(scores.detach(), self.rate, value=-torch.inf), keep)
+    place = choose(fold(scores.detach(), self.rate, value=-torch.inf), keep, by_score=self.released)
     onehot = F.one_hot(place, size).to(x.dtype)
     valid = fold(torch.ones_like(scores, dtype=torch.bool), self.rate, value=False)[:, :, None]
     rest = valid & ~onehot.sum(2, keepdim=True).bool()
