@@ -133,10 +133,10 @@ def test_published_at_full_size(tmp_path):
     tower = {f"module.{k}": (v + .01 if v.is_floating_point() else v) for k, v in original.model.state_dict().items()}
     with torch.random.fork_rng(devices=[]): torch.manual_seed(0); head = create_head("vidprism", 512, 4, 8, rates=(2, 4, 8), preset="released").eval()
     torch.save(dict(epoch=29, model_state_dict=tower, optimizer_state_dict={}, fusion_model_state_dict={there: head.state_dict()[here] for there, here in released_layout(head)}), tmp_path / "model.pt")
-    model = import_released(tmp_path / "model.pt", list("abcd"), frames=8)
+    model = import_released(tmp_path / "model.pt", list("abcd"), frames=8, rates=(2, 4, 8))
     assert model.encoder.name == "open_clip:ViT-B-16-quickgelu" and model.frames == 8 and model.head.config.rates == (2, 4, 8)
     weight = lambda m: getattr(m, "encoder", m).model.visual.proj
     assert torch.allclose(weight(model), weight(original) + .01)
     assert torch.equal(weight(interpolate(model, original, 0)), weight(original)) and torch.equal(weight(interpolate(model, original, 1)), weight(model))
     assert torch.allclose(weight(interpolate(model, original, .3)), weight(original) + .003, atol=1e-6)
-    with pytest.raises(ConfigError, match="3 labels|4 classes"): import_released(tmp_path / "model.pt", list("abc"), frames=8)
+    with pytest.raises(ConfigError, match="3 labels|4 classes"): import_released(tmp_path / "model.pt", list("abc"), frames=8, rates=(2, 4, 8))

@@ -22,8 +22,7 @@ from .base_encoder import FrameEncoder, Preprocess, check_preprocess, weights_ha
 from .checkpoints import cached_file, compare_states, find_on_hub, first_line, load_raw, load_strictly
 from .encoders import create_encoder
 from .heads import create_head, HeadOutput, HEADS, TextClassifier
-from .importers import (MOTE, RELEASED, load_released_head, load_released_mote, mote_sizes, released_architecture, released_kind, released_layout, released_rates,
-                                released_tower, rename_released, shape_of, silent_pair, unwrap_released)
+from .importers import load_released_head, load_released_mote, released_architecture, released_kind, released_layout, released_tower
 import vidprism.baselines   # registers its heads
 
 # %% ../nbs/11_model.ipynb #056f6e79
