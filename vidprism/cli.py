@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ONE', 'MANY', 'ENCODE', 'WORK', 'SETTINGS', 'TRAIN', 'WORDS', 'default_clip', 'views_of', 'option_of', 'model_of',
            'predict', 'explain', 'plain', 'bar', 'first', 'clips_of', 'audit', 'features', 'train', 'evaluate', 'cost',
-           'pack', 'plan', 'Word', 'arg', 'parser', 'gathered', 'main']
+           'pack', 'plan', 'Word', 'arg', 'option_text', 'recipe_defaults', 'parser', 'gathered', 'main']
 
 # %% ../nbs/17_cli.ipynb #3138ad1d
 import argparse, json, os, sys, time
@@ -29,7 +29,7 @@ from .plan import Assumed, measure_machine, plan as plan_run, plan_text
 from .quarantine import audit as audit_clips
 from .shards import pack as pack_clips
 from .training import TrainConfig
-from .workflow import Run, default_cache, evaluate_model, find_encoder, kept_clips, train_clips
+from .workflow import RECIPES, Run, default_cache, evaluate_model, find_encoder, kept_clips, recipe_run, train_clips
 
 # %% ../nbs/17_cli.ipynb #d68edfc3
 def default_clip() -> Path:
@@ -190,9 +190,10 @@ ENCODE = [arg("--encoder", default="mini", help="mini, open_clip:..., timm:..., 
           arg("--sampling", default="sparse", help="sparse or dense (default sparse)")]
 WORK = [arg("--views", default="1x1", help="temporal clips x crops of a test clip, such as 4x3"), arg("--cache", help="folder of the features (default: VIDPRISM_CACHE or the user's cache)"),
         arg("--workers", type=int, default=0, help="reader processes (default 0: none)")]
-SETTINGS = dict(epochs="passes over the clips", batch="clips at a time, a process", accumulate="batches a step", lr="peak learning rate", weight_decay="weight decay of matrices", warmup="part of the steps with a rising learning rate",
+SETTINGS = dict(epochs="passes over the clips", batch="clips at a time, a process", accumulate="batches a step", lr="peak learning rate", weight_decay="weight decay, of matrices", warmup="part of the steps with a rising learning rate",
                 clip_norm="largest norm of the gradient; 0: any", precision="no: float32, or bf16", encoder_lr="an encoder's learning rate, as a part of --lr", seed="of split, start and order")
 TRAIN = [arg(f"--{n.replace('_', '-')}", type=type(d), default=argparse.SUPPRESS, help=f"{h} (default {d})") for n, h in SETTINGS.items() for d in [getattr(TrainConfig, n)]] + [
+         arg("--decay-all", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help="weight decay on every parameter, as the papers' scripts"),
          arg("--checkpointing", action="store_true", default=argparse.SUPPRESS, help="recompute the encoder's blocks: less memory, a third more time")]
 
 # %% ../nbs/17_cli.ipynb #589702b1
@@ -208,11 +209,12 @@ WORDS = dict(
     features=Word(features, "encode every clip once, into the cache", "vidprism features my_clips --encoder timm:vit_small_patch14_dinov2/lvd142m --frames 16",
         [arg("data", metavar="DATA", help="a folder of class folders, a list, a CSV, official files"), *MANY, arg("--part", help="train, val or test only"), *ENCODE, *WORK, arg("--grid", action="store_true", help="keep the spatial grid, too")]),
     train=Word(train, "split, train a head, measure it, keep the model", "vidprism train my_clips --head vidprism --option rates=2,4,8 --split source --fold 0 --out my_model",
-        [arg("data", metavar="DATA", help="a folder of class folders, a list, a CSV, official files"), *MANY, *ENCODE, *WORK, arg("--head", default="vidprism", help="vidprism, mote, bmoe, transformer, mean (default vidprism)"),
+        [arg("data", metavar="DATA", help="a folder of class folders, a list, a CSV, official files"), *MANY, *ENCODE, *WORK, arg("--head", default="vidprism", help="vidprism, mote, bmoe, transformer, statistics, mean (default vidprism)"),
          arg("--option", dest="options", action="append", default=[], metavar="NAME=VALUE", help="an option of the head; may be repeated"), arg("--split", default="auto", help="own, source or auto (default auto)"),
          arg("--folds", type=int, default=5, help="folds of a split by source (default 5)"), arg("--fold", type=int, default=0, help="the fold that is the test side (default 0)"), arg("--shots", type=int, default=0, help="training clips a class (default 0: all)"),
          arg("--against", default="linear", help="linear or text (default linear)"), arg("--templates", default="mote", help="prompts of the text (default mote)"), arg("--tuned", action="store_true", help="choose learning rate and weight decay first"),
-         arg("--tune-encoder", action="store_true", help="train the encoder, too, on augmented frames"),
+         arg("--tune-encoder", action=argparse.BooleanOptionalAction, default=False, help="train the encoder, too, on augmented frames"),
+         arg("--recipe", choices=sorted(RECIPES), help="a paper's settings by name; every option that is given as well replaces its own"),
          *TRAIN, arg("--out", default="model", help="the model's folder (default model)")]),
     eval=Word(evaluate, "a model on clips: top-1, top-5, per class", "vidprism eval my_model --views 4x3 --per-class",
         [arg("model", metavar="MODEL", help="a model folder"), arg("data", nargs="?", metavar="DATA", help="clips (default: the test side that training kept)"), *MANY, arg("--part", help="train, val or test only"),
@@ -232,14 +234,26 @@ WORDS = dict(
     doctor=Word(doctor, "what is installed, what works, what to do about the rest", "vidprism doctor", []))
 
 # %% ../nbs/17_cli.ipynb #57fa6cea
-def parser() -> argparse.ArgumentParser:
-    "The words of the command."
+def option_text(name:str, value) -> str: # what `option_of` reads
+    "NAME=VALUE."
+    return f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+def recipe_defaults(name:str) -> dict: # of the arguments of `train`
+    "A recipe as the command's defaults, shared by the processes that were started."
+    run = recipe_run(name, int(os.environ.get("WORLD_SIZE", "1")))
+    found = {f: getattr(run, f) for f in ("encoder", "head", "frames", "sampling", "against", "templates", "tune_encoder")}
+    settings = {k: v for k, v in vars(run.training).items() if k not in ("workers", "checkpointing")}
+    return {**found, "views": "x".join(map(str, run.views)), "options": [option_text(*o) for o in run.options.items()], **settings}
+
+def parser(recipe:str=None) -> argparse.ArgumentParser:
+    "The words of the command; a recipe changes the defaults of `train`."
     p = argparse.ArgumentParser("vidprism", description="See what a mixture of temporal experts does with clips.")
     sub = p.add_subparsers(dest="command", required=True, metavar="WORD")
     for name, w in WORDS.items():
         s = sub.add_parser(name, help=w.help, description=w.help[0].upper() + w.help[1:] + ".", epilog=f"example:  {w.example}", aliases=["show"] if name == "explain" else [])
         for names, settings in w.arguments: s.add_argument(*names, **settings)
         s.set_defaults(call=w.call)
+        if recipe and name == "train": s.set_defaults(**recipe_defaults(recipe))
     return p
 
 def gathered(args:dict) -> dict:
@@ -250,7 +264,10 @@ def gathered(args:dict) -> dict:
 
 def main(argv=None) -> int:
     "Entry point: 0; 1 where `doctor` finds something; or 2 with one sentence on stderr."
-    args = gathered(vars(parser().parse_args(argv))); args.pop("command")
+    args = vars(parser().parse_args(argv))
+    if args.get("recipe"): args = vars(parser(args["recipe"]).parse_args(argv))
+    args = gathered(args)
+    for key in ("command", "recipe"): args.pop(key, None)
     try: return args.pop("call")(**args) or 0
     except (VidPrismError, OSError) as e: print(f"vidprism: {e}", file=sys.stderr)
     except KeyboardInterrupt: print("vidprism: stopped; what was finished is kept.", file=sys.stderr)

@@ -228,7 +228,7 @@ def __repr__(self:Result): return str(self)
 def build_head(bench:Bench, head:str, options:dict=None, seed:int=0, against:str="linear") -> nn.Module:
     "A fresh head for a bench; `against`: 'linear', or 'text' for logits against the classes' text."
     one_of(head, HEADS, "head"); one_of(against, ("linear", "text"), "against")
-    text = against == "text"
+    text = against == "text" or (options or {}).get("contrastive_weight", 0) > 0
     if text and bench.text is None: raise ConfigError(f"The bench {bench.name} has no text features; encoder {bench.story.get('encoder')} gave none.")
     with seeded(seed): return create_head(head, bench.dim, len(bench.classes), bench.frames, **({"text": bench.text} if text else {}), **(options or {}))
 

@@ -34,7 +34,8 @@ class TrainConfig:
     epochs: int = 40            # passes over the clips; paper suppl. 6.1
     batch: int = 64             # clips at a time, a process
     lr: float = 1e-3            # peak learning rate of AdamW, for a head on cached features
-    weight_decay: float = .05   # on matrices only
+    weight_decay: float = .05   # on matrices only, or with `decay_all` on every parameter
+    decay_all: bool = False     # plain AdamW, as the papers' scripts: biases, norms and positions decay, too
     warmup: float = .1          # part of the steps with a rising learning rate, then a cosine to 0
     clip_norm: float = 1.       # largest norm of the gradient; 0: any
     accumulate: int = 1         # batches a step
@@ -134,11 +135,11 @@ def rate_at(step:int, steps:int, warmup:float) -> float: # part of the peak lear
     return .5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
 
 def make_optimizer(module:nn.Module, config:TrainConfig):
-    "AdamW, fused; only matrices decay; what lies under `encoder` learns more slowly."
-    trained = [(name.startswith("encoder."), p) for name, p in module.named_parameters() if p.requires_grad]
+    "AdamW, fused; what decays is the config's choice; what lies under `encoder` learns more slowly."
+    trained = [(name.startswith("encoder."), config.decay_all or p.ndim > 1, p) for name, p in module.named_parameters() if p.requires_grad]
     if not trained: raise ConfigError("There is nothing to train: every parameter is frozen.")
-    groups = [dict(params=[p for e, p in trained if e == encoder and (p.ndim > 1) == matrix], lr=config.lr * (config.encoder_lr if encoder else 1),
-                   weight_decay=config.weight_decay if matrix else 0.) for encoder in (False, True) for matrix in (True, False)]
+    groups = [dict(params=[p for e, d, p in trained if (e, d) == (encoder, decays)], lr=config.lr * (config.encoder_lr if encoder else 1),
+                   weight_decay=config.weight_decay if decays else 0.) for encoder in (False, True) for decays in (True, False)]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, fused=True)
 
 # %% ../nbs/12_training.ipynb #a696d053
