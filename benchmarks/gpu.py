@@ -1,7 +1,7 @@
 """Everything that wants a GPU, in one command; results as JSON beside this file (gpu.json, speed.json, machine.json).
 
-    python benchmarks/gpu.py                    # speed rows (memory against its prediction too), a tuned encoder on JHMDB, the training notebooks
-    python benchmarks/gpu.py --only tuned       # one of speed, tuned, notebooks
+    python benchmarks/gpu.py                    # speed rows (memory against its prediction too), a tuned encoder on JHMDB, table 8's frames a second, the training notebooks
+    python benchmarks/gpu.py --only tuned       # one of speed, tuned, fps, notebooks
     python benchmarks/gpu.py --quick --cpu      # a rehearsal on the CPU: the shipped encoder and a handful of clips, into another file
 
 The encoder is CLIP's ViT-B/16 if its weights can be had (or are named by --encoder); without them its random weights are trained, and the result says so.
@@ -61,6 +61,22 @@ def tuned(a):
     return dict(encoder=name, train_clips=len(train), test_clips=len(test), clips_per_second=rate, seconds=history.seconds, device=history.device, top1=history.rows[-1]["top1"], rows=history.rows)
 
 
+def fps(a):
+    "Frames a second of the models of VidPrism's table 8: 8 frames, float32, random weights. `vidprism.cost.paper_costs` reads them."
+    from vidprism.cost import PAPER_TOWERS, TABLE_8, measure_cost, table_8_head
+    from vidprism.encoders import create_encoder
+    from vidprism.heads import create_head
+    from vidprism.model import VideoModel
+    rows, labels = [], [str(i) for i in range(400)]
+    for row in [r for r in TABLE_8 if r.tower == "B/16" or not a.quick]:
+        encoder = create_encoder(f"open_clip:{PAPER_TOWERS[row.tower]}", bare=True)
+        name, options = table_8_head(row.method, row.tower)
+        model = VideoModel(encoder, create_head(name, encoder.dim, 400, 8, **options), labels)
+        c = measure_cost(model, 8, views=(1, 1), batch=1 if a.quick else 8, repeats=2 if a.quick else 20, warmup=0 if a.quick else 3, device=a.device)
+        rows.append(dict(method=row.method, tower=row.tower, frames_per_second=c.frames_per_second, spread_seconds=c.spread, batch=c.batch, precision=c.precision))
+    return rows
+
+
 def notebooks(a):
     "The training notebooks, run as they stand, copies only."
     found = {}
@@ -70,7 +86,7 @@ def notebooks(a):
     return found
 
 
-STEPS = dict(speed=speed, tuned=tuned, notebooks=notebooks)
+STEPS = dict(speed=speed, tuned=tuned, fps=fps, notebooks=notebooks)
 
 
 def main():

@@ -128,6 +128,53 @@ def test_videomae_model(tmp_path):
     with pytest.raises(ConfigError, match="neither model.safetensors"): VideoModel.from_pretrained(tmp_path / "named")
 
 
+@pytest.fixture
+def sixteen(tmp_path):
+    "A folder of a small VideoMAE with random weights that was built for 16 frames."
+    transformers = pytest.importorskip("transformers", reason="transformers (the extra videomae) is not installed")
+    config = transformers.VideoMAEConfig(image_size=32, patch_size=8, num_frames=16, hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    with torch.random.fork_rng(devices=[]): torch.manual_seed(0); transformers.VideoMAEModel(config).save_pretrained(tmp_path / "mae16")
+    return tmp_path / "mae16"
+
+
+@pytest.mark.parametrize("frames,tokens", [(8, [2, 1, 1]), (16, [4, 2, 1]), (32, [8, 4, 2])])
+def test_videomae_of_fewer_frames(sixteen, tmp_path, frames, tokens):
+    "8, 16 and 32 frames of a model built for 16: encoder and VidPrism head end to end; the model reads that many, and comes back."
+    from vidprism import tune_encoder
+    e = create_encoder(f"videomae:{sixteen}")
+    model = VideoModel(e, create_head("vidprism", e.dim, 3, frames // e.span, rates=(2, 4, 8)), list("abc")).eval()
+    assert model.frames == frames
+    clips = torch.stack([read_clip(p, frames).frames for p in sample_clips()[:2]])
+    out = tune_encoder(model)(clips, torch.tensor([0, 2]))
+    assert out.logits.shape == (2, 3) and [m.tokens.shape[1] for m in out.trace.merges] == tokens
+    out.losses["total"].backward()
+    assert model.encoder.model.embeddings.patch_embeddings.projection.weight.grad.abs().max() > 0
+    model.requires_grad_(False).eval()
+    path = sample_clips()[0]
+    model.save_pretrained(tmp_path / "saved")
+    assert VideoModel.from_pretrained(tmp_path / "saved").predict(path) == model.predict(path)
+
+
+def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypatch):
+    "`features` and `train` take 8 frames of VideoMAE; the cache keeps 8 and 16 apart; 7 frames are one sentence, before any clip is read."
+    from vidprism.cli import main
+    monkeypatch.setenv("VIDPRISM_CACHE", str(tmp_path / "cache"))
+    for k, path in enumerate(sample_clips()[:8]):
+        (tmp_path / "clips" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True); (tmp_path / "clips" / "ab"[k % 2] / path.name).symlink_to(path)
+    what = [str(tmp_path / "clips"), "--encoder", f"videomae:{sixteen}"]
+    assert main(["features", *what, "--frames", "8"]) == 0 and "8 clips: 0 found, 8 made, 0 unreadable" in capsys.readouterr().out
+    assert main(["features", *what, "--frames", "16"]) == 0 and "0 found, 8 made" in capsys.readouterr().out
+    assert main(["train", *what, "--frames", "8", "--option", "rates=2,4", "--folds", "2", "--epochs", "1", "--out", str(tmp_path / "model")]) == 0
+    model = VideoModel.from_pretrained(tmp_path / "model")
+    assert model.frames == 8 and model.head.config.frames == 4 and model.features(sample_clips()[0]).shape == (1, 4, 24)
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 16                # training found the features of 8 frames
+    assert main(["eval", str(tmp_path / "model"), *what[:1]]) == 0
+    capsys.readouterr()
+    for word in (["features"], ["train", "--folds", "2"]):
+        assert main([*word, *what, "--frames", "7", "--cache", str(tmp_path / "none")]) == 2
+        assert "a multiple of 16, or a multiple of 2 below it, not 7" in capsys.readouterr().err and not list((tmp_path / "none").glob("*.safetensors"))
+
+
 def test_no_remote_code():
     "Nowhere is a repository's own code allowed, or a pickle read whole."
     for path in (Path(__file__).parents[1] / "vidprism").glob("*.py"):

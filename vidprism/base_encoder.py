@@ -97,6 +97,11 @@ class FrameEncoder(nn.Module):
         "G, found by looking at black pictures"
         with torch.no_grad(): return self.encode(torch.zeros(self.window, 3, self.image_size, self.image_size, device=self.device), True).grid.shape[-1]
 
+    def window_of(self, frames: int) -> int:
+        "Frames that are encoded together, in a clip of `frames`; ConfigError where that many cannot be read"
+        if frames % self.window: raise ConfigError(f"encoder {self.name} reads {self.window} frames at a time: take a multiple of {self.window}, not {frames}")
+        return self.window
+
     def train(self, mode: bool = True):
         "Frozen encoders stay in evaluation mode"
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
@@ -110,22 +115,23 @@ class FrameEncoder(nn.Module):
         raise ConfigError(f"encoder {self.name} has no text tower: name one that has, such as open_clip:ViT-B-16-quickgelu/openai")
 
 # %% ../nbs/04_base_encoder.ipynb #d37d932d
-def _check_frames(frames, window=1, name=""):
-    "Refuse what is not uint8 [B,T,H,W,3], or not whole windows"
+def _check_frames(frames):
+    "Refuse what is not uint8 [B,T,H,W,3]"
     if not torch.is_tensor(frames) or frames.dtype != torch.uint8:
         raise ConfigError(f"frames must be a uint8 tensor, not {getattr(frames, 'dtype', type(frames).__name__)}")
     if frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ConfigError(f"frames must be [B,T,H,W,3] with nothing empty, not {list(frames.shape)}")
-    if frames.shape[1] % window: raise ConfigError(f"encoder {name} reads {window} frames at a time: take a multiple of {window}, not {frames.shape[1]}")
 
 # %% ../nbs/04_base_encoder.ipynb #59cd49b8
 def encode_frames(self, frames: torch.Tensor,   # uint8 [B,T,H,W,3]
                   grid: bool = False,           # the spatial grid, too
                  ) -> Features:
     "Features of every frame of a batch of clips"
-    _check_frames(frames, self.window, self.name)
-    chunks = frames.flatten(0, 1).split(max(1, self.chunk // self.window) * self.window)
-    parts = [self.encode(preprocess(x.to(self.device), self.how), grid) for x in chunks]
+    _check_frames(frames)
+    window = self.window_of(frames.shape[1])
+    short = {} if window == self.window else dict(window=window)      # only encoders with a `window_of` of their own see it
+    chunks = frames.flatten(0, 1).split(max(1, self.chunk // window) * window)
+    parts = [self.encode(preprocess(x.to(self.device), self.how), grid, **short) for x in chunks]
     join = lambda xs: torch.cat(xs).unflatten(0, (len(frames), -1))
     return Features(join([p.pooled for p in parts]), join([p.grid for p in parts]) if grid else None)
 

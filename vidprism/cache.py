@@ -103,7 +103,7 @@ class Reading(NamedTuple):
 def check_reading(r: Reading, encoder: FrameEncoder) -> Reading:
     "Refuse before anything is read"
     frame_indices(1, r.frames, r.sampling, r.seed, r.stride); view_indices(1, r.frames, r.views[0])
-    if r.frames % encoder.window: raise ConfigError(f"encoder {encoder.name} reads {encoder.window} frames at a time: take a multiple of {encoder.window}, not {r.frames}")
+    encoder.window_of(r.frames)
     if len(r.views) != 2 or r.views[1] not in (1, 3): raise ConfigError(f"views are (temporal clips, crops), with 1 or 3 crops, not {r.views}")
     if r.views != (1, 1) and (r.sampling != "sparse" or r.seed is not None): raise ConfigError("several views are spread over the clip: they go with sparse sampling and no seed")
     return r
