@@ -3,6 +3,7 @@ from pathlib import Path
 import os
 import plotly.io, pytest, torch
 from nbdev.test import test_nb as run_nb
+from vidprism.heads import HEADS
 
 NBS = Path(__file__).parent.parent / "nbs"
 SKIP = [f for f in ("slow", "cuda", "net") if f not in os.environ.get("VIDPRISM_FLAGS", "").split()]
@@ -24,6 +25,7 @@ def notebooks():
 def test_notebook(path, monkeypatch, tmp_path):
     "The notebook runs from top to bottom, and leaves no thread count or file behind."
     monkeypatch.setattr(plotly.io.renderers, "default", "json"); monkeypatch.setenv("VIDPRISM_QUICK", "1")
+    monkeypatch.setattr(HEADS, "classes", dict(HEADS))   # the heads that a notebook registers go with it
     before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
     files = tracked_places()
     ok, seconds = run_nb(path, skip_flags=SKIP, basepath=NBS)
