@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CLIP   ?=
+SEEDS  ?= 10
 
-.PHONY: demo lab test world tables tables-real notebooks readme clean bench
+.PHONY: demo lab test test-seeds world tables tables-real notebooks readme clean bench
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +25,12 @@ lab: $(VENV)/.installed       ## open JupyterLab on the tour
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-seeds: $(VENV)/.dev      ## the library's notebooks from SEEDS states of the global random generators; -j 4 runs four at a time
+	@$(MAKE) --no-print-directory --keep-going $(addprefix test-seed-,$(shell seq $(SEEDS)))
+
+test-seed-%: $(VENV)/.dev
+	VIDPRISM_TEST_SEED=$* HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_notebooks.py -m library -p no:cacheprovider
 
 world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, then the README
 	$(BIN)/vidprism-world

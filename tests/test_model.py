@@ -8,6 +8,7 @@ from vidprism.clips import ConfigError, sample_clips
 from vidprism.encoders import create_encoder
 from vidprism.heads import HEADS, create_head
 from vidprism.model import VideoModel, import_released, interpolate, released_layout, sample_model
+from vidprism.training import seeded
 
 
 def into_cache(home, repo, files):
@@ -94,7 +95,7 @@ def test_every_head_comes_back(name, tmp_path):
     "Whole, and in half precision within its grain; two files, and the encoder is not copied."
     model = sample_model("mean")
     options = dict(text=torch.randn(3, 128, generator=torch.Generator().manual_seed(0))) if name == "mote" else {}
-    model = VideoModel(model.encoder, create_head(name, 128, 3, 8, **options), list("abc")).eval()
+    with seeded(0): model = VideoModel(model.encoder, create_head(name, 128, 3, 8, **options), list("abc")).eval()
     model.save_pretrained(tmp_path / "whole", epochs=3); model.save_pretrained(tmp_path / "half", half=True)
     assert sorted(p.name for p in (tmp_path / "whole").iterdir()) == ["config.json", "head.safetensors"]
     path = sample_clips()[3]

@@ -1,8 +1,9 @@
 "Every notebook's own tests, in one process."
 from pathlib import Path
-import os, random
+import os
 import plotly.io, pytest, torch
 from nbdev.test import test_nb as run_nb
+from vidprism.heads import HEADS
 
 NBS = Path(__file__).parent.parent / "nbs"
 SKIP = [f for f in ("slow", "cuda", "net") if f not in os.environ.get("VIDPRISM_FLAGS", "").split()]
@@ -13,10 +14,18 @@ def tracked_places():
     return {p for d in NBS.parent.iterdir() if d.is_dir() and d.name[0] != "." for p in d.iterdir() if p.name[0] != "." and p.name != "__pycache__"}
 
 
-@pytest.mark.parametrize("path", sorted(NBS.glob("*.ipynb")), ids=lambda p: p.stem)
+def notebooks():
+    "Every notebook; those that export a module are marked `library`."
+    for path in sorted(NBS.glob("*.ipynb")):
+        exports = "#| default_exp" in path.read_text()
+        yield pytest.param(path, id=path.stem, marks=[pytest.mark.library] * exports)
+
+
+@pytest.mark.parametrize("path", notebooks())
 def test_notebook(path, monkeypatch, tmp_path):
-    "The notebook runs from top to bottom, and leaves no random state, thread count or file behind."
+    "The notebook runs from top to bottom, and leaves no thread count or file behind."
     monkeypatch.setattr(plotly.io.renderers, "default", "json"); monkeypatch.setenv("VIDPRISM_QUICK", "1")
+    monkeypatch.setattr(HEADS, "classes", dict(HEADS))   # the heads that a notebook registers go with it
     before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
     files = tracked_places()
     ok, seconds = run_nb(path, skip_flags=SKIP, basepath=NBS)

@@ -28,7 +28,7 @@ def sections(frames=32):
             ("Streams", "Kept and merged.", F.merge_figure(pictures, times, [a_merge(frames, r) for r in RATES], RATES)),
             ("Experts", "Gates and shares.", [F.gates_figure(gates, gates >= .6, RATES, .6), F.shares_figure([.25] * 4, RATES)]),
             ("Importance", "Each frame.", F.importance_figure(importance.sum(0), times, importance, RATES)),
-            ("Attention", "One expert.", F.attention_figure(torch.rand(8, 8).softmax(-1), 4)),
+            ("Attention", "One expert.", F.attention_figure(torch.rand(8, 8, generator=torch.Generator().manual_seed(1)).softmax(-1), 4)),
             ("Curves", "Training.", F.curve_figure({"loss": [3., 2., 1.]})),
             ("Looks", "Saliency.", F.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True))]
 

@@ -73,7 +73,7 @@ def test_saved_model_answers_the_same(tmp_path, centre):
 def test_motion_reaches_the_head():
     "An encoder with motion and a head that is told so make a model; told a wrong width, it is refused."
     encoder = MotionEncoder(create_encoder("mini"), cells=1)
-    head = create_head("vidprism", encoder.dim, 3, 4, preset="small", width=16, motion=encoder.motion, rates=(2, 4)).eval()
+    with seeded(0): head = create_head("vidprism", encoder.dim, 3, 4, preset="small", width=16, motion=encoder.motion, rates=(2, 4)).eval()
     assert VideoModel(encoder, head, ["a", "b", "c"]).eval().predict(sample_clips()[0])[0][0] in "abc"
     with pytest.raises(ConfigError): VideoModel(encoder, create_head("vidprism", encoder.dim - encoder.motion, 3, 4, preset="small", width=16), ["a", "b", "c"])
 
@@ -126,12 +126,13 @@ def test_explained_and_inspected():
     from vidprism import ClipInspector, explain
     from vidprism.handles import handles_of, reshape_head, set_numbers, Settings
     encoder = create_encoder("mini")
-    with seeded(0): head = create_head("vidprism", encoder.dim, 3, 16, preset="small")
-    with torch.no_grad(): head.train()(torch.randn(8, 16, encoder.dim)); head.classifier.weight.normal_(std=.2)
+    with seeded(0), torch.no_grad():
+        head = create_head("vidprism", encoder.dim, 3, 16, preset="small")
+        head.train()(torch.randn(8, 16, encoder.dim)); head.classifier.weight.normal_(std=.2)
     model = VideoModel(encoder, head.eval(), ["a", "b", "c"]); found = explain(model, sample_clips()[0])
     assert float(found.contributions.sum()) + found.bias == pytest.approx(found.logit, abs=1e-4) and found.contributions.abs().sum() > .01
     assert found.saliency.shape[0] == 3 and torch.isfinite(found.saliency).all() and "preset" not in handles_of(head)
-    x = torch.randn(4, 16, encoder.dim)
+    x = torch.randn(4, 16, encoder.dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         other = reshape_head(head, interaction="none"); again = reshape_head(other.head, interaction="both")
         assert not torch.allclose(other.head(x).logits, head(x).logits) and again.untrained

@@ -1,0 +1,43 @@
+"Every Python block of the README runs when it is pasted alone."
+import os, re, shutil, subprocess, sys
+import pytest
+from real import ROOT
+from vidprism.build import write_sources
+from vidprism.clips import sample_clips
+
+BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+SMALLER = {   # text of the README -> what the test runs in its place
+    '"open_clip:ViT-B-16-quickgelu/openai"': '"mini"',                       # tests download no weights
+    'world_bench(create_encoder("mini"))': 'world_bench(create_encoder("mini"), 36, 18)',     # clips; by default 2,160 and 540
+    'result = close_set(bench, "mote", seeds=(0, 1, 2))':
+        'from vidprism import TrainConfig; result = close_set(bench, "mote", seeds=(0, 1, 2), config=TrainConfig(epochs=1))',
+    'folder="tables/mine")': 'folder="tables/mine", runs=1)',                # one fold of five
+    'run_cells(study, table.cells)': 'run_cells(study, table.cells[:1])',    # one cell of the table
+}
+
+
+def first_line(block): return block.strip().splitlines()[0][:60]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "The files that the README names: `my_clips`, a folder of class folders, and `new.mp4`."
+    path = tmp_path_factory.mktemp("readme")
+    write_sources(path / "my_clips", ("drift left", "blink"), sources=5, each=1)
+    shutil.copy(sample_clips()[0], path / "new.mp4")
+    return path
+
+
+def test_replaced_text_is_in_the_readme():
+    "A replacement that no block needs is out of date."
+    assert len(BLOCKS) >= 7
+    for text in SMALLER: assert any(text in block for block in BLOCKS), text
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=first_line)
+def test_block_runs_alone(block, folder):
+    "In a process of its own, with nothing imported before."
+    for text, smaller in SMALLER.items(): block = block.replace(text, smaller)
+    env = dict(os.environ, HF_HUB_OFFLINE="1", VIDPRISM_CACHE=str(folder / "cache"))
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=folder, env=env)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,58 @@
+"Heads by name: each one is built in a fresh process, whatever else was imported there."
+from textwrap import dedent
+import subprocess, sys
+import pytest
+from real import ROOT
+from vidprism.heads import BUILT_IN
+
+NAMES = list(BUILT_IN)
+IMPORTS = ("from vidprism import create_head", "from vidprism.heads import create_head, HEADS", "import vidprism.heads; create_head = vidprism.heads.create_head")
+
+
+def fresh(code):
+    "What a new process prints."
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("place, name", enumerate(NAMES), ids=NAMES)
+def test_each_name_builds_first(place, name):
+    "It is the first head of its process; the three ways to import `create_head` take turns."
+    code = f"{IMPORTS[place % len(IMPORTS)]}; head = create_head({name!r}, 16, 3, 8); print(head.name, type(head).__module__)"
+    assert fresh(code) == f"{name} {BUILT_IN[name]}"
+
+
+def test_names_are_known_before_their_modules():
+    "A fresh process lists every name, also in an error message, and imports no other module for that."
+    error, listed = fresh("""
+        import sys
+        from vidprism.heads import HEADS, create_head
+        try: create_head("nope", 16, 3, 8)
+        except Exception as e: print(type(e).__name__, e)
+        print(*HEADS, len(HEADS), "mote" in HEADS, "nope" in HEADS, "vidprism.baselines" in sys.modules)
+    """).splitlines()
+    assert error == f"ConfigError head must be one of {', '.join(NAMES)}, not 'nope'."
+    assert listed == f"{' '.join(NAMES)} {len(NAMES)} True False False"
+
+
+def test_a_registered_head_stays():
+    "A head that the user registers under a built-in name is not replaced by a later import."
+    assert fresh("""
+        from vidprism.heads import HEADS, register_head
+        @register_head("mean")
+        class Own: pass
+        import vidprism.baselines
+        print(HEADS["mean"] is Own, *HEADS)
+    """) == " ".join(["True", *NAMES])
+
+
+def test_the_table_is_whole():
+    "After every module of the kit is imported, the heads are those of the table, from the modules it names."
+    modules = sorted(p.stem for p in (ROOT / "vidprism").glob("[a-z]*.py"))
+    assert fresh(f"""
+        from importlib import import_module
+        from vidprism.heads import BUILT_IN, HEADS
+        for module in {modules}: import_module(f"vidprism.{{module}}")
+        print({{name: cls.__module__ for name, cls in HEADS.items()}} == BUILT_IN)
+    """) == "True"
