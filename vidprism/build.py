@@ -17,9 +17,10 @@ import av, open_clip, torch
 from safetensors.torch import save_file
 from .clips import samples_folder
 from .encoders import create_encoder, find_device, preprocess, Preprocess
-from .evaluation import encode_world
+from .evaluation import encode_world, find_commit
 from .heads import create_head
 from .model import VideoModel
+from .rgsta import one_of
 from .training import TensorClips, TrainConfig, fit, rate_at, score, seeded
 from .world import MOTIONS, captions, picture_scene, world_clips, world_pictures
 
@@ -163,8 +164,9 @@ def write_sources(folder, motions=("drift left", "drift right", "still"),
     return Path(folder)
 
 # %% ../nbs/18_build.ipynb #e25cc1e7
-SYSTEMS = dict(mean=("mean", {}), vidprism=("vidprism", {}), vidprism_no_dbi=("vidprism", dict(interaction="none")))   # measured over seeds
-ALSO = dict(transformer=("transformer", dict(layers=2)), bmoe=("bmoe", {}), mote=("mote", dict(layers=1)))             # shipped, one seed
+SYSTEMS = dict(mean=("mean", {}), statistics=("statistics", {}), vidprism=("vidprism", {}), vidprism_no_dbi=("vidprism", dict(interaction="none")))   # measured over seeds
+ALSO = dict(transformer=("transformer", dict(layers=2)), bmoe=("bmoe", {}), bmoe_positions=("bmoe", dict(positions="learned")),
+            mote=("mote", dict(layers=1)))                                                                             # shipped, one seed
 
 def shuffle_time(features:torch.Tensor, seed:int) -> torch.Tensor: # [N,T,D]
     "Every clip's frames in an order of its own."
@@ -189,17 +191,18 @@ def summarise(runs:list) -> dict: # [{measure: number}] -> {measure: {mean, std,
         out[k] = dict(mean=statistics.mean(v), std=statistics.stdev(v) if len(v) > 1 else 0., runs=v)
     return out
 
-def build_heads(folder, encoder, train, test, config:BuildConfig, watch:Stopwatch) -> dict: # {"systems", "shipped"}
-    "Train and measure; a head of each kind is shipped, the first seed's."
-    systems, shipped = {}, {}
-    for name in (SYSTEMS | ALSO):
+def build_heads(folder, encoder, train, test, config:BuildConfig, watch:Stopwatch, names=None) -> dict: # {"systems", "shipped"}
+    "Train and measure those named (None: all); a head of each kind is shipped, the first seed's."
+    systems, shipped, commit = {}, {}, find_commit()
+    for name in names or (SYSTEMS | ALSO):
+        one_of(name, SYSTEMS | ALSO, "head")
         seeds = config.seeds if name in SYSTEMS else 1
         with watch(f"heads: {name} x {seeds}"):
             runs = [run_system(name, s, train, test, config) for s in range(seeds)]
-        if name in SYSTEMS: systems[name] = summarise([r for _, r in runs])
+        if name in SYSTEMS: systems[name] = dict(summarise([r for _, r in runs]), commit=commit)
         if name != "vidprism_no_dbi":
-            shipped[name] = runs[0][1]
-            VideoModel(encoder, runs[0][0], list(MOTIONS)).save_pretrained(Path(folder) / "heads" / name, half=True, measured=runs[0][1], **asdict(config))
+            shipped[name] = dict(runs[0][1], commit=commit)
+            VideoModel(encoder, runs[0][0], list(MOTIONS)).save_pretrained(Path(folder) / "heads" / name, half=True, measured=runs[0][1], commit=commit, **asdict(config))
         def says(key): return ", ".join(f"{r[key]:.1%}" for _, r in runs)
         print(f"  {name}: top-1 {says('top1')}; shuffled in time {says('shuffled')}", flush=True)
     return dict(systems=systems, shipped=shipped)
@@ -208,11 +211,13 @@ def build_heads(folder, encoder, train, test, config:BuildConfig, watch:Stopwatc
 def build_world(folder=None,                      # where it goes; None: the checkout's data_samples
                 config:BuildConfig=BuildConfig(),
                 only_heads:bool=False,            # keep the mini CLIP and clips that are there
+                heads=None,                       # names of the heads to train, the others stay; None: all
                ) -> dict:                         # the results
     "Rebuild clips, weights and numbers."
     folder, watch, device = Path(folder or samples_folder()), Stopwatch(), find_device()
     print(f"building the world in {folder} on {device.type}", flush=True)
-    if only_heads: watch.seconds.update({k: v for k, v in json.loads((folder / "build.json").read_text())["seconds"].items() if k in ("mini CLIP", "sample clips")})
+    kept = json.loads((folder / "build.json").read_text()) if only_heads else {}
+    if only_heads: watch.seconds.update({k: v for k, v in kept["seconds"].items() if heads or k in ("mini CLIP", "sample clips")})
     else:
         with watch("mini CLIP"): save_clip(train_clip(config), folder / "mini_clip")
         with watch("sample clips"): build_samples(folder / "clips", config)
@@ -220,7 +225,10 @@ def build_world(folder=None,                      # where it goes; None: the che
     encoder.name = "mini"
     with watch("linear probe"): probes = probe(encoder, config.seed)
     with watch("world features"): train, test = (encode_world(encoder, s, n, config.seed, config.frames) for s, n in (("train", config.train), ("test", config.test)))
-    found = build_heads(folder, encoder, train, test, config, watch)
+    found = build_heads(folder, encoder, train, test, config, watch, heads)
+    if heads:
+        both = {part: {**kept[part], **found[part]} for part in found}
+        found = {part: {name: rows[name] for name in SYSTEMS | ALSO if name in rows} for part, rows in both.items()}
     results = dict(config=asdict(config), classes=list(MOTIONS), probe_r2=probes, **found, seconds=watch.seconds,
                    device=device.type, threads=torch.get_num_threads(), torch=torch.__version__, open_clip=open_clip.__version__)
     (folder / "build.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -232,5 +240,6 @@ def main(argv=None):
     p = argparse.ArgumentParser("vidprism-world", description="Rebuild data_samples from one seed.")
     p.add_argument("--out", help="where it goes (default: data_samples)"); p.add_argument("--seed", type=int, default=0)
     p.add_argument("--only-heads", action="store_true", help="keep the mini CLIP and the clips that are there")
+    p.add_argument("--heads", nargs="+", choices=list(SYSTEMS | ALSO), help="only these heads; the mini CLIP, the clips and the other heads stay")
     args = p.parse_args(argv)
-    build_world(args.out, BuildConfig(seed=args.seed), args.only_heads)
+    build_world(args.out, BuildConfig(seed=args.seed), args.only_heads or bool(args.heads), args.heads)
