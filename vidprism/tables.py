@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['PRISM', 'EIGHT', 'PLACED', 'PLAIN', 'VIDPRISM', 'PROBES', 'BARE', 'PLAINLY', 'THREE', 'TABLE_4', 'MOTE', 'LEVEL',
            'EVEN', 'Row', 'Table', 'shown', 'mean_of', 'draw_table', 'prism', 'placed', 'subsets', 'of_rates',
-           'systems', 'with_twins', 'simple', 'table_1', 'table_2', 'table_3', 'table_4', 'table_5a', 'table_5b',
-           'table_5c', 'strided', 'table_6', 'table_7', 'table_9', 'table_10', 'table_11', 'mote', 'text4vis',
-           'clip_mean', 'both', 'mote_table_1', 'mote_table_2a', 'mote_table_2b', 'mote_table_2c', 'mote_table_2d',
-           'mote_table_2e', 'mote_table_2f', 'mote_table_7a', 'mote_table_7b', 'mote_table_7c', 'mote_table_7d',
-           'mote_table_7e', 'mote_table_7f', 'mote_figure_3', 'quoted_row', 'mote_table_3', 'trade_off', 'mote_table_4',
-           'mote_table_5', 'mote_figure_1b', 'Claim', 'Verdict', 'judge', 'draw_claims', 'first_picks', 'over_rest',
-           'rate_claims', 'prism_claims', 'statistics_claims', 'mote_claims']
+           'systems', 'with_twins', 'floor_row', 'simple', 'table_1', 'table_2', 'table_3', 'table_4', 'table_5a',
+           'table_5b', 'table_5c', 'strided', 'table_6', 'table_7', 'table_9', 'table_10', 'table_11', 'mote',
+           'text4vis', 'clip_mean', 'both', 'mote_table_1', 'mote_table_2a', 'mote_table_2b', 'mote_table_2c',
+           'mote_table_2d', 'mote_table_2e', 'mote_table_2f', 'mote_table_7a', 'mote_table_7b', 'mote_table_7c',
+           'mote_table_7d', 'mote_table_7e', 'mote_table_7f', 'mote_figure_3', 'quoted_row', 'mote_table_3',
+           'trade_off', 'mote_table_4', 'mote_table_5', 'mote_figure_1b', 'Claim', 'Verdict', 'judge', 'draw_claims',
+           'first_picks', 'over_rest', 'rate_claims', 'prism_claims', 'statistics_claims', 'mote_claims']
 
 # %% ../nbs/19_tables.ipynb #3ec21ebf
 from dataclasses import replace
@@ -97,11 +97,15 @@ def with_twins(heads:dict) -> dict: # name -> Cell
         if name in ("BMoE", "VidPrism"): rows.append((f"{name}, positions", placed(cell)))
     return dict(rows)
 
+def floor_row(quoted:tuple, shots=(0,), measure:str="top1") -> Row: # shots: of each measured column
+    "What a linear classifier on statistics over time reaches: the row that every table has."
+    return Row("statistics over time", ("",) * len(quoted), tuple(Pick(Cell("statistics", shots=k), measure=measure) for k in shots))
+
 def simple(title, rows, quoted=("UCF-101", "HMDB-51"), twins=()) -> Table: # rows, twins: (name, paper's numbers, Cell or Pick)
     "A table with one measured column; the last row is the default. `twins` follow again with learned positions, which no paper has."
     made = [Row(name, tuple(said), (what if isinstance(what, Pick) else Pick(what),)) for name, said, what in rows]
     again = [Row(f"{name}, positions", ("",) * len(said), (Pick(placed(cell)),)) for name, said, cell in twins]
-    return Table(title, [*made[:-1], made[-1]._replace(default=True), *again], quoted, ("top-1",))
+    return Table(title, [*made[:-1], made[-1]._replace(default=True), *again, floor_row(quoted)], quoted, ("top-1",))
 
 # %% ../nbs/19_tables.ipynb #7bbf4767
 def table_1(study:Study) -> Table:
@@ -171,7 +175,8 @@ def table_9(study:Study) -> Table:
     said = {(2, 4, 8): {"2,4": (93.2, -1.4), "4,8": (94.1, -.5), "2,8": (94.7, "+0.1"), "": (94.6, "")}, (4, 8, 16): {"4,8": (93.8, -.5), "8,16": (93.7, -.6), "4,16": (94.4, "+0.1"), "": (94.3, "")},
             (2, 4, 16): {"2,4": (82.7, -11.4), "4,16": (93.9, -.2), "2,16": (93.7, -.4), "": (94.1, "")}}
     rows = [Row(f"{kept} of {','.join(map(str, rates))}" if kept else ",".join(map(str, rates)), q, (Pick(of_rates(*rates), kept),), not kept) for rates, block in said.items() for kept, q in block.items()]
-    return Table("VidPrism, table 9: experts masked at inference", rows, ("UCF-101", "difference"), ("top-1",))
+    quoted = ("UCF-101", "difference")
+    return Table("VidPrism, table 9: experts masked at inference", [*rows, floor_row(quoted)], quoted, ("top-1",))
 
 def table_10(study:Study) -> Table:
     "Few-shot with larger models; measured where the kit has the head, on the study's own encoder."
@@ -183,13 +188,15 @@ def table_10(study:Study) -> Table:
     have = {"MoTE": systems(study)["MoTE"], "VidPrism-B/16": PRISM}
     def picks(name): return tuple(Pick(replace(have[name], shots=k)) for k in study.shots) if name in have else (None,) * len(study.shots)
     rows = [Row(name, q, picks(name), name == "VidPrism-B/16") for name, q in said.items()]
-    return Table("VidPrism, table 10: few-shot, larger models", rows, ("HMDB51, K = 2 / 4 / 8 / 16", "UCF101", "SSv2"), tuple(f"K = {k}" for k in study.shots))
+    quoted = ("HMDB51, K = 2 / 4 / 8 / 16", "UCF101", "SSv2")
+    return Table("VidPrism, table 10: few-shot, larger models", [*rows, floor_row(quoted, study.shots)], quoted, tuple(f"K = {k}" for k in study.shots))
 
 def table_11(study:Study) -> Table:
     "The variant that compares with text."
     said = {"linear": ((84.0,), "55.0 / 64.1 / 67.6 / 74.1", "88.1 / 91.6 / 93.8 / 96.0"), "text": ((83.2,), "60.2 / 64.6 / 67.3 / 70.0", "87.3 / 92.2 / 94.7 / 95.6")}
     rows = [Row(f"VidPrism, {a}", (*said[a][0], *said[a][1:]), tuple(Pick(Cell("vidprism", shots=k, against=a)) for k in (0, *study.shots)), a == "linear") for a in ("text", "linear")]
-    return Table("VidPrism, table 11: against text", rows, ("Kinetics-400", "HMDB51, K = 2 / 4 / 8 / 16", "UCF101"), ("all clips", *(f"K = {k}" for k in study.shots)))
+    quoted = ("Kinetics-400", "HMDB51, K = 2 / 4 / 8 / 16", "UCF101")
+    return Table("VidPrism, table 11: against text", [*rows, floor_row(quoted, (0, *study.shots))], quoted, ("all clips", *(f"K = {k}" for k in study.shots)))
 
 VIDPRISM = dict(table_1=table_1, table_2=table_2, table_3=table_3, table_4=table_4, table_5a=table_5a, table_5b=table_5b, table_5c=table_5c, table_6=table_6, table_7=table_7, table_9=table_9,
                 table_10=table_10, table_11=table_11)
@@ -213,7 +220,8 @@ def clip_mean() -> Cell: return Cell("mean", against="text")
 def both(title, rows, quoted, default=-1) -> Table: # rows: (name, paper's numbers, Cell, probe)
     "A table with close-set and zero-shot columns."
     made = [Row(name, tuple(said), (Pick(c, probe), Pick(c, probe, "zero")), i == default % len(rows)) for i, (name, said, c, probe) in enumerate(rows)]
-    return Table(title, made, quoted, ("close-set", "zero-shot"))
+    floor = Row("statistics over time (linear)", ("",) * len(quoted), (Pick(Cell("statistics")), None))     # it has no text, so no zero-shot accuracy
+    return Table(title, [*made, floor], quoted, ("close-set", "zero-shot"))
 
 PLAINLY, THREE = "unmodulated", ("K400", "UCF", "K600")
 
@@ -320,7 +328,8 @@ def mote_table_4(study:Study) -> Table:
     "Close-set accuracy, zero-shot accuracy and their harmonic mean."
     measured = {"MoTE, B/16, 1x1": trade_off(mote(study)), "Text4Vis, B/16, 4x3": trade_off(text4vis(study))}
     rows = [quoted_row(name, q, measured.get(name, ()), 4) for name, q in TABLE_4.items()]
-    return Table("MoTE, table 4: trade-off", [Row("CLIP, mean", ("",) * 4, trade_off(clip_mean())), *rows],
+    floor = Row("statistics over time (linear)", ("",) * 4, (*trade_off(Cell("statistics"))[:2], None, None))
+    return Table("MoTE, table 4: trade-off", [Row("CLIP, mean", ("",) * 4, trade_off(clip_mean())), *rows, floor],
                  ("K400 top-1", "K400 top-5", "HM zero-shot", "trade-off"), ("top-1", "top-5", "zero-shot", "trade-off"))
 
 def mote_table_5(study:Study) -> Table:
@@ -332,7 +341,8 @@ def mote_table_5(study:Study) -> Table:
     measured = {"CLIP": tuple(Pick(clip_mean()) for _ in study.shots), "MoTE": tuple(Pick(mote(study, k)) for k in study.shots)}
     rows = [quoted_row(name, q, measured.get(name, ()), len(study.shots)) for name, q in said.items()]
     rows.insert(1, Row("Text4Vis", ("",) * 3, tuple(Pick(text4vis(study, k)) for k in study.shots)))
-    return Table("MoTE, table 5: few-shot", rows, ("HMDB-51, K = 2 / 4 / 8 / 16", "UCF-101", "SSv2"), tuple(f"K = {k}" for k in study.shots))
+    quoted = ("HMDB-51, K = 2 / 4 / 8 / 16", "UCF-101", "SSv2")
+    return Table("MoTE, table 5: few-shot", [*rows, floor_row(quoted, study.shots)], quoted, tuple(f"K = {k}" for k in study.shots))
 
 def mote_figure_1b(study:Study) -> Table: # a table of the figure's points; the paper prints no numbers
     "Number of temporal layers."
