@@ -79,7 +79,7 @@ def test_ucf101(tmp_path, end, mark, tail):
         assert c.part("train").counts() == [2, 1, 0] and c.part("test").counts() == [1, 1, 0] and c.missing == (train[3],)
     assert [len(s) for s in ClipList.from_any(tmp_path).sides()] == [3, 2] and c.sources()[0] == "ApplyEyeMakeup_g08"
     assert ClipList.from_any(lists / "testlist01.txt").parts == ["test", "test"]
-    assert ClipList.from_any(tmp_path, split=2).items == [train[0]] and ClipList.from_any(tmp_path, split=2).parts == ["test"]
+    assert ClipList.from_any(tmp_path, official_split=2).items == [train[0]] and ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
     (tmp_path / "UCF-101" / "flat").mkdir()
     assert c.map_hash == label_map_hash(["apply eye makeup", "hand stand pushups", "yo yo"])
 
@@ -114,7 +114,7 @@ def test_hmdb51(tmp_path, end, mark, tail):
         c = ClipList.from_any(path)
         assert summary(c) == (4, ["brush hair", "chew"], [2, 2]) and c.form == "hmdb51" and [len(s) for s in c.sides()] == [2, 2] and not c.missing
     assert any("neither side (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
-    assert ClipList.from_any(tmp_path, split=2).parts == ["test"]
+    assert ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
 
 
 @ENDS
