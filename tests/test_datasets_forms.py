@@ -79,7 +79,7 @@ def test_ucf101(tmp_path, end, mark, tail):
         assert c.part("train").counts() == [2, 1, 0] and c.part("test").counts() == [1, 1, 0] and c.missing == (train[3],)
     assert [len(s) for s in ClipList.from_any(tmp_path).sides()] == [3, 2] and c.sources()[0] == "ApplyEyeMakeup_g08"
     assert ClipList.from_any(lists / "testlist01.txt").parts == ["test", "test"]
-    assert ClipList.from_any(tmp_path, split=2).items == [train[0]] and ClipList.from_any(tmp_path, split=2).parts == ["test"]
+    assert ClipList.from_any(tmp_path, official_split=2).items == [train[0]] and ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
     (tmp_path / "UCF-101" / "flat").mkdir()
     assert c.map_hash == label_map_hash(["apply eye makeup", "hand stand pushups", "yo yo"])
 
@@ -114,7 +114,7 @@ def test_hmdb51(tmp_path, end, mark, tail):
         c = ClipList.from_any(path)
         assert summary(c) == (4, ["brush hair", "chew"], [2, 2]) and c.form == "hmdb51" and [len(s) for s in c.sides()] == [2, 2] and not c.missing
     assert any("neither side (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
-    assert ClipList.from_any(tmp_path, split=2).parts == ["test"]
+    assert ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
 
 
 @ENDS
@@ -209,3 +209,35 @@ def test_frame_folders_are_read(tmp_path, form):
     if form == "frame-list":
         (tmp_path / "f" / "wave" / "v2" / "img_00012.png").unlink()
         assert [(r.verdict, r.why, r.decoded, r.form) for r in audit(clips, tmp_path / "report", workers=1).rows] == [("ok", "", 12, "images"), ("odd", "the list promises 12 frames and it holds 11", 11, "images")]
+
+
+@pytest.mark.parametrize("data", ["ucf101", "hmdb51"])
+def test_zero_shot_over_the_official_splits(tmp_path, data):
+    "Three lists of one data set, read by number: zero-shot on the test side of each, mean and sample deviation."
+    import statistics
+    from vidprism.clips import sample_clips
+    from vidprism.encoders import create_encoder
+    from vidprism.evaluation import clip_bench, measure, over_splits, prompts, view_logits, zero_shot
+    from vidprism.heads import create_head
+    clips = {f"{c}/v_{c}_g0{g}_c01.avi": sample_clips()[3 * k + g] for k, c in enumerate(("TaiChi", "YoYo")) for g in range(3)}
+    for name, path in clips.items(): (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True); (tmp_path / "videos" / name).symlink_to(path)
+    tests = {n: [name for name in clips if f"_g0{n - 1}_" in name][:n] for n in (1, 2, 3)}            # split 1 tests one clip, 2 and 3 two
+    lists = tmp_path / "lists"
+    for n, test in tests.items():
+        train = [name for name in clips if name not in test]
+        if data == "ucf101":
+            write(lists / f"trainlist0{n}.txt", *(f"{name} {1 + name.startswith('YoYo')}" for name in train)); write(lists / f"testlist0{n}.txt", *test)
+        else:
+            for c in ("TaiChi", "YoYo"): write(lists / f"{c}_test_split{n}.txt", *(f"{name.split('/')[1]} {2 if name in test else 1} " for name in clips if name.startswith(c)))
+    if data == "ucf101": write(lists / "classInd.txt", "1 TaiChi", "2 YoYo")
+    encoder = create_encoder("mini")
+    def bench(n):
+        train, test = ClipList.from_any(tmp_path, official_split=n).sides()
+        assert sorted(test.items) == sorted(tests[n]) and len(train) == 6 - len(tests[n])
+        return clip_bench(encoder, list(zip(train.paths, train.labels)), list(zip(test.paths, test.labels)), test.classes, frames=4, templates="name")
+    head = create_head("mean", encoder.dim, 2, 4, text=prompts(encoder, ["tai chi", "yo yo"], "name"))
+    found = over_splits(lambda n: zero_shot(head, bench(n)))
+    tops = [measure(view_logits(head, b.test.features, text=b.text), b.test.labels).top1 for b in map(bench, (1, 2, 3))]
+    assert [r["top1"] for r in found.runs] == tops and found.top1 == dict(mean=statistics.mean(tops), std=statistics.stdev(tops), n=3)
+    assert found.record["official_splits"] == [1, 2, 3] and [r["clips"]["test"] for r in found.runs] == [1, 2, 2]
+    with pytest.raises(ConfigError, match="must be 1, 2 or 3, not 4"): bench(4)

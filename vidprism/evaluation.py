@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'HIDDEN', 'GRID', 'Measures', 'measure', 'view_logits', 'Side', 'Bench', 'find_templates', 'encode_world',
            'prompts', 'world_bench', 'encode_views', 'clip_bench', 'find_commit', 'spread', 'Result', 'rows_of',
-           'make_record', 'build_head', 'train_head', 'Tuned', 'tune', 'close_set', 'few_shot', 'zero_shot',
-           'cross_validate', 'Usage', 'js_bits', 'class_means', 'usage_distance', 'shares_of', 'expert_usage',
-           'isolate_experts', 'compare', 'results_table']
+           'make_record', 'build_head', 'train_head', 'Tuned', 'tune', 'close_set', 'few_shot', 'choose_classes',
+           'zero_shot', 'split_row', 'over_splits', 'cross_validate', 'Usage', 'js_bits', 'class_means',
+           'usage_distance', 'shares_of', 'expert_usage', 'isolate_experts', 'compare', 'results_table']
 
 # %% ../nbs/13_evaluation.ipynb #eb171e48
 from dataclasses import dataclass, asdict, replace
@@ -292,23 +292,66 @@ def few_shot(bench:Bench, head:str="vidprism", k:int=2, options:dict=None, confi
     return Result(make_record(f"{k}-shot", bench, head, options, config, runs, seeds=list(seeds), shots=k, repeated_to=length, lists=lists, tuning=tuning or None), heads)
 
 # %% ../nbs/13_evaluation.ipynb #e94c24ac
+from .forms import readable_name
+from .lists import label_map_hash
+
+def choose_classes(classes:list, size:int|None, splits, seed:int) -> tuple: # names, as `zero_shot` -> ([places], what was chosen)
+    "All classes, random subsets, or the subsets named."
+    if isinstance(splits, int):
+        if size is None: return [tuple(range(len(classes)))], "all classes"
+        return class_splits(classes, size, splits, seed), f"{splits} drawn, seed {seed}"
+    if size is not None: raise ConfigError("size is for random splits: splits that name their classes have a size of their own.")
+    named = [s if isinstance(s, (list, tuple)) else None for s in splits]
+    if not named or None in named or not all(named): raise ConfigError("splits must be a number, or lists of class names, one a split.")
+    place = {readable_name(c): i for i, c in enumerate(classes)} | {c: i for i, c in enumerate(classes)}
+    lost = [c for s in named for c in s if place.get(c, place.get(readable_name(c))) is None]
+    if lost: raise ConfigError(f"The bench has no class {lost[0]!r}, which a split names ({len(set(lost))} such).")
+    parts = [tuple(place.get(c, place.get(readable_name(c))) for c in s) for s in named]
+    if any(len(set(p)) < len(p) for p in parts): raise ConfigError("A split names a class twice.")
+    return parts, "named"
+
 def zero_shot(head:nn.Module,    # with logits against text: trained on other classes, or a plain "mean" head
               bench:Bench,       # its test side is used
-              size:int=None,     # classes a split; None: all
-              splits:int=3,      # how many
-              seed:int=0,        # of the splits
+              size:int=None,     # classes a random split; None: all
+              splits=3,          # how many random ones; or the splits themselves, class names each, as of `read_class_splits`
+              seed:int=0,        # of the random splits
               trained_on=(),     # names of the classes the head was trained on
              ) -> Result:
     "Name unseen classes by their text."
     if bench.text is None: raise ConfigError(f"The bench {bench.name} has no text features; encoder {bench.story.get('encoder')} gave none.")
-    parts = [tuple(range(len(bench.classes)))] if size is None else class_splits(bench.classes, size, splits, seed)
+    parts, how = choose_classes(bench.classes, size, splits, seed)
     runs = []
     for part in parts:
         rows = [i for i, c in enumerate(bench.test.labels.tolist()) if c in part]
         if not rows: raise ConfigError(f"No test clip is of the split's classes: {', '.join(bench.classes[c] for c in part[:5])}.")
         labels = torch.tensor([part.index(c) for c in bench.test.labels[rows].tolist()])
         runs.append(rows_of(measure(view_logits(head, bench.test.features[rows], text=bench.text[list(part)]), labels), classes=[bench.classes[c] for c in part]))
-    return Result(make_record("zero-shot", bench, head.name, {}, None, runs, seeds=[seed], trained_on=list(trained_on), seen=sorted(set(trained_on) & set(bench.classes))), [head])
+    asked, known = {c for r in runs for c in r["classes"]}, {readable_name(c) for c in trained_on}
+    told = dict(how=how, sizes=[len(p) for p in parts], hashes=[label_map_hash(sorted(r["classes"])) for r in runs])     # the names stand in `runs`
+    return Result(make_record("zero-shot", bench, head.name, {}, None, runs, seeds=[seed] if "seed" in how else None, class_splits=told,
+                              trained_on=list(trained_on), seen=sorted(c for c in asked if readable_name(c) in known)), [head])
+
+# %% ../nbs/13_evaluation.ipynb #168c25f6
+def split_row(number:int, result:Result, same) -> dict: # same: keys in which all splits agree
+    "One split's accuracies, its own part of the record, and its runs."
+    r = result.record
+    own = {k: v for k, v in r.items() if k not in same and k not in ("runs", "top1", "top5")}
+    return {**own, "official_split": number, "top1": r["top1"]["mean"], "top5": r["top5"]["mean"], "runs": r["runs"]}
+
+def over_splits(run,               # number of an official split -> Result
+                splits=(1, 2, 3),  # which; UCF-101 and HMDB-51 have three
+               ) -> Result:
+    "A protocol on several official splits: mean over them, and sample standard deviation."
+    splits = list(splits)
+    if not splits or len(set(splits)) < len(splits): raise ConfigError(f"splits must be different numbers, not {splits}.")
+    results = {n: run(n) for n in splits}
+    records = [r.record for r in results.values()]
+    if any(r["classes"] != records[0]["classes"] for r in records): raise ConfigError("The splits differ in their classes: they are not of one data set.")
+    same = {k: v for k, v in records[0].items() if all(k in r and r[k] == v for r in records)}
+    rows = [split_row(n, r, same) for n, r in results.items()]
+    found = dict(protocol=f"{records[0]['protocol']}, official splits {', '.join(map(str, splits))}", head=records[0]["head"], official_splits=splits,
+                 top1=spread([r["top1"] for r in rows]), top5=spread([r["top5"] for r in rows]), runs=rows)
+    return Result({**same, **found}, [h for r in results.values() for h in r.heads])
 
 # %% ../nbs/13_evaluation.ipynb #c1bfa7d1
 def cross_validate(bench:Bench, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), folds:int=5, seed:int=0, grid:dict=None, against:str="linear") -> Result:

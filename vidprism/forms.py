@@ -6,7 +6,8 @@
 __all__ = ['VIDEO_SUFFIXES', 'IMAGE_SUFFIXES', 'FORMS', 'read_text', 'text_lines', 'unfit', 'readable_name', 'ClassNames',
            'read_class_names', 'read_json', 'csv_rows', 'Row', 'Listing', 'part_name', 'is_frame', 'is_frame_folder',
            'clip_names', 'parse_folders', 'as_label', 'parse_list', 'read_table', 'parse_csv', 'kinetics_places',
-           'parse_kinetics', 'official_split', 'parse_ucf', 'parse_hmdb', 'parse_ssv2', 'find_form', 'parse']
+           'parse_kinetics', 'split_number', 'check_split', 'parse_ucf', 'parse_hmdb', 'parse_ssv2', 'find_form',
+           'parse']
 
 # %% ../nbs/02_forms.ipynb #1624dc80
 from pathlib import Path
@@ -264,19 +265,26 @@ def _kinetics_files(folder) -> list:
     return [f for f, t in tables if t and t.kinetics]
 
 # %% ../nbs/02_forms.ipynb #53042866
-def official_split(path, split, found:list) -> int: # `found`: the numbers that are there
-    "Which of the official splits: as asked, as the file's name says, else the first."
+def split_number(path, official_split:int, found:list) -> int: # found: the numbers that are there
+    "Which of the official splits: the file's own where its name has one, else as asked."
     named = re.search(r"(?:list0|split)(\d)\.txt$", Path(path).name)
-    split = int(split or (named[1] if named else min(found, default=1)))
-    if split not in found: raise ConfigError(f"{path} has no split {split}; there are {', '.join(map(str, sorted(set(found)))) or 'none'}.")
-    return split
+    number = int(named[1]) if named else official_split
+    if named and official_split not in (1, number): raise ConfigError(f"{path} is of the official split {number}, not {official_split}.")
+    if number not in found: raise ConfigError(f"{path} has no official split {number}; there are {', '.join(map(str, sorted(set(found)))) or 'none'}.")
+    return number
 
-def parse_ucf(path, split=None) -> Listing:
+def check_split(official_split, form:str, path) -> int:
+    "1, 2 or 3; of data sets without official splits 1 alone."
+    if official_split not in (1, 2, 3) or isinstance(official_split, bool): raise ConfigError(f"official_split must be 1, 2 or 3, not {official_split!r}.")
+    if official_split > 1 and form not in ("ucf101", "hmdb51"): raise ConfigError(f"official_split names one of the three splits of UCF-101 or HMDB-51; {path} is {form}.")
+    return int(official_split)
+
+def parse_ucf(path, official_split:int=1) -> Listing:
     "UCF-101's lists; of a folder both sides, of a file that one."
     path = Path(path); folder = path if path.is_dir() else path.parent
     lists = {(m[1], int(m[2])): f for f in folder.glob("*.txt") if (m := re.fullmatch(r"(train|test)list0(\d)\.txt", f.name))}
     if not (folder/"classInd.txt").is_file(): raise ConfigError(f"{folder} lacks classInd.txt, which names UCF-101's classes.")
-    names, number = read_class_names(folder/"classInd.txt"), official_split(path, split, [n for _, n in lists])
+    names, number = read_class_names(folder/"classInd.txt"), split_number(path, official_split, [n for _, n in lists])
     files = {side: f for (side, n), f in lists.items() if n == number and (path.is_dir() or f.name == path.name)}
     rows = [row for side in ("train", "test") if side in files for row in _ucf_rows(files[side], side, names)]
     return Listing("ucf101", rows, names, path, [f"Official split {number}: {' and '.join(f.name for f in files.values())}."])
@@ -293,11 +301,11 @@ def _ucf_rows(file, side, names) -> list:
     return rows
 
 # %% ../nbs/02_forms.ipynb #064ec3c8
-def parse_hmdb(path, split=None) -> Listing: # the folder of the files, or one of them
+def parse_hmdb(path, official_split:int=1) -> Listing: # the folder of the files, or one of them
     "HMDB-51's files of one split, all classes."
     path = Path(path); folder = path if path.is_dir() else path.parent
     found = {(m[1], int(m[2])): f for f in sorted(folder.glob("*.txt")) if (m := re.fullmatch(r"(.+)_test_split(\d)\.txt", f.name))}
-    number, rows, unused = official_split(path, split, [n for _, n in found]), [], 0
+    number, rows, unused = split_number(path, official_split, [n for _, n in found]), [], 0
     for (name, n), file in found.items():
         for line, text in text_lines(file) if n == number else ():
             m = re.fullmatch(r"(.+\.avi)\s+([012])", text)
@@ -387,15 +395,15 @@ def find_form(path) -> str: # one of FORMS
     "Which form it is."
     return _found(path)[0]
 
-def parse(path, format=None, split=None) -> Listing: # format: one of FORMS; None: found out
+def parse(path, format=None, official_split:int=1) -> Listing: # format: one of FORMS; None: found out
     "What a list says, whichever form it is in."
     if format is not None and format not in FORMS: raise ConfigError(f"format must be one of {', '.join(FORMS)}, not {format!r}.")
     if not Path(path).exists(): raise ConfigError(f"{path} does not exist.")
     form, at = (format, Path(path)) if format else _found(path)
     if form in ("folders", "frames") and not at.is_dir(): raise ConfigError(f"{at} is a file; the form {form!r} is {FORMS[form]}.")
     if form in ("list", "frame-list", "csv") and at.is_dir(): raise ConfigError(f"{at} is a folder; the form {form!r} is {FORMS[form]}.")
-    if split is not None and form not in ("ucf101", "hmdb51"): raise ConfigError(f"split names one of the official splits of UCF-101 or HMDB-51; {path} is {form}.")
-    if form in ("ucf101", "hmdb51"): listing = (parse_ucf if form == "ucf101" else parse_hmdb)(at, split)
+    check_split(official_split, form, path)
+    if form in ("ucf101", "hmdb51"): listing = (parse_ucf if form == "ucf101" else parse_hmdb)(at, official_split)
     elif form in ("list", "frame-list"): listing = parse_list(at, form)
     else: listing = dict(folders=parse_folders, frames=parse_folders, csv=parse_csv, kinetics=parse_kinetics, ssv2=parse_ssv2)[form](at)
     if not listing.rows: raise ConfigError(f"{at} lists no clips; the form {form!r} is {FORMS[form]}.")
