@@ -105,9 +105,9 @@ def first() -> bool:
     "Whether this process speaks and keeps: the only one, or the first of those that `accelerate launch` or torchrun started."
     return os.environ.get("RANK", "0") == "0"
 
-def clips_of(data, format=None, root=None, part=None, official=None, quarantine=None, repaired=None) -> ClipList:
+def clips_of(data, format=None, root=None, part=None, official=1, quarantine=None, repaired=None) -> ClipList:
     "The list, reported, without what the audit found unreadable."
-    clips = ClipList.from_any(data, format=format, root=root, part=part, split=official)
+    clips = ClipList.from_any(data, format=format, root=root, part=part, official_split=official)
     if repaired: clips = clips.repaired(repaired)
     if quarantine: clips = clips.without(quarantine)
     if first(): print(clips.report())
@@ -127,7 +127,7 @@ def features(data, encoder="mini", frames=16, sampling="sparse", views="1x1", ca
     if first(): print(found, f"cache: {folder}", sep="\n")
 
 # %% ../nbs/17_cli.ipynb #d3dda6b7
-def train(data, out="model", options=(), cache=None, workers=0, views="1x1", training=None, format=None, root=None, official=None, quarantine=None, repaired=None, **run):
+def train(data, out="model", options=(), cache=None, workers=0, views="1x1", training=None, format=None, root=None, official=1, quarantine=None, repaired=None, **run):
     "Split, encode what is not cached, train, measure, keep."
     clips = clips_of(data, format, root, None, official, quarantine, repaired)
     r = Run(options=dict(map(option_of, options)), views=views_of(views), training=TrainConfig(**(training or {})), **run)
@@ -159,7 +159,7 @@ def cost(model=None, encoder="open_clip:ViT-B-16-quickgelu", head="vidprism", op
     print(cost_table(found))
     if out: Path(out).write_text(json.dumps(cost_json(found), indent=1) + "\n")
 
-def pack(data, out, shard_size=500, check=False, part=None, format=None, root=None, official=None, quarantine=None, repaired=None):
+def pack(data, out, shard_size=500, check=False, part=None, format=None, root=None, official=1, quarantine=None, repaired=None):
     "Write WebDataset shards."
     clips = clips_of(data, format, root, part, official, quarantine, repaired)
     shown, tell = bar("clip")
@@ -184,7 +184,7 @@ def arg(*names, **settings): return names, settings
 
 ONE = [arg("--model", help="a model folder or hub id (default: the shipped one)"), arg("--encoder", help="encoder of a model saved around your own module, own:FILE.py:FUNCTION; of zero-shot: any name"),
        arg("--topk", type=int, default=5, help="answers to print (default 5)")]
-MANY = [arg("--format", help="the form of DATA (default: found out)"), arg("--root", help="the folder that the list's paths start from"), arg("--official", type=int, help="number of the official split (UCF-101, HMDB-51)"),
+MANY = [arg("--format", help="the form of DATA (default: found out)"), arg("--root", help="the folder that the list's paths start from"), arg("--official-split", "--official", dest="official", type=int, default=1, help="which of the three official splits of UCF-101 or HMDB-51 (default 1)"),
         arg("--quarantine", help="quarantine.json of an audit: these clips are left out"), arg("--repaired", help="folder that `audit --fix` wrote: its files replace broken ones")]
 ENCODE = [arg("--encoder", default="mini", help="mini, open_clip:..., timm:..., videomae:... or own:FILE.py:FUNCTION (default mini)"), arg("--frames", type=int, default=16, help="frames of a clip (default 16)"),
           arg("--sampling", default="sparse", help="sparse or dense (default sparse)")]
