@@ -387,7 +387,7 @@ def draw_claims(claims, study:Study) -> str: # markdown
     lines = ["| claim | where | here | least favourable difference, points (95%) | corrected p | comparisons, runs |", "|---|---|---|---|---|---|"]
     for c in claims:
         v = judge(study, c)
-        numbers = f"{v.worst.mean:+.1f} ({v.worst.low:+.1f} to {v.worst.high:+.1f}) | {v.p:.2g} | {len(c.pairs)}, {v.worst.n}" if v.worst else " | | "
+        numbers = f"{v.worst.mean:+.1f} ({v.worst.low:+.1f} to {v.worst.high:+.1f}) | {v.p:.4f} | {len(c.pairs)}, {v.worst.n}" if v.worst else " | | "
         lines.append(f"| {c.says} | {c.where} | {v.verdict} | {numbers} |")
     return "\n".join(lines)
 
