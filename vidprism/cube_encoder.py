@@ -155,7 +155,9 @@ def _build(name, sizes, has_norm, how):
 
 # %% ../nbs/04_cube_encoder.ipynb #8129c98e
 def create_videomae(name: str, rest: str, bare: bool = False, config: dict = None) -> CubeEncoder:
-    "videomae:HUB_ID, videomae:FOLDER, or videomae:FILE of the original code; a `config` from a saved model needs no file, if bare"
+    """videomae:HUB_ID, videomae:FOLDER, or videomae:FILE of the original code; a `config` from a saved model needs no file, if bare.
+
+    It reads clips of the model's 16 frames, of multiples of 16 (in windows of 16), or shorter ones of even length (with interpolated positions)."""
     videomae_classes()
     if bare and config: return _build(name, {k: v for k, v in config.items() if k != "has_norm"}, config["has_norm"], videomae_preprocess({}, config["image_size"]))
     weights, settings, prepare = _videomae_files(name, rest)
