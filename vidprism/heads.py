@@ -55,8 +55,9 @@ class HeadRegistry(MutableMapping):
         return self.classes[name]
 
     def __setitem__(self, name:str, cls):
-        if cls.__module__ != self.built_in.get(name): self.load(name)   # a later import would replace `cls`
-        self.classes[name] = cls
+        module = self.built_in.get(name)
+        late = cls.__module__ == module and name in self.classes and self.classes[name].__module__ != module
+        if not late: self.classes[name] = cls   # a built-in head that is imported late does not replace the user's
 
     def __delitem__(self, name:str):
         self.load(name)
