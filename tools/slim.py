@@ -1,4 +1,4 @@
-"Make the notebooks' outputs light: at most 256 colours a picture, rare ones kept, no widget state."
+"Make the notebooks' outputs light: at most 256 colours a picture, rare ones kept, no widget state, no progress bars."
 from base64 import b64decode, b64encode
 from pathlib import Path
 import io, re, sys, tempfile
@@ -20,10 +20,18 @@ def nameless(text:str) -> str:
     return re.sub(re.escape(tempfile.gettempdir()) + r"/\w+", "...", text)
 
 
+def passing(output) -> bool:
+    "A progress bar, whose widget is gone once the notebook is closed; or a log line of the program that draws the pictures."
+    bar = set(output.get("data", {})) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+    lines = output.get("text", "").splitlines() if output.get("name") == "stderr" else []
+    return bar or bool(lines) and all("choreographer" in line or "kaleido" in line for line in lines)
+
+
 for path in map(Path, sys.argv[1:]):
     nb = nbformat.read(path, 4)
     nb.metadata.pop("widgets", None)
     for cell in nb.cells:
+        if "outputs" in cell: cell.outputs = [o for o in cell.outputs if not passing(o)]
         for output in cell.get("outputs", []):
             if "text" in output: output.text = nameless(output.text)
             if "text/plain" in output.get("data", {}): output.data["text/plain"] = nameless(output.data["text/plain"])

@@ -316,12 +316,16 @@ def fit(module:nn.Module,            # takes (clips, labels), returns a HeadOutp
     return History(rows, time.perf_counter() - start, device)
 
 # %% ../nbs/12_training.ipynb #d352f463
-def live_curve(keys=("total", "top1")):
-    "A callback that redraws the training curve in the notebook's cell."
+def live_curve(keys=("total", "top1"),
+               every:int=1,   # epochs between two drawings; the first epoch is always drawn
+              ):
+    "A callback that draws the training curve in the notebook's cell, and draws over it: one picture, not one an epoch."
     from IPython.display import display
     handle = []
     def draw(rows):
-        figure = curve_figure({k: [r[k] for r in rows] for k in keys if k in rows[0]})
-        if handle: handle[0].update(figure)
-        else: handle.append(display(figure, display_id=True))
+        if len(rows) > 1 and len(rows) % every: return
+        figure = curve_figure({k: [r[k] for r in rows] for k in keys if k in rows[0]}, x=[r["epoch"] for r in rows], x_title="epoch")
+        bundle = figure._repr_mimebundle_()      # a plotly figure displays itself anew each time; its bundle can be updated
+        if handle: handle[0].update(bundle, raw=True)
+        else: handle.append(display(bundle, raw=True, display_id=True))
     return draw

@@ -1,0 +1,221 @@
+"The saved outputs, read without running anything: figures are pictures, numbers in prose are asserted, notebooks named in prose exist."
+from collections import namedtuple
+from pathlib import Path
+from types import SimpleNamespace
+import ast, json, math, re
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
+GUIDES = [p for p in NOTEBOOKS if re.match(r"(2\d|3\d|43)_", p.stem)]
+Cell = namedtuple("Cell", "number kind source tree outputs")      # tree: of a code cell, parsed
+
+MAKERS = {"Figure", "make_subplots", "contact_sheet", "Image"}      # calls that return something to look at; so do all that end in _figure
+GROWN = ("update", "add_", "for_each_")                              # methods of a figure that return it
+WIDGETS = {"ClipInspector", "DatasetInspector"}
+REPR = re.compile(r"\bFigure\(\{|<PIL\.|<Figure size|<IPython\.core|object at 0x")
+NAMED = re.compile(r"(?<![\w/.])\d\d_[a-z][a-z_]+(?![\w.]*\.(?:mp4|csv|json))")
+UNITS = r"%|points?|bits?|seconds?|ms|s|minutes?|MB|GB|times|lines|clips|frames"
+NUMBER = re.compile(rf"(?<![\w.,^])(?<![A-Za-z]-)(\d+(?:,\d{{3}})*(?:\.\d+)?|\.\d+)(?:\s?({UNITS})(?!\w)|(?!\w))")
+
+
+def read_cells(path):
+    "The cells of a notebook, in order."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [read_cell(i, c) for i, c in enumerate(cells)]
+
+
+def read_cell(number, raw):
+    source = "".join(raw["source"])
+    plain = re.sub(r"^\s*[%!].*$", "pass", source, flags=re.M)      # magics are no Python
+    tree = ast.parse(plain) if raw["cell_type"] == "code" else None
+    return Cell(number, raw["cell_type"], source, tree, raw.get("outputs", []))
+
+
+def called(node):
+    "The last part of the name of what is called, or an empty string."
+    func = getattr(node, "func", None)
+    return getattr(func, "attr", getattr(func, "id", ""))
+
+
+def is_figure(node, known):
+    "Whether an expression is a figure, or holds figures; known: names that do."
+    if isinstance(node, ast.Name): return node.id in known
+    if isinstance(node, ast.Subscript): return is_figure(node.value, known)
+    if isinstance(node, ast.DictComp): return is_figure(node.value, known)
+    if isinstance(node, ast.ListComp): return is_figure(node.elt, known)
+    if not isinstance(node, ast.Call): return False
+    name = called(node)
+    if name.startswith(GROWN) and isinstance(node.func, ast.Attribute): return is_figure(node.func.value, known)
+    return name in MAKERS or name in known or name.endswith("_figure")
+
+
+def returns_figure(function, known):
+    "Whether a function hands a figure back."
+    inner = known | figure_names(function, known)
+    return any(is_figure(n.value, inner) for n in ast.walk(function) if isinstance(n, ast.Return))
+
+
+def figure_names(tree, known=frozenset({"fig", "figure"})):
+    "Names that stand for figures, or for functions that make them."
+    found = set(known)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and is_figure(node.value, found): found |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+        if isinstance(node, ast.FunctionDef) and node is not tree and returns_figure(node, found): found.add(node.name)
+    return found
+
+
+def top_level(tree):
+    "The nodes that run when the cell runs."
+    for statement in tree.body:
+        if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)): yield from ast.walk(statement)
+
+
+def last_value(cell):
+    "The expression that a cell ends with, if its value is shown."
+    last = cell.tree.body[-1] if cell.tree.body else None
+    return last.value if isinstance(last, ast.Expr) and not cell.source.rstrip().endswith(";") else None
+
+
+def figures_shown(cell, known):
+    "How many figures the cell's source shows, at least."
+    calls = [n for n in top_level(cell.tree) if isinstance(n, ast.Call)]
+    shown = sum(called(n) == "show" and not n.args and isinstance(n.func, ast.Attribute) for n in calls)
+    shown += sum(called(n) == "display" and any(is_figure(a, known) for a in n.args) for n in calls)
+    return shown + is_figure(last_value(cell), known)
+
+
+def pictures(cell):
+    "The outputs that hold a picture."
+    return [o for o in cell.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
+
+
+def faults_of_outputs(cell):
+    "What no saved output may hold."
+    for o in cell.outputs:
+        data = o.get("data", {})
+        if o["output_type"] == "error": yield f"an error: {o['ename']}"
+        if o.get("name") == "stderr": yield "lines of stderr: " + repr("".join(o["text"])[:80])
+        if set(data) == {"text/plain"} and REPR.search("".join(data["text/plain"])): yield "the repr of an object where something to look at belongs"
+        if any("widget-view" in k for k in data) and "text/html" not in data: yield "a widget with no words for those who read only"
+
+
+def faults_of_cell(cell, known, widgets):
+    "What the source promises and the outputs lack."
+    yield from faults_of_outputs(cell)
+    want, have = figures_shown(cell, known), len(pictures(cell))
+    if have < want: yield f"{want} figures are shown, {have} pictures saved"
+    if any(called(n) == "live_curve" for n in top_level(cell.tree)) and have != 1: yield f"a live curve left {have} pictures, not one"
+    end = last_value(cell)
+    if isinstance(end, ast.Name) and end.id in widgets and not any("text/html" in o.get("data", {}) for o in cell.outputs): yield "a widget is shown, and nothing saved"
+    printed = any(isinstance(s, ast.Expr) and called(s.value) == "print" for s in cell.tree.body)
+    if printed and not cell.outputs and not cell.source.startswith("#| "): yield "it prints, and nothing is saved: run it anew"
+
+
+def faults_of(path):
+    "All faults of a notebook, a line each."
+    cells = [c for c in read_cells(path) if c.kind == "code"]
+    whole = ast.Module([s for c in cells for s in c.tree.body], [])
+    known = figure_names(whole, figure_names(whole))
+    widgets = {t.id for n in whole.body if isinstance(n, ast.Assign) and called(n.value) in WIDGETS for t in n.targets if isinstance(t, ast.Name)}
+    return [f"cell {c.number}: {fault}" for c in cells for fault in faults_of_cell(c, known, widgets)]
+
+
+PICTURE = dict(output_type="display_data", data={"image/png": ""})
+BAD = {"curve_figure(rows)": ([], "1 figures are shown, 0 pictures"),
+       "for figure in many: figure.show()": ([], "1 figures are shown"),
+       "shown = {k: f_figure(k) for k in names}\nshown['a']": ([], "1 figures are shown"),
+       "def draw(): return go.Figure().update_layout()\ndraw()": ([], "1 figures are shown"),
+       "many": ([dict(output_type="execute_result", data={"text/plain": "[Figure({'data': []})]"})], "repr"),
+       "fit(on_epoch=live_curve())": ([PICTURE, PICTURE], "2 pictures, not one"),
+       "f()": ([dict(output_type="stream", name="stderr", text="WARNING")], "stderr"),
+       "g()": ([dict(output_type="error", ename="ValueError")], "ValueError"),
+       "print(1)": ([], "run it anew")}
+
+
+@pytest.mark.parametrize("source", BAD)
+def test_faults_are_found(source):
+    "What the test over notebooks looks for, it finds."
+    outputs, words = BAD[source]
+    cell = read_cell(0, dict(cell_type="code", source=source, outputs=outputs))
+    assert words in "\n".join(faults_of_cell(cell, figure_names(cell.tree), set()))
+
+
+def test_numbers_are_found():
+    "A percentage is a part, a count keeps its value; code, formulas and years are no claims."
+    said = dict(claims("It is over 70%, -0.4 at $x=0.5$, `0.3`, in 2,000 times of CVPR 2026, ViT-B-16, figure 3, 25 points."))
+    assert said == {"70%": [70., .7], "0.4": [.4], "2,000 times": [2000.], "25 points": [25., .25]}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_outputs(path):
+    "Every cell that shows a figure holds a picture; a live curve is one; no error, no stderr, no repr of a figure is saved."
+    assert not (faults := faults_of(path)), "\n".join([path.name, *faults])
+
+
+def bare(prose):
+    "Markdown without code, formulas and addresses."
+    return re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|<[^>]*>", " ", prose, flags=re.S)
+
+
+def claims(prose):
+    "Numbers with a unit or a decimal point, as (the words, the values it may stand for in code)."
+    for m in NUMBER.finditer(bare(prose)):
+        value, unit = float(m[1].replace(",", "")), m[2]
+        if unit or "." in m[1]: yield m[0].strip(), [value, value / 100] if unit in ("%", "point", "points") else [value]
+
+
+def asserted(tree):
+    "The numbers in a cell's assertions."
+    tests = [n for n in ast.walk(tree) if isinstance(n, ast.Assert) or called(n).startswith("test_")]
+    return [n.value for t in tests for n in ast.walk(t) if isinstance(n, ast.Constant) and type(n.value) in (int, float)]
+
+
+def sections(cells):
+    "From one heading to the next: (prose, numbers asserted)."
+    prose, numbers = "", []
+    for cell in cells:
+        if cell.kind == "code": numbers += asserted(cell.tree)
+        if cell.kind != "markdown": continue
+        first, *others = re.split(r"^(?=#{1,3} )", cell.source, flags=re.M)
+        prose += "\n" + first
+        for part in others:
+            yield prose, numbers
+            prose, numbers = part, []
+    yield prose, numbers
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda p: p.stem)
+def test_numbers_are_asserted(path):
+    "In a guide, a number that the prose claims is asserted in the same section."
+    loose = [words for prose, numbers in sections(read_cells(path)) for words, values in claims(prose)
+             if not any(math.isclose(v, n) for v in values for n in numbers)]
+    assert not loose, f"{path.name}: not asserted in their section: {loose}"
+
+
+def prose_of(path):
+    "What a person reads: markdown cells, a page, or a module."
+    return "\n".join(c.source for c in read_cells(path) if c.kind == "markdown") if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+
+
+def test_named_notebooks_exist():
+    "A notebook that prose names is there."
+    stems = {p.stem for p in NOTEBOOKS}
+    pages = [*NOTEBOOKS, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "vidprism").rglob("*.py")]
+    gone = [f"{p.name} names {name}" for p in pages for name in sorted(set(NAMED.findall(prose_of(p))) - stems)]
+    assert not gone, "\n".join(gone)
+
+
+def test_live_curve_is_one_picture(monkeypatch):
+    "A training curve is displayed once, and then updated, every few epochs."
+    import IPython.display
+    from vidprism.training import live_curve
+    log = []
+    handle = lambda: SimpleNamespace(update=lambda bundle, raw: log.append(("update", raw, sorted(bundle))))
+    monkeypatch.setattr(IPython.display, "display", lambda bundle, raw, display_id: log.append(("display", raw, sorted(bundle))) or handle())
+    monkeypatch.setattr("plotly.io.renderers.default", "json")
+    draw, rows = live_curve(every=2), []
+    for epoch in range(1, 7):
+        rows.append(dict(epoch=epoch, total=1 / epoch, top1=.5))
+        draw(rows)
+    assert log == [("display", True, ["application/json"]), *[("update", True, ["application/json"])] * 3]
