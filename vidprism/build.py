@@ -165,8 +165,7 @@ def write_sources(folder, motions=("drift left", "drift right", "still"),
 
 # %% ../nbs/18_build.ipynb #e25cc1e7
 SYSTEMS = dict(mean=("mean", {}), statistics=("statistics", {}), vidprism=("vidprism", {}), vidprism_no_dbi=("vidprism", dict(interaction="none")))   # measured over seeds
-ALSO = dict(transformer=("transformer", dict(layers=2)), bmoe=("bmoe", {}), bmoe_positions=("bmoe", dict(positions="learned")),
-            mote=("mote", dict(layers=1)))                                                                             # shipped, one seed
+ALSO = dict(transformer=("transformer", dict(layers=2)), bmoe=("bmoe", dict(positions="learned")), mote=("mote", dict(layers=1)))   # shipped, one seed; all of them can know order
 
 def shuffle_time(features:torch.Tensor, seed:int) -> torch.Tensor: # [N,T,D]
     "Every clip's frames in an order of its own."
