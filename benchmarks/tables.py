@@ -20,7 +20,7 @@ from mobilenet import SHARED
 
 def world(folder=HERE / "tables"):
     "[(study, its tables)]: rendered motions, and the same against text."
-    return [(world_study(folder=folder / "world"), VIDPRISM), (world_study(text=True, train=720, training=TrainConfig(epochs=20), folder=folder / "world_text"), {f"mote_{k}": v for k, v in MOTE.items()})]
+    return [(world_study(folder=folder / "world"), VIDPRISM), (world_study(text=True, train=720, training=TrainConfig(epochs=20), runs=3, folder=folder / "world_text"), {f"mote_{k}": v for k, v in MOTE.items()})]
 
 
 def real(data=None, encoder=None, width=256, frames=16, folder=HERE / "tables"):
