@@ -1,4 +1,4 @@
-"The saved outputs, read without running anything: figures are pictures, numbers in prose are asserted, notebooks named in prose exist."
+"The saved outputs, read as they are: figures are pictures, numbers in prose are asserted, notebooks named exist."
 from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,11 +6,12 @@ import ast, json, math, re
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
+HIDDEN = re.compile(r"/[._]")                                        # checkpoints, built pages
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not HIDDEN.search(f"/{p.relative_to(ROOT)}"))
 GUIDES = [p for p in NOTEBOOKS if re.match(r"(2\d|3\d|43)_", p.stem)]
 Cell = namedtuple("Cell", "number kind source tree outputs")      # tree: of a code cell, parsed
 
-MAKERS = {"Figure", "make_subplots", "contact_sheet", "Image"}      # calls that return something to look at; so do all that end in _figure
+MAKERS = {"Figure", "make_subplots", "contact_sheet", "Image"}      # as do all calls whose name ends in _figure
 GROWN = ("update", "add_", "for_each_")                              # methods of a figure that return it
 WIDGETS = {"ClipInspector", "DatasetInspector"}
 REPR = re.compile(r"\bFigure\(\{|<PIL\.|<Figure size|<IPython\.core|object at 0x")
@@ -56,11 +57,16 @@ def returns_figure(function, known):
     return any(is_figure(n.value, inner) for n in ast.walk(function) if isinstance(n, ast.Return))
 
 
+def assigned(node):
+    "The plain names that an assignment binds."
+    return {t.id for t in node.targets if isinstance(t, ast.Name)}
+
+
 def figure_names(tree, known=frozenset({"fig", "figure"})):
     "Names that stand for figures, or for functions that make them."
     found = set(known)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and is_figure(node.value, found): found |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+        if isinstance(node, ast.Assign) and is_figure(node.value, found): found |= assigned(node)
         if isinstance(node, ast.FunctionDef) and node is not tree and returns_figure(node, found): found.add(node.name)
     return found
 
@@ -96,8 +102,10 @@ def faults_of_outputs(cell):
         data = o.get("data", {})
         if o["output_type"] == "error": yield f"an error: {o['ename']}"
         if o.get("name") == "stderr": yield "lines of stderr: " + repr("".join(o["text"])[:80])
-        if set(data) == {"text/plain"} and REPR.search("".join(data["text/plain"])): yield "the repr of an object where something to look at belongs"
-        if any("widget-view" in k for k in data) and "text/html" not in data: yield "a widget with no words for those who read only"
+        bare = "".join(data["text/plain"]) if set(data) == {"text/plain"} else ""
+        if REPR.search(bare): yield "the repr of an object where something to look at belongs"
+        widget = any("widget-view" in k for k in data)
+        if widget and "text/html" not in data: yield "a widget with no words for those who read only"
 
 
 def faults_of_cell(cell, known, widgets):
@@ -105,11 +113,14 @@ def faults_of_cell(cell, known, widgets):
     yield from faults_of_outputs(cell)
     want, have = figures_shown(cell, known), len(pictures(cell))
     if have < want: yield f"{want} figures are shown, {have} pictures saved"
-    if any(called(n) == "live_curve" for n in top_level(cell.tree)) and have != 1: yield f"a live curve left {have} pictures, not one"
+    live = any(called(n) == "live_curve" for n in top_level(cell.tree))
+    if live and have != 1: yield f"a live curve left {have} pictures, not one"
     end = last_value(cell)
-    if isinstance(end, ast.Name) and end.id in widgets and not any("text/html" in o.get("data", {}) for o in cell.outputs): yield "a widget is shown, and nothing saved"
+    words = any("text/html" in o.get("data", {}) for o in cell.outputs)
+    if isinstance(end, ast.Name) and end.id in widgets and not words: yield "a widget is shown, and nothing saved"
     printed = any(isinstance(s, ast.Expr) and called(s.value) == "print" for s in cell.tree.body)
-    if printed and not cell.outputs and not cell.source.startswith("#| "): yield "it prints, and nothing is saved: run it anew"
+    skipped = cell.source.startswith("#| ")
+    if printed and not cell.outputs and not skipped: yield "it prints, and nothing is saved: run it anew"
 
 
 def faults_of(path):
@@ -117,7 +128,8 @@ def faults_of(path):
     cells = [c for c in read_cells(path) if c.kind == "code"]
     whole = ast.Module([s for c in cells for s in c.tree.body], [])
     known = figure_names(whole, figure_names(whole))
-    widgets = {t.id for n in whole.body if isinstance(n, ast.Assign) and called(n.value) in WIDGETS for t in n.targets if isinstance(t, ast.Name)}
+    made = [n for n in whole.body if isinstance(n, ast.Assign) and called(n.value) in WIDGETS]
+    widgets = {name for n in made for name in assigned(n)}
     return [f"cell {c.number}: {fault}" for c in cells for fault in faults_of_cell(c, known, widgets)]
 
 
@@ -143,13 +155,13 @@ def test_faults_are_found(source):
 
 def test_numbers_are_found():
     "A percentage is a part, a count keeps its value; code, formulas and years are no claims."
-    said = dict(claims("It is over 70%, -0.4 at $x=0.5$, `0.3`, in 2,000 times of CVPR 2026, ViT-B-16, figure 3, 25 points."))
-    assert said == {"70%": [70., .7], "0.4": [.4], "2,000 times": [2000.], "25 points": [25., .25]}
+    prose = "It is over 70%, -0.4 at $x=0.5$, `0.3`, in 2,000 times of CVPR 2026, ViT-B-16, figure 3, 25 points."
+    assert dict(claims(prose)) == {"70%": [70., .7], "0.4": [.4], "2,000 times": [2000.], "25 points": [25., .25]}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_outputs(path):
-    "Every cell that shows a figure holds a picture; a live curve is one; no error, no stderr, no repr of a figure is saved."
+    "A cell that shows a figure holds a picture, a live curve one; no error, stderr or repr of a figure is saved."
     assert not (faults := faults_of(path)), "\n".join([path.name, *faults])
 
 
@@ -162,13 +174,15 @@ def claims(prose):
     "Numbers with a unit or a decimal point, as (the words, the values it may stand for in code)."
     for m in NUMBER.finditer(bare(prose)):
         value, unit = float(m[1].replace(",", "")), m[2]
-        if unit or "." in m[1]: yield m[0].strip(), [value, value / 100] if unit in ("%", "point", "points") else [value]
+        parts = [value / 100] if unit in ("%", "point", "points") else []
+        if unit or "." in m[1]: yield m[0].strip(), [value, *parts]
 
 
 def asserted(tree):
     "The numbers in a cell's assertions."
     tests = [n for n in ast.walk(tree) if isinstance(n, ast.Assert) or called(n).startswith("test_")]
-    return [n.value for t in tests for n in ast.walk(t) if isinstance(n, ast.Constant) and type(n.value) in (int, float)]
+    constants = [n.value for t in tests for n in ast.walk(t) if isinstance(n, ast.Constant)]
+    return [v for v in constants if type(v) in (int, float)]
 
 
 def sections(cells):
@@ -195,7 +209,8 @@ def test_numbers_are_asserted(path):
 
 def prose_of(path):
     "What a person reads: markdown cells, a page, or a module."
-    return "\n".join(c.source for c in read_cells(path) if c.kind == "markdown") if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb": return path.read_text(encoding="utf-8")
+    return "\n".join(c.source for c in read_cells(path) if c.kind == "markdown")
 
 
 def test_named_notebooks_exist():
@@ -211,8 +226,10 @@ def test_live_curve_is_one_picture(monkeypatch):
     import IPython.display
     from vidprism.training import live_curve
     log = []
-    handle = lambda: SimpleNamespace(update=lambda bundle, raw: log.append(("update", raw, sorted(bundle))))
-    monkeypatch.setattr(IPython.display, "display", lambda bundle, raw, display_id: log.append(("display", raw, sorted(bundle))) or handle())
+    def display(bundle, raw, display_id):
+        log.append(("display", raw, sorted(bundle)))
+        return SimpleNamespace(update=lambda bundle, raw: log.append(("update", raw, sorted(bundle))))
+    monkeypatch.setattr(IPython.display, "display", display)
     monkeypatch.setattr("plotly.io.renderers.default", "json")
     draw, rows = live_curve(every=2), []
     for epoch in range(1, 7):
