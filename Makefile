@@ -21,7 +21,7 @@ demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any
 	@$(BIN)/vidprism show $(if $(CLIP),"$(CLIP)") --out demo/prism.html
 
 lab: $(VENV)/.installed       ## open JupyterLab on the tour
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/30_explore_clip.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
@@ -40,8 +40,8 @@ readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py --write
 
 notebooks: $(VENV)/.dev       ## run every notebook anew and keep light static pictures (needs a Chromium for kaleido)
-	cd nbs && for n in *.ipynb; do PLOTLY_RENDERER=png ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=3000 $$n || exit 1; done
-	$(BIN)/python tools/slim.py nbs/*.ipynb
+	for n in nbs/*.ipynb nbs/*/*.ipynb; do PLOTLY_RENDERER=png $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=3000 $$n || exit 1; done
+	$(BIN)/python tools/slim.py nbs/*.ipynb nbs/*/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 

@@ -1,7 +1,7 @@
 "Everything is read from settings.ini, which nbdev reads too."
 from configparser import ConfigParser
 from pathlib import Path
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
@@ -13,7 +13,7 @@ setup(
     long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     author=cfg["author"], author_email=cfg["author_email"], keywords=cfg["keywords"].split(),
     license="Apache-2.0", license_files=["LICENSE"], python_requires=f">={cfg['min_python']}",
-    packages=["vidprism", "vidprism.data_samples"],
+    packages=[*find_packages(include=["vidprism", "vidprism.*"]), "vidprism.data_samples"],
     package_dir={"vidprism": "vidprism", "vidprism.data_samples": "data_samples"},   # the samples travel inside the wheel
     package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"]}, include_package_data=False,
     install_requires=cfg["requirements"].split(), extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "videomae")},

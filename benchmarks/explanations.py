@@ -6,11 +6,13 @@
 import argparse, json, os, statistics, time
 from pathlib import Path
 import torch
-from vidprism.attribution import METHODS, explain, flat_frame, frame_drops, frame_parts, keep_pass, kept_saliency, path_gradients, rank_correlation
-from vidprism.clips import sample_clips
-from vidprism.faithfulness import curves, frame_score, judge, likeness, pointing, random_areas, scramble
+from vidprism.interpret.saliency import METHODS, flat_frame, keep_pass, kept_saliency, path_gradients
+from vidprism.interpret.explanation import explain
+from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
+from vidprism.data.clips import sample_clips
+from vidprism.interpret.faithfulness import curves, frame_score, judge, likeness, pointing, random_areas, scramble
 from vidprism.model import sample_model
-from vidprism.world import world_clips
+from vidprism.data.synthetic import world_clips
 
 OUT = Path(__file__).with_suffix(".json")
 KINDS = ("vidprism", "bmoe", "mote")
@@ -114,8 +116,8 @@ def methods(args):
 
 def experts(args):
     "How different the experts are: VidPrism, the homogeneous mixture, MoTE. The shipped heads on the world; heads trained here on real clips."
-    from vidprism.evaluation import encode_world
-    from vidprism.homogeneity import in_short, specialisation
+    from vidprism.evaluation.benchmark import encode_world
+    from vidprism.interpret.specialisation import in_short, specialisation
     x, y = encode_world(sample_model().encoder, "test", args.test)
     write(world_experts=dict(**{name: in_short(specialisation(sample_model(name).head, x, y)) for name in KINDS}, story=dict(bench="world", test=args.test, heads="shipped, one seed each")))
     shared = os.environ.get("VIDPRISM_SHARED")
@@ -125,9 +127,9 @@ def experts(args):
 
 def compare_experts(bench, args):
     "Each head trained on a bench (some seeds; of several learning rates the best on held-out training clips), its scores on the test side."
-    from vidprism.evaluation import close_set
-    from vidprism.homogeneity import in_short, specialisation
-    from vidprism.training import TrainConfig
+    from vidprism.evaluation.protocols import close_set
+    from vidprism.interpret.specialisation import in_short, specialisation
+    from vidprism.training.trainer import TrainConfig
     found, x = {}, bench.test.features
     for name in KINDS:
         begin = time.time()
@@ -144,10 +146,11 @@ def real_bench(shared, cache, frames=8, width=128):
     "JHMDB's 21 classes with a frozen ImageNet encoder; features turned to their first principal components (of the training side), sources kept together."
     import timm, torch.nn.functional as F
     from safetensors.torch import load_file
-    from vidprism.clips import read_clip
-    from vidprism.datasets import grouped_folds
-    from vidprism.encoders import FeatureCache, Features
-    from vidprism.evaluation import Bench, Side
+    from vidprism.data.clips import read_clip
+    from vidprism.data.splits import grouped_folds
+    from vidprism.encoders.cache import FeatureCache
+    from vidprism.encoders.base import Features
+    from vidprism.evaluation.benchmark import Bench, Side
     net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
     net.blocks[0][0].bn1.act = torch.nn.Identity()
     net.load_state_dict({k: v.float() for k, v in load_file(shared / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors").items()}, strict=False); net.eval()

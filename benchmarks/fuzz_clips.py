@@ -13,8 +13,10 @@ from pathlib import Path
 import argparse, json, platform, subprocess, tempfile, time
 import av, decord, numpy as np, torch
 from av.bitstream import BitStreamFilterContext
-from vidprism.backends import ClipError, Worker, _Unsafe, _gather_jumping, probe_clip, read_wanted
-from vidprism.clips import frame_indices, sample_clips
+from vidprism.errors import ClipError
+from vidprism.data.worker import Worker
+from vidprism.data.decoding import _Unsafe, _gather_jumping, probe_clip, read_wanted
+from vidprism.data.clips import frame_indices, sample_clips
 
 FORMS = ("mp4", "mkv", "avi", "ts")
 KINDS = ("cut", "flip", "swap")
@@ -82,7 +84,7 @@ def mutation(k, seed=0):
 def judge(worker, path, limit, decoder=None):
     "One word for what came out: read, refused, hang, crash, memory; or what is wrong with it."
     try:
-        clip = worker.call("clips.read_clip", path, frames=8, decoder=decoder, timeout=limit)
+        clip = worker.call("data.clips.read_clip", path, frames=8, decoder=decoder, timeout=limit)
         size = worker.call("backends.probe_clip", path, timeout=limit)
     except ClipError as e:
         said = str(e)

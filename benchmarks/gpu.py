@@ -29,8 +29,8 @@ def speed(a):
 
 def pick_encoder(a):
     "The encoder asked for, else CLIP's, else its random weights."
-    from vidprism.clips import ConfigError
-    from vidprism.encoders import create_encoder
+    from vidprism.errors import ConfigError
+    from vidprism.encoders.factory import create_encoder
     for name in ([a.encoder] if a.encoder else []) + (["mini"] if a.quick else ["open_clip:ViT-B-16-quickgelu/openai", "open_clip:ViT-B-16-quickgelu"]):
         try: return name, create_encoder(name)
         except ConfigError as e: print(f"{name} cannot be had: {e}", flush=True)
@@ -38,13 +38,13 @@ def pick_encoder(a):
 
 def tuned(a):
     "Encoder and VidPrism head trained on JHMDB's frames, tested on sources that were not trained on; its rate goes into machine.json."
-    from vidprism.augment import Augment
-    from vidprism.heads import create_head
-    from vidprism.lists import ClipList
-    from vidprism.loading import ClipDataset
+    from vidprism.data.augment import Augment
+    from vidprism.heads.base import create_head
+    from vidprism.data.cliplist import ClipList
+    from vidprism.data.dataset import ClipDataset
     from vidprism.model import VideoModel
-    from vidprism.plan import measure_machine
-    from vidprism.training import TrainConfig, fit, seeded, tune_encoder
+    from vidprism.evaluation.budget import measure_machine
+    from vidprism.training.trainer import TrainConfig, fit, seeded, tune_encoder
     home = Path(a.data)
     if not home.is_dir(): return f"{home.name} is not there: name it by --data or VIDPRISM_SHARED"
     name, encoder = pick_encoder(a)
@@ -62,10 +62,10 @@ def tuned(a):
 
 
 def fps(a):
-    "Frames a second of the models of VidPrism's table 8: 8 frames, float32, random weights. `vidprism.cost.paper_costs` reads them."
-    from vidprism.cost import PAPER_TOWERS, TABLE_8, measure_cost, table_8_head
-    from vidprism.encoders import create_encoder
-    from vidprism.heads import create_head
+    "Frames a second of the models of VidPrism's table 8: 8 frames, float32, random weights. `vidprism.evaluation.cost.paper_costs` reads them."
+    from vidprism.evaluation.cost import PAPER_TOWERS, TABLE_8, measure_cost, table_8_head
+    from vidprism.encoders.factory import create_encoder
+    from vidprism.heads.base import create_head
     from vidprism.model import VideoModel
     rows, labels = [], [str(i) for i in range(400)]
     for row in [r for r in TABLE_8 if r.tower == "B/16" or not a.quick]:
@@ -81,7 +81,7 @@ def notebooks(a):
     "The training notebooks, run as they stand, copies only."
     found = {}
     with tempfile.TemporaryDirectory() as d:
-        for path in sorted((HERE.parent / "nbs").glob("2*_*.ipynb"))[:1 if a.quick else None]:
+        for path in sorted((HERE.parent / "nbs" / "guides").glob("*.ipynb"))[:1 if a.quick else None]:
             found[path.stem] = command("-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=3000", "--output-dir", d, path)
     return found
 

@@ -1,8 +1,8 @@
 "RgSTA and the whole head against the same equations looped over samples, in one run. Prints medians; asserts nothing."
 import argparse, copy, statistics, time
 import torch, torch.nn.functional as F
-from vidprism.heads import create_head
-from vidprism.rgsta import RgSTA, Merge
+from vidprism.heads.base import create_head
+from vidprism.heads.rgsta import RgSTA, Merge
 
 
 def sample_merge(m, x):

@@ -4,8 +4,8 @@ The weights are not the kit's: they are looked for in ../shared beside the check
 from pathlib import Path
 import os
 from torch import nn
-from vidprism.clips import ConfigError
-from vidprism.encoders import FrameEncoder, Features, Preprocess
+from vidprism.errors import ConfigError
+from vidprism.encoders.base import FrameEncoder, Features, Preprocess
 
 SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -94,7 +94,7 @@ def about(kept):
 
 def write(kept, path):
     "The page."
-    from vidprism.cost import head_cost, shape_head
+    from vidprism.evaluation.cost import head_cost, shape_head
     wide = head_cost(shape_head("vidprism", 1280, 21, 16))
     fps = [f"{kept['cpu'][tag]['loading']['found']['over_decord']['frames_per_second']['ours']:.0f}" for tag in ("before", "now") if "loading" in kept.get("cpu", {}).get(tag, {})]
     before_after = " to ".join(fps) + " frames a second"
@@ -122,22 +122,22 @@ Predicted from shapes alone. On the CPU a step ran in a process of its own, and 
 
 ## What was changed, and what it brought
 
-A profile of a training step showed the temporal convolutions of `06_dbi` at the top (`aten::convolution_backward` and `aten::mkldnn_convolution`). As one matrix product over windows they cost a part of that; side by side, in the same run:
+A profile of a training step showed the temporal convolutions of `heads/dbi` at the top (`aten::convolution_backward` and `aten::mkldnn_convolution`). As one matrix product over windows they cost a part of that; side by side, in the same run:
 
 {chr(10).join(step_rows(kept, "convolution", "a head's training step", ("library", "with the library's convolution"), ("product", "as one product")))}
 
 Reading training clips went from {before_after}. What was changed: a kept frame is copied once into its place instead of being found by a mask; PyAV converts with one converter on one thread instead of making a converter and its
 threads for each frame; small clips that need no scaling are read by PyAV in one opening, and only the frames that are kept are converted (decord converts every frame it passes), bit for bit the same pictures; a frame is cut to its
-crop as it comes; greys are Pillow's; pictures are mirrored with their channels last; a batch comes from a loading process in shared memory that is taken once, not in new pages for each batch, and is handed over where it lies (`02_loading`). What is left beside decoding
+crop as it comes; greys are Pillow's; pictures are mirrored with their channels last; a batch comes from a loading process in shared memory that is taken once, not in new pages for each batch, and is handed over where it lies (`data/dataset`). What is left beside decoding
 are the crop's resize with antialiasing and what the processes do in Python.
 
-Large blocks that are freed stay with a loading process, and with training while it lasts (`00_memory`): the system then need not clear their pages for each step. In turn, each in a process of its own:
+Large blocks that are freed stay with a loading process, and with training while it lasts (`training/allocator`): the system then need not clear their pages for each step. In turn, each in a process of its own:
 
 {chr(10).join(step_rows(kept, "kept", "a head's training step, B 64, T 16, D 1280", ("plain", "freed blocks given back"), ("kept", "kept")))}
 
-AdamW is fused. Heads on features in bf16 on a CPU take attention as plain matrix products: the flash kernel is slower backward for few tokens (`12_training`). What is left is matrix products (`aten::mm`, `aten::addmm`) and passes over weights (AdamW, the gradient's norm): a head of width 1280 has {wide.head_parameters / 1e6:.0f} M weights and does {wide.macs / 1e9:.2f} G
+AdamW is fused. Heads on features in bf16 on a CPU take attention as plain matrix products: the flash kernel is slower backward for few tokens (`training/trainer`). What is left is matrix products (`aten::mm`, `aten::addmm`) and passes over weights (AdamW, the gradient's norm): a head of width 1280 has {wide.head_parameters / 1e6:.0f} M weights and does {wide.macs / 1e9:.2f} G
 multiply-adds a clip of 16 frames, {6 * wide.macs * 650 * 30 / 1e12:.0f} TFLOP in 30 epochs of 650 clips, forward and backward.
-A head of width 128 (`create_head(..., width=128)`: features are squeezed first) is another, smaller head, met where it stands in the table; what it makes of few clips stands in `43_small_data`.
+A head of width 128 (`create_head(..., width=128)`: features are squeezed first) is another, smaller head, met where it stands in the table; what it makes of few clips stands in `papers/04_small_data`.
 
 ## Profiles of a head's training step
 {chr(10).join(profiles(kept))}

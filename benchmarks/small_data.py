@@ -11,14 +11,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import argparse, fcntl, json, statistics, sys, tempfile, time
 import torch
-from vidprism.clips import read_clip
-from vidprism.datasets import grouped_folds, source_of
-from vidprism.encoders import FeatureCache, create_encoder
-from vidprism.evaluation import Bench, GRID, Side, find_commit, measure, train_head, tune, view_logits, world_bench
-from vidprism.motion import motion_features
-from vidprism.studies import difference
-from vidprism.training import TrainConfig
-from vidprism.workflow import default_cache
+from vidprism.data.clips import read_clip
+from vidprism.data.splits import grouped_folds, source_of
+from vidprism.encoders.cache import FeatureCache
+from vidprism.encoders.factory import create_encoder
+from vidprism.evaluation.benchmark import Bench, Side, find_commit, world_bench
+from vidprism.evaluation.protocols import GRID, train_head, tune
+from vidprism.evaluation.metrics import measure, view_logits
+from vidprism.encoders.motion import motion_features
+from vidprism.experiments.studies import difference
+from vidprism.training.trainer import TrainConfig
+from vidprism.training.pipeline import default_cache
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

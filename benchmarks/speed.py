@@ -14,14 +14,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from head_speed import LoopRgSTA, loop_forward
 from mobilenet import SHARED
-from vidprism.cost import served, training_memory
-from vidprism.encoders import create_encoder
-from vidprism.heads import create_head
-from vidprism.memory import kept_memory
+from vidprism.evaluation.cost import served, training_memory
+from vidprism.encoders.factory import create_encoder
+from vidprism.heads.base import create_head
+from vidprism.training.allocator import kept_memory
 from vidprism.model import VideoModel
-from vidprism.rgsta import RgSTA
-from vidprism.training import checkpoint_blocks, LossesOnly, TensorClips, TrainConfig, fit, make_optimizer, seeded, train_mode, tune_encoder
-import vidprism.baselines
+from vidprism.heads.rgsta import RgSTA
+from vidprism.training.trainer import checkpoint_blocks, LossesOnly, TensorClips, TrainConfig, fit, make_optimizer
+from vidprism.training.trainer import seeded, train_mode, tune_encoder
+import vidprism.heads.baselines
 
 HERE = Path(__file__).parent
 FILE = HERE / "speed.json"
@@ -127,7 +128,7 @@ def head(device, repeats):
 
 def convolution(device, repeats):
     "A training step of the head with the library's temporal convolution, and with it as one product."
-    import vidprism.dbi as dbi
+    import vidprism.heads.dbi as dbi
     product, library, found = dbi.convolve, lambda x, conv: conv(x.transpose(1, 2)).transpose(1, 2), {}
     for title, (B, T, D) in {"B 32, T 32, D 512": (32, 32, 512), "B 64, T 16, D 1280": (64, 16, 1280)}.items():
         with seeded(0): h = create_head("vidprism", D, 21, T).to(device)
@@ -219,12 +220,12 @@ def loading(device, repeats):
     "Frames decoded, cropped and batched a second with two workers over decord's bare loop in two threads: 16 frames of each clip."
     from concurrent.futures import ThreadPoolExecutor
     import decord
-    from vidprism.augment import Augment
-    from vidprism.clips import sample_clips
-    from vidprism.loading import ClipDataset
+    from vidprism.data.augment import Augment
+    from vidprism.data.clips import sample_clips
+    from vidprism.data.dataset import ClipDataset
     paths = sorted((SHARED / "jhmdb21").rglob("*.avi")) or sample_clips() * 4
     folder = [(str(p), p.parent.name) for p in paths]; names = sorted({c for _, c in folder})
-    from vidprism.lists import ClipList
+    from vidprism.data.cliplist import ClipList
     import tempfile
     with tempfile.TemporaryDirectory() as d:
         listed = Path(d) / "clips.txt"; listed.write_text("".join(f"{p} {names.index(c)}\n" for p, c in folder))

@@ -9,9 +9,10 @@ Stop it at any time; started again, it goes on."""
 from dataclasses import replace
 from pathlib import Path
 import argparse, os, sys, time
-from vidprism.studies import clips_study, run_cells, runs_left, world_study
-from vidprism.tables import MOTE, VIDPRISM
-from vidprism.training import TrainConfig
+from vidprism.experiments.studies import clips_study, run_cells, runs_left, world_study
+from vidprism.experiments.mote_tables import MOTE
+from vidprism.experiments.tables import VIDPRISM
+from vidprism.training.trainer import TrainConfig
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

@@ -2,14 +2,17 @@
 import pytest, torch
 from torch import nn
 from real import SHARED
-from vidprism.attribution import METHODS, contributions, explain, head_rows, hooks_on, look, saliency, tap
-from vidprism.clips import ConfigError, sample_clips
-from vidprism.faithfulness import pointing, random_hits
-from vidprism.heads import create_head
-from vidprism.homogeneity import in_short, specialisation
+from vidprism.interpret.saliency import METHODS, hooks_on, look, saliency, tap
+from vidprism.interpret.attribution import contributions, head_rows
+from vidprism.interpret.explanation import explain
+from vidprism.errors import ConfigError
+from vidprism.data.clips import sample_clips
+from vidprism.interpret.faithfulness import pointing, random_hits
+from vidprism.heads.base import create_head
+from vidprism.interpret.specialisation import in_short, specialisation
 from vidprism.model import VideoModel, sample_model
-from vidprism.training import seeded
-from vidprism.world import world_clips
+from vidprism.training.trainer import seeded
+from vidprism.data.synthetic import world_clips
 
 KINDS = [("vidprism", {}), ("vidprism", dict(preset="released")), ("vidprism", dict(combination="mlp")), ("vidprism", dict(width=16)), ("bmoe", {}), ("bmoe", dict(width=16)), ("mote", {}), ("mote", dict(width=16)), ("transformer", {}), ("transformer", dict(width=16))]
 
@@ -125,7 +128,7 @@ def test_real_clips(model, path):
 
 def test_unknown_encoder_asks_for_a_layer(clip):
     "An encoder whose last block is not known is told so; with a layer given it works."
-    from vidprism.encoders import Features, FrameEncoder, Preprocess
+    from vidprism.encoders.base import Features, FrameEncoder, Preprocess
     class Plain(FrameEncoder):
         def __init__(self):
             super().__init__("plain", 8, Preprocess(16, (.5,) * 3, (.25,) * 3))

@@ -6,8 +6,11 @@ import os, subprocess, sys, zlib
 import av, numpy as np, pytest, torch
 from PIL import Image
 from real import ROOT, SHARED, shared
-from vidprism.backends import _Unsafe, _gather_jumping, _spans, probe_clip, read_wanted
-from vidprism.clips import (ClipError, ConfigError, Worker, clip_info, frame_indices, read_clip, read_clip_safely, read_frames, read_views, sample_clips, view_indices)
+from vidprism.data.decoding import _Unsafe, _gather_jumping, _spans, probe_clip, read_wanted
+from vidprism.errors import ClipError, ConfigError
+from vidprism.data.worker import Worker
+from vidprism.data.clips import clip_info, frame_indices, read_clip, read_clip_safely, read_frames, read_views
+from vidprism.data.clips import sample_clips, view_indices
 
 ORDINARY = ["applying_eye_makeup.avi", "archery.avi", "arm_wrestling.mp4", "basketball.mp4", "bears.mp4", "cleaning_pool.mp4",
             "flipping_pancake.mkv", "weightlifting.mp4"]
@@ -284,7 +287,7 @@ def peak(code):
 def test_8k(tmp_path):
     "Sixteen 8K pictures wanted small: the decoder's own few pictures are held, not sixteen (1,600 MB)."
     write(tmp_path / "8k.mp4", 16, size=(7680, 4320))
-    code = f"from vidprism.clips import read_clip; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); c = read_clip({str(tmp_path / '8k.mp4')!r}, 16, short=256); print(*c.frames.shape)"
+    code = f"from vidprism.data.clips import read_clip; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); c = read_clip({str(tmp_path / '8k.mp4')!r}, 16, short=256); print(*c.frames.shape)"
     start, *shape, end = peak(code)
     assert shape == [16, 256, 455, 3] and end - start < 1200
 
@@ -295,7 +298,8 @@ def test_500_opens():
     odd = [str(SHARED / "clips" / "odd" / n) for n in ("animated.gif", "odd_size_161x121.webm", "rotated_90.mov", "corrupted.mp4", "audio_only.mp4")]
     code = f"""
 import psutil, torch
-from vidprism.clips import read_clip, ClipError
+from vidprism.data.clips import read_clip
+from vidprism.errors import ClipError
 paths, rss = {paths + [p for p in odd if Path(p).exists()]!r}, lambda: psutil.Process().memory_info().rss / 2**20
 for k in range(550):
     if k == 50: print(rss())
@@ -319,7 +323,7 @@ def test_safely(tmp_path):
         with pytest.raises(ClipError, match="does not exist"): read_clip_safely(tmp_path / "none.mp4", worker=worker)
         with pytest.raises(ConfigError, match="frames must be"): read_clip_safely(path, worker=worker, frames=0)
         for kind, says in (("hang", "decord did not finish in 1 s"), ("crash", "decord crashed")):
-            with pytest.raises(ClipError, match=says): worker.call("apart._trouble", path, kind, timeout=1 if kind == "hang" else 60)
+            with pytest.raises(ClipError, match=says): worker.call("data.worker._trouble", path, kind, timeout=1 if kind == "hang" else 60)
         assert read_clip_safely(path, worker=worker, frames=4).total == b.total
 
 

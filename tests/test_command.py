@@ -1,7 +1,7 @@
 "The `vidprism` command as a stranger runs it: answers, pages, and one sentence where something is wrong."
 import json, os, shutil, subprocess, sys, wave
 import pytest
-from vidprism.clips import sample_clips
+from vidprism.data.clips import sample_clips
 
 COMMAND = [sys.executable, "-c", "import sys; from vidprism.cli import main; sys.exit(main())"]
 

@@ -3,10 +3,10 @@ from dataclasses import replace
 import json
 import pytest, torch
 from real import SHARED
-from vidprism.clips import ConfigError
-from vidprism.cost import cost_json, cost_table, measure_cost
+from vidprism.errors import ConfigError
+from vidprism.evaluation.cost import cost_json, cost_table, measure_cost
 from vidprism.model import sample_model
-from vidprism.plan import DATASETS, Assumed, Measured, measure_machine, plan, plan_text
+from vidprism.evaluation.budget import DATASETS, Assumed, Measured, measure_machine, plan, plan_text
 
 HAND = Measured("by hand", 10, 8, 224, .02, .02, .02, 1e6, 10., 1e4)
 

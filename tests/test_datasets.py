@@ -2,8 +2,8 @@
 import random
 import pytest
 from real import shared
-from vidprism.clips import ConfigError
-from vidprism.datasets import Fold, grouped_folds, k_shot, read_list, repeat_to, save_list, source_of
+from vidprism.errors import ConfigError
+from vidprism.data.splits import Fold, grouped_folds, k_shot, read_list, repeat_to, save_list, source_of
 
 
 def jhmdb():

@@ -1,7 +1,7 @@
 "Every supported form, written as its authors write it, oddities included: label map, counts, parts, files; and how each fails."
 import pytest
-from vidprism.clips import ConfigError
-from vidprism.lists import ClipList, label_map_hash
+from vidprism.errors import ConfigError
+from vidprism.data.cliplist import ClipList, label_map_hash
 
 BOM, CRLF = "\ufeff", "\r\n"
 
@@ -141,7 +141,7 @@ def test_ssv2(tmp_path, end, mark, tail):
     c = ClipList.from_any(tmp_path / "labels")
     assert summary(c) == (3, ["holding something", "pushing something from left to right", "pushing something from right to left"], [1, 1, 1])
     assert c.form == "ssv2" and c.labels == [0, 1, 2] and c.parts == ["train", "train", "val"] and c.missing == ("4.webm",)
-    from vidprism.augment import directional
+    from vidprism.data.augment import directional
     assert directional(c.classes) == {1, 2}
 
 
@@ -196,8 +196,8 @@ def test_frame_folders_are_read(tmp_path, form):
     "Folders of img_00001.jpg, by folder or by list, become frames in the order of their numbers; the audit reads them, too."
     import numpy as np
     from PIL import Image
-    from vidprism.loading import ClipDataset
-    from vidprism.quarantine import audit
+    from vidprism.data.dataset import ClipDataset
+    from vidprism.data.audit import audit
     for c, name in enumerate(("clap/v 1", "wave/v2")):
         (tmp_path / "f" / name).mkdir(parents=True)
         for k in range(12): Image.fromarray(np.full((48, 48, 3), 20 * k + c, np.uint8)).save(tmp_path / "f" / name / f"img_{k + 1:05d}.png")
@@ -215,10 +215,12 @@ def test_frame_folders_are_read(tmp_path, form):
 def test_zero_shot_over_the_official_splits(tmp_path, data):
     "Three lists of one data set, read by number: zero-shot on the test side of each, mean and sample deviation."
     import statistics
-    from vidprism.clips import sample_clips
-    from vidprism.encoders import create_encoder
-    from vidprism.evaluation import clip_bench, measure, over_splits, prompts, view_logits, zero_shot
-    from vidprism.heads import create_head
+    from vidprism.data.clips import sample_clips
+    from vidprism.encoders.factory import create_encoder
+    from vidprism.evaluation.benchmark import clip_bench, prompts
+    from vidprism.evaluation.metrics import measure, view_logits
+    from vidprism.evaluation.protocols import over_splits, zero_shot
+    from vidprism.heads.base import create_head
     clips = {f"{c}/v_{c}_g0{g}_c01.avi": sample_clips()[3 * k + g] for k, c in enumerate(("TaiChi", "YoYo")) for g in range(3)}
     for name, path in clips.items(): (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True); (tmp_path / "videos" / name).symlink_to(path)
     tests = {n: [name for name in clips if f"_g0{n - 1}_" in name][:n] for n in (1, 2, 3)}            # split 1 tests one clip, 2 and 3 two

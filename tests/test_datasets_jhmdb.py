@@ -2,10 +2,10 @@
 import json, os, shutil
 import pytest, torch
 from real import shared
-from vidprism.augment import Augment, directional
-from vidprism.lists import ClipList, content_hash
-from vidprism.loading import ClipDataset
-from vidprism.quarantine import audit
+from vidprism.data.augment import Augment, directional
+from vidprism.data.cliplist import ClipList, content_hash
+from vidprism.data.dataset import ClipDataset
+from vidprism.data.audit import audit
 
 
 def test_folders_and_list_agree():
@@ -82,14 +82,14 @@ def test_training_stops_at_one_percent(tmp_path):
     data = ClipDataset(clips, frames=2, size=32, quarantine=listed)
     data[0]
     assert len(data.epoch_report().unreadable) == 1 and data.quarantined == 2
-    from vidprism.loading import Unreadable
+    from vidprism.data.dataset import Unreadable
     with pytest.raises(Unreadable, match=r"4 of 300 clips \(1.3%\) cannot be read \(2 in quarantine, 2 while reading, such as .*more than the 1% allowed"): data[1]
     assert ClipDataset(clips, frames=2, size=32, quarantine=listed, allow=.02)[1][1] == 0
 
 
 def test_a_reader_that_takes_too_long_is_replaced(tmp_path):
     "With a time limit no reader can keep: named, counted, and the class has nobody left."
-    from vidprism.loading import Unreadable
+    from vidprism.data.dataset import Unreadable
     (tmp_path / "s" / "wave").mkdir(parents=True)
     for p in sorted(shared("jhmdb21", "wave").glob("*.avi"))[:2]: shutil.copy(p, tmp_path / "s" / "wave")
     data = ClipDataset(tmp_path / "s", frames=2, size=32, allow=1, timeout=1e-4)

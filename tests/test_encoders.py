@@ -4,11 +4,13 @@ import json, os, signal, socket, subprocess, sys, time
 import pytest, torch
 from torch import nn
 from real import SHARED
-from vidprism.cache import FeatureCache, cache_features
-from vidprism.clips import ConfigError, read_clip, sample_clips
-from vidprism.encoders import Preprocess, create_encoder
+from vidprism.encoders.cache import FeatureCache, cache_features
+from vidprism.errors import ConfigError
+from vidprism.data.clips import read_clip, sample_clips
+from vidprism.encoders.base import Preprocess
+from vidprism.encoders.factory import create_encoder
 from vidprism.model import VideoModel
-from vidprism.heads import create_head
+from vidprism.heads.base import create_head
 
 WEIGHTS = SHARED / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors"
 
@@ -71,7 +73,8 @@ def test_own_module_model(mobile, tmp_path):
 MINE = """import timm, torch
 from pathlib import Path
 from safetensors.torch import load_file
-from vidprism.encoders import Preprocess, create_encoder
+from vidprism.encoders.base import Preprocess
+from vidprism.encoders.factory import create_encoder
 class Mobile(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -195,8 +198,8 @@ def deaf():
 ASK = """import sys, time
 from huggingface_hub import hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.utils import build_hf_headers
-from vidprism.clips import ConfigError
-from vidprism.encoders import create_encoder
+from vidprism.errors import ConfigError
+from vidprism.encoders.factory import create_encoder
 from vidprism.model import VideoModel
 start = time.monotonic()
 try: VideoModel.from_pretrained(sys.argv[1]) if ":" not in sys.argv[1] else create_encoder(sys.argv[1])
@@ -236,7 +239,7 @@ def test_a_reader_that_hangs(tmp_path, monkeypatch):
 
 def test_cache_is_shared_with_the_bench(tmp_path):
     "What `cache_features` made, `clip_bench` finds."
-    from vidprism.evaluation import clip_bench
+    from vidprism.evaluation.benchmark import clip_bench
     clips, cache = sample_clips()[:4], FeatureCache(tmp_path)
     got = cache_features(clips, small(), tmp_path, frames=4, progress=False)
     bench = clip_bench(small(), [(p, i % 2) for i, p in enumerate(clips)], [(p, i % 2) for i, p in enumerate(clips)], ["a", "b"], frames=4, templates=None, cache=cache)
@@ -253,8 +256,8 @@ def test_progress_is_a_bar(tmp_path, capsys):
 FILL = """import sys, time, torch
 from pathlib import Path
 from torch import nn
-from vidprism.base_encoder import ModuleEncoder, Preprocess
-from vidprism.cache import cache_features
+from vidprism.encoders.base import ModuleEncoder, Preprocess
+from vidprism.encoders.cache import cache_features
 class Slow(nn.Module):
     def __init__(self): super().__init__(); self.scale = nn.Parameter(torch.ones(3))
     def forward(self, x): time.sleep(.1); return x.mean((2, 3)) * self.scale

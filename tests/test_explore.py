@@ -5,7 +5,7 @@ from real import ROOT, shared
 
 NBS = ROOT / "nbs"
 NOTEBOOKS = sorted(NBS.glob("3*.ipynb"))
-TITLES = ("30_explore_clip", "31_inspect_clip", "32_expert_usage", "33_vidprism_mote_bmoe", "34_experts_saliency", "35_gates", "36_merges")
+TITLES = ("guides/01_explore_clip", "guides/02_inspect_clip", "guides/08_expert_usage", "guides/09_vidprism_mote_bmoe", "guides/10_experts_saliency", "guides/11_gates", "guides/12_merges")
 OWN = re.compile(r"^(path|clips) = (.+?) +# your own.*$", re.M)      # the one line to change
 
 
@@ -34,7 +34,7 @@ def test_one_line_for_your_own(path):
 
 
 @pytest.mark.skipif("slow" not in os.environ.get("VIDPRISM_FLAGS", "").split(), reason="set VIDPRISM_FLAGS=slow: each notebook runs anew")
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "31_inspect_clip"], ids=lambda p: p.stem)      # the inspector is driven in a browser
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "guides/02_inspect_clip"], ids=lambda p: p.stem)      # the inspector is driven in a browser
 def test_runs_on_a_real_clip(path, monkeypatch):
     "That line changed to a real clip, the notebook runs from top to bottom."
     clip = shared("clips", "ordinary", "archery.avi")

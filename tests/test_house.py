@@ -5,16 +5,21 @@ import pytest
 import vidprism
 
 ROOT = Path(__file__).parent.parent
-ORDER = [re.sub(r"^\d+_", "", p.stem) for p in sorted((ROOT / "nbs").glob("[01]*.ipynb"))]
+ORDER = [line for line in (ROOT / "nbs" / "order.txt").read_text().splitlines() if line and line[0] != "#"]
+FOLDERS = ("data", "encoders", "heads", "training", "evaluation", "interpret", "viz", "experiments")
 
 
 def imported(module):
-    "Modules of the kit that a module imports."
+    "Modules of the kit that a module imports, as folder/module."
     tree = ast.parse((ROOT / "vidprism" / f"{module}.py").read_text())
+    home = module.split("/")[:-1]
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 1: yield from [node.module] if node.module else [a.name for a in node.names]
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprism."): yield node.module.split(".")[1]
-        if isinstance(node, ast.Import): yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("vidprism."))
+        if isinstance(node, ast.Import): names, base = [a.name for a in node.names if a.name.startswith("vidprism.")], []
+        elif isinstance(node, ast.ImportFrom) and node.level: names, base = [node.module or ""], home[:len(home) - node.level + 1]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprism."): names, base = [node.module], []
+        else: continue
+        for name in names:
+            yield "/".join([*base, *name.removeprefix("vidprism.").split(".")])
 
 
 @pytest.mark.parametrize("module", ORDER)
@@ -25,7 +30,17 @@ def test_imports_go_up(module):
 
 
 def test_every_notebook_has_its_module():
-    assert {p.stem for p in (ROOT / "vidprism").glob("[a-z]*.py")} == set(ORDER)
+    modules = {p.relative_to(ROOT / "vidprism").with_suffix("").as_posix() for p in (ROOT / "vidprism").rglob("[a-z]*.py")}
+    notebooks = {p.relative_to(ROOT / "nbs").with_suffix("").as_posix() for p in (ROOT / "nbs").rglob("[a-z]*.ipynb")}
+    assert modules == set(ORDER)
+    assert notebooks - {"index"} == set(ORDER)
+
+
+def test_folders_are_those_of_the_notebooks():
+    "nbs/ and vidprism/ have the same folders; guides and papers export nothing."
+    def folders(top): return {p.name for p in (ROOT / top).iterdir() if p.is_dir() and p.name[0] not in "._"}
+    assert folders("vidprism") == set(FOLDERS)
+    assert folders("nbs") == {*FOLDERS, "guides", "papers"}
 
 
 def test_public_names():
@@ -42,7 +57,7 @@ def test_import_is_light():
 
 
 def test_notebooks_are_light():
-    heavy = [p.name for p in (ROOT / "nbs").glob("*.ipynb") if p.stat().st_size > 1_000_000]
+    heavy = [p.name for p in (ROOT / "nbs").rglob("*.ipynb") if p.stat().st_size > 1_000_000]
     assert not heavy, f"over 1 MB: {heavy}"
 
 

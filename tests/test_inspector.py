@@ -84,13 +84,13 @@ class Inspector:
 def lab(tmp_path_factory, chromium_path):
     "The inspector's notebook, run, in a browser of a laptop's size."
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "nbs" / "31_inspect_clip.ipynb", folder)
+    shutil.copy(ROOT / "nbs" / "guides/02_inspect_clip.ipynb", folder)
     with jupyterlab(folder) as address, playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
         page = browser.new_page(viewport=dict(width=1366, height=900))
         page.set_default_timeout(90_000); page.asked, page.wrong = [], []
         page.on("request", lambda r: page.asked.append(r.url)); page.on("pageerror", lambda e: page.wrong.append(str(e)))
-        run_notebook(page, address, "31_inspect_clip.ipynb")
+        run_notebook(page, address, "guides/02_inspect_clip.ipynb")
         page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
         page.locator(".vidprism-inspector").first.scroll_into_view_if_needed()
         page.wait_for_selector(".vidprism-inspector .prism[data-serial]", timeout=60_000)
@@ -102,8 +102,8 @@ def lab(tmp_path_factory, chromium_path):
 @pytest.fixture(scope="module")
 def expected():
     "The kit's own numbers, without widgets."
-    from vidprism.clips import sample_clips
-    from vidprism.handles import Session
+    from vidprism.data.clips import sample_clips
+    from vidprism.viz.session import Session
     from vidprism.model import sample_model
     s = Session(sample_model(), sample_clips())
     return s
@@ -224,7 +224,7 @@ def test_a_token_marks_its_frames(lab, expected):
 
 def test_where_each_looks(lab, expected):
     "The maps of the frame marked, slowest first, on one scale; the frame slider moves them."
-    from vidprism.figures import saliency_cells
+    from vidprism.viz.maps import saliency_cells
     i = Inspector(lab); i.tab("Where each looks")
     cells = saliency_cells(expected.look(expected.settings))
     def shown(): return [d["z"] for d in i.figure("looks")["data"] if d["z"]]
@@ -256,7 +256,7 @@ def test_a_file_dropped_on_the_panels(lab):
 
 def test_saved_page_needs_no_kernel(chromium_path, expected, tmp_path, lab):
     "`save` writes one file; its slider shows another frame's maps, with no kernel and no network."
-    from vidprism.inspector import ClipInspector
+    from vidprism.viz.inspector import ClipInspector
     from vidprism.model import sample_model
     own = ClipInspector(sample_model(), expected.clips[12:13]); own.on[0].value = False
     path, browser = own.save(tmp_path / "page.html"), lab.context.browser

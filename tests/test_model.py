@@ -4,11 +4,13 @@ import json, os, subprocess, sys, warnings
 import pytest, torch
 from safetensors.torch import save_file
 from torch import nn
-from vidprism.clips import ConfigError, sample_clips
-from vidprism.encoders import create_encoder
-from vidprism.heads import HEADS, create_head
-from vidprism.model import VideoModel, import_released, interpolate, released_layout, sample_model
-from vidprism.training import seeded
+from vidprism.errors import ConfigError
+from vidprism.data.clips import sample_clips
+from vidprism.encoders.factory import create_encoder
+from vidprism.heads.base import HEADS, create_head
+from vidprism.model import VideoModel, import_released, interpolate, sample_model
+from vidprism.heads.released import released_layout
+from vidprism.training.trainer import seeded
 
 
 def into_cache(home, repo, files):
@@ -46,7 +48,7 @@ def test_tag_from_the_hubs_cache(tmp_path):
         for p in net.parameters(): nn.init.normal_(p, std=.1)
     save_file(net.state_dict(), tmp_path / "model.safetensors")
     into_cache(tmp_path / "home", "timm/test_vit.r160_in1k", {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()})
-    code = "from vidprism.encoders import create_encoder; e = create_encoder('timm:test_vit/r160_in1k'); print(float(e.model.blocks[1].mlp.fc1.weight.detach().sum()), e.how.size)"
+    code = "from vidprism.encoders.factory import create_encoder; e = create_encoder('timm:test_vit/r160_in1k'); print(float(e.model.blocks[1].mlp.fc1.weight.detach().sum()), e.how.size)"
     got, size = alone(tmp_path / "home", code, HF_HUB_OFFLINE="1").split()
     assert abs(float(got) - float(net.blocks[1].mlp.fc1.weight.detach().sum())) < 1e-3 and size == "160"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import os
 import plotly.io, pytest, torch
 from nbdev.test import test_nb as run_nb
-from vidprism.heads import HEADS
+from vidprism.heads.base import HEADS
 
 NBS = Path(__file__).parent.parent / "nbs"
 SKIP = [f for f in ("slow", "cuda", "net") if f not in os.environ.get("VIDPRISM_FLAGS", "").split()]
@@ -16,9 +16,9 @@ def tracked_places():
 
 def notebooks():
     "Every notebook; those that export a module are marked `library`."
-    for path in sorted(NBS.glob("*.ipynb")):
+    for path in sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         exports = "#| default_exp" in path.read_text()
-        yield pytest.param(path, id=path.stem, marks=[pytest.mark.library] * exports)
+        yield pytest.param(path, id=path.relative_to(NBS).with_suffix("").as_posix(), marks=[pytest.mark.library] * exports)
 
 
 @pytest.mark.parametrize("path", notebooks())

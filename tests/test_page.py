@@ -2,7 +2,7 @@
 from types import SimpleNamespace
 import numpy as np, pytest, torch
 from chromium import ARGS
-from vidprism import figures as F, page as P
+from vidprism.viz import strips as F, page as P
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 RATES = (2, 4, 8, 16)

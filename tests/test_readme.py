@@ -2,8 +2,8 @@
 import os, re, shutil, subprocess, sys
 import pytest
 from real import ROOT
-from vidprism.build import write_sources
-from vidprism.clips import sample_clips
+from vidprism.experiments.samples import write_sources
+from vidprism.data.clips import sample_clips
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 SMALLER = {   # text of the README -> what the test runs in its place

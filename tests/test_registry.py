@@ -3,10 +3,10 @@ from textwrap import dedent
 import subprocess, sys
 import pytest
 from real import ROOT
-from vidprism.heads import BUILT_IN
+from vidprism.heads.base import BUILT_IN
 
 NAMES = list(BUILT_IN)
-IMPORTS = ("from vidprism import create_head", "from vidprism.heads import create_head, HEADS", "import vidprism.heads; create_head = vidprism.heads.create_head")
+IMPORTS = ("from vidprism import create_head", "from vidprism.heads.base import create_head, HEADS", "import vidprism.heads.base; create_head = vidprism.heads.base.create_head")
 
 
 def fresh(code):
@@ -27,10 +27,10 @@ def test_names_are_known_before_their_modules():
     "A fresh process lists every name, also in an error message, and imports no other module for that."
     error, listed = fresh("""
         import sys
-        from vidprism.heads import HEADS, create_head
+        from vidprism.heads.base import HEADS, create_head
         try: create_head("nope", 16, 3, 8)
         except Exception as e: print(type(e).__name__, e)
-        print(*HEADS, len(HEADS), "mote" in HEADS, "nope" in HEADS, "vidprism.baselines" in sys.modules)
+        print(*HEADS, len(HEADS), "mote" in HEADS, "nope" in HEADS, "vidprism.heads.baselines" in sys.modules)
     """).splitlines()
     assert error == f"ConfigError head must be one of {', '.join(NAMES)}, not 'nope'."
     assert listed == f"{' '.join(NAMES)} {len(NAMES)} True False False"
@@ -39,20 +39,21 @@ def test_names_are_known_before_their_modules():
 def test_a_registered_head_stays():
     "A head that the user registers under a built-in name is not replaced by a later import."
     assert fresh("""
-        from vidprism.heads import HEADS, register_head
+        from vidprism.heads.base import HEADS, register_head
         @register_head("mean")
         class Own: pass
-        import vidprism.baselines
+        import vidprism.heads.baselines
         print(HEADS["mean"] is Own, *HEADS)
     """) == " ".join(["True", *NAMES])
 
 
 def test_the_table_is_whole():
     "After every module of the kit is imported, the heads are those of the table, from the modules it names."
-    modules = sorted(p.stem for p in (ROOT / "vidprism").glob("[a-z]*.py"))
+    order = (ROOT / "nbs" / "order.txt").read_text().splitlines()
+    modules = [line.replace("/", ".") for line in order if line and line[0] != "#"]
     assert fresh(f"""
         from importlib import import_module
-        from vidprism.heads import BUILT_IN, HEADS
+        from vidprism.heads.base import BUILT_IN, HEADS
         for module in {modules}: import_module(f"vidprism.{{module}}")
         print({{name: cls.__module__ for name, cls in HEADS.items()}} == BUILT_IN)
     """) == "True"

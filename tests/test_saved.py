@@ -224,7 +224,7 @@ def test_named_notebooks_exist():
 def test_live_curve_is_one_picture(monkeypatch):
     "A training curve is displayed once, and then updated, every few epochs."
     import IPython.display
-    from vidprism.training import live_curve
+    from vidprism.viz.charts import live_curve
     log = []
     def display(bundle, raw, display_id):
         log.append(("display", raw, sorted(bundle)))

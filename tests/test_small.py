@@ -3,13 +3,14 @@ from pathlib import Path
 import importlib.util, json
 import pytest, torch
 from real import ROOT, shared
-from vidprism.clips import ConfigError, sample_clips
-from vidprism.encoders import create_encoder
-from vidprism.evaluation import Bench, Side
-from vidprism.heads import HEADS, create_head
+from vidprism.errors import ConfigError
+from vidprism.data.clips import sample_clips
+from vidprism.encoders.factory import create_encoder
+from vidprism.evaluation.benchmark import Bench, Side
+from vidprism.heads.base import HEADS, create_head
 from vidprism.model import VideoModel
-from vidprism.motion import MotionEncoder
-from vidprism.training import TensorClips, TrainConfig, fit, score, seeded
+from vidprism.encoders.motion import MotionEncoder
+from vidprism.training.trainer import TensorClips, TrainConfig, fit, score, seeded
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_a_row_goes_on_fold_by_fold(bench, tmp_path, monkeypatch):
 def test_folds_keep_sources_apart(bench):
     "On the real list."
     shared("jhmdb21", "clips.txt")
-    from vidprism.datasets import grouped_folds, source_of
+    from vidprism.data.splits import grouped_folds, source_of
     _, items, labels, classes = bench.listed()
     sources = [source_of(Path(p)) for p in items]
     assert (len(items), len(classes), len(set(sources))) == (650, 21, 242)
@@ -124,7 +125,7 @@ def test_folds_keep_sources_apart(bench):
 def test_explained_and_inspected():
     "What an expert of the preset added is what the answer loses without its streams' vector; the inspector's handles turn, and give back the answer they found."
     from vidprism import ClipInspector, explain
-    from vidprism.handles import handles_of, reshape_head, set_numbers, Settings
+    from vidprism.viz.session import handles_of, reshape_head, set_numbers, Settings
     encoder = create_encoder("mini")
     with seeded(0), torch.no_grad():
         head = create_head("vidprism", encoder.dim, 3, 16, preset="small")

@@ -3,10 +3,11 @@ from pathlib import Path
 import hashlib, json, statistics, subprocess, sys, time
 import pytest, torch
 from real import ROOT
-from vidprism.evaluation import Bench, Side
-from vidprism.studies import Cell, Study, kept_runs, keep_run, open_study, run_cell, run_cells, runs_left
-from vidprism.tables import MOTE, VIDPRISM, draw_table
-from vidprism.training import TrainConfig
+from vidprism.evaluation.benchmark import Bench, Side
+from vidprism.experiments.studies import Cell, Study, kept_runs, keep_run, open_study, run_cell, run_cells, runs_left
+from vidprism.experiments.mote_tables import MOTE
+from vidprism.experiments.tables import VIDPRISM, draw_table
+from vidprism.training.trainer import TrainConfig
 
 KEPT = sorted((ROOT / "benchmarks" / "tables").glob("*/*-*.json"))
 
@@ -33,7 +34,7 @@ def test_processes(tmp_path):
 def test_stopped_and_gone_on(tmp_path):
     "A process that is killed between runs loses none that it had finished."
     study, cells = toy(tmp_path, runs=4), [Cell("mean"), Cell("vidprism", dict(rates=(2, 4), heads=2))]
-    script = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport os, test_tables as t, vidprism.studies as s\nstudy, n, keep = t.toy({str(tmp_path)!r}, runs=4), [0], s.keep_run\n" \
+    script = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport os, test_tables as t, vidprism.experiments.studies as s\nstudy, n, keep = t.toy({str(tmp_path)!r}, runs=4), [0], s.keep_run\n" \
              "def stop(*a):\n    keep(*a); n[0] += 1\n    if n[0] == 3: os._exit(9)\ns.keep_run = stop\ns.run_cells(study, [s.Cell('mean'), s.Cell('vidprism', dict(rates=(2, 4), heads=2))], workers=0, progress=False)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=300).returncode == 9
     assert len(runs_left(study, cells)) == 8 - 3
@@ -78,7 +79,7 @@ def processes_of(session):
 def test_workers_end_with_their_parent(tmp_path):
     "A parent that is killed leaves no worker behind that goes on training; there is work for many minutes."
     script = tmp_path / "run.py"
-    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport test_tables as t, vidprism.studies as s\n"
+    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport test_tables as t, vidprism.experiments.studies as s\n"
                       f"if __name__ == '__main__': s.run_cells(t.toy({str(tmp_path / 'kept')!r}, runs=4), [s.Cell('vidprism', dict(rates=(2, 4), heads=2, alpha=a / 1000)) for a in range(600)], workers=2, progress=False)\n")
     parent = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, start_new_session=True)
     for _ in range(1200):

@@ -2,11 +2,11 @@
 from contextlib import nullcontext
 import os, sys
 import torch
-from vidprism import training
-from vidprism.heads import create_head
-from vidprism.shards import ShardClips
-from vidprism.training import TensorClips, TrainConfig, fit, seeded
-import vidprism.baselines
+from vidprism.training import trainer as training
+from vidprism.heads.base import create_head
+from vidprism.data.shards import ShardClips
+from vidprism.training.trainer import TensorClips, TrainConfig, fit, seeded
+import vidprism.heads.baselines
 
 PRISM = dict(rates=(2, 4), gate_weight=3.)
 ROUTED = dict(layers=2, experts=3, heads=2)

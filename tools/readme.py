@@ -24,9 +24,9 @@ def make() -> str:
 
 def draw():
     "The picture of a prism, from a run of the shipped model on the shipped clip that `vidprism show` takes."
-    from vidprism.attribution import explain
+    from vidprism.interpret.explanation import explain
     from vidprism.cli import default_clip
-    from vidprism.inspector import panels
+    from vidprism.viz.panels import panels
     from vidprism.model import sample_model
     figure = next(f for h, _, f in panels(explain(sample_model(), default_clip())) if h == "Kept and merged")
     path = ROOT / "nbs" / "prism.png"
