@@ -2,7 +2,7 @@
 from types import SimpleNamespace
 import numpy as np, pytest, torch
 from chromium import ARGS
-from vidprism.viz import strips as F, page as P
+from vidprism.viz import charts, html, maps, strips, style
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 RATES = (2, 4, 8, 16)
@@ -16,21 +16,21 @@ def a_merge(frames, rate):
     return SimpleNamespace(lineage=rows, kept=torch.arange(len(rows)) * rate + 1)
 
 LOOKS = torch.rand(4, 32, 14, 14, generator=torch.Generator().manual_seed(2))
-PICTURES = F.pictures(torch.arange(32)[:, None, None, None].mul(4).expand(32, 64, 64, 3).to(torch.uint8))
+PICTURES = style.pictures(torch.arange(32)[:, None, None, None].mul(4).expand(32, 64, 64, 3).to(torch.uint8))
 
 def sections(frames=32):
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (frames, 128, 128, 3), dtype=np.uint8))
     times, importance = torch.arange(frames) / 12.5, torch.rand(4, frames, generator=torch.Generator().manual_seed(0))
     gates = torch.full((4, 4), .7).fill_diagonal_(0)
     gates[0, 1] = gates[1, 0] = .3
-    return [("Frames", "The strip.", F.strip_figure(pictures, times, importance.sum(0))),
-            ("Answer", "The answer.", F.answer_figure([("</script><b>odd</b>", .9), ("other", .1)])),
-            ("Streams", "Kept and merged.", F.merge_figure(pictures, times, [a_merge(frames, r) for r in RATES], RATES)),
-            ("Experts", "Gates and shares.", [F.gates_figure(gates, gates >= .6, RATES, .6), F.shares_figure([.25] * 4, RATES)]),
-            ("Importance", "Each frame.", F.importance_figure(importance.sum(0), times, importance, RATES)),
-            ("Attention", "One expert.", F.attention_figure(torch.rand(8, 8, generator=torch.Generator().manual_seed(1)).softmax(-1), 4)),
-            ("Curves", "Training.", F.curve_figure({"loss": [3., 2., 1.]})),
-            ("Looks", "Saliency.", F.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True))]
+    return [("Frames", "The strip.", strips.strip_figure(pictures, times, importance.sum(0))),
+            ("Answer", "The answer.", charts.answer_figure([("</script><b>odd</b>", .9), ("other", .1)])),
+            ("Streams", "Kept and merged.", strips.merge_figure(pictures, times, [a_merge(frames, r) for r in RATES], RATES)),
+            ("Experts", "Gates and shares.", [maps.gates_figure(gates, gates >= .6, RATES, .6), charts.shares_figure([.25] * 4, RATES)]),
+            ("Importance", "Each frame.", charts.importance_figure(importance.sum(0), times, importance, RATES)),
+            ("Attention", "One expert.", maps.attention_figure(torch.rand(8, 8, generator=torch.Generator().manual_seed(1)).softmax(-1), 4)),
+            ("Curves", "Training.", charts.curve_figure({"loss": [3., 2., 1.]})),
+            ("Looks", "Saliency.", maps.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True))]
 
 @pytest.fixture(scope="module")
 def chromium(chromium_path):
@@ -40,7 +40,7 @@ def chromium(chromium_path):
         browser.close()
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory): return P.write_page(tmp_path_factory.mktemp("page") / "prism.html", "A page", sections())
+def path(tmp_path_factory): return html.write_page(tmp_path_factory.mktemp("page") / "prism.html", "A page", sections())
 
 def opened(browser, path, **options):
     "A page that has drawn everything, what it asked for, and what went wrong."
@@ -71,7 +71,7 @@ def test_page_draws_without_a_network(chromium, path):
     page.close()
 
 def test_page_weighs_little(path):
-    assert path.stat().st_size - len(P.get_plotlyjs().encode()) < 1_000_000
+    assert path.stat().st_size - len(html.get_plotlyjs().encode()) < 1_000_000
 
 def test_token_lights_its_frames(chromium, path):
     page, _, _ = opened(chromium, path, viewport=dict(width=1280, height=900))
@@ -113,7 +113,7 @@ def test_saliency_slider_needs_no_kernel(chromium, path):
     page.wait_for_function("()=>document.querySelectorAll('.plot')[8].layout.sliders[0].active==10")
     page.wait_for_timeout(300)
     after = page.evaluate(shown)
-    cells = F.saliency_cells(LOOKS)[[3, 2, 1, 0]]
+    cells = maps.saliency_cells(LOOKS)[[3, 2, 1, 0]]
     assert before == [cells[:, 0].tolist(), [PICTURES.uris[0]] * 5]
     assert after == [cells[:, 10].tolist(), [PICTURES.uris[10]] * 5]
     page.close()

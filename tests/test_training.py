@@ -7,11 +7,11 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from two_processes import CASES, LOCAL, SHARDS, run_all  # noqa: E402
 from vidprism.training import pipeline as workflow  # noqa: E402
-from vidprism.data.clips import sample_clips# noqa: E402
-from vidprism.encoders.factory import create_encoder# noqa: E402
-from vidprism.data.cliplist import ClipList# noqa: E402
-from vidprism.data.shards import pack# noqa: E402
-from vidprism.training.trainer import TrainConfig# noqa: E402
+from vidprism.data.clips import sample_clips   # noqa: E402
+from vidprism.encoders.factory import create_encoder   # noqa: E402
+from vidprism.data.cliplist import ClipList   # noqa: E402
+from vidprism.data.shards import pack   # noqa: E402
+from vidprism.training.trainer import TrainConfig   # noqa: E402
 
 
 @pytest.fixture(scope="module")
