@@ -65,11 +65,11 @@ def main():
     found, about = find_chromium(), machine()
     if not found.path: sys.exit(f"no Chromium: {found.why}")
     with tempfile.TemporaryDirectory() as d:
-        shutil.copy(ROOT / "nbs" / "guides/02_inspect_clip.ipynb", d)
+        shutil.copy(ROOT / "nbs" / "guides" / "02_inspect_clip.ipynb", d)
         with jupyterlab(Path(d)) as address, playwright.sync_playwright() as p:
             browser = p.chromium.launch(executable_path=found.path, args=ARGS)
             page = browser.new_page(viewport=dict(width=1366, height=900))
-            run_notebook(page, address, "guides/02_inspect_clip.ipynb")
+            run_notebook(page, address, "02_inspect_clip.ipynb")
             page.locator(".vidprism-inspector").first.scroll_into_view_if_needed()
             page.wait_for_selector(".vidprism-inspector .prism[data-serial]"); page.wait_for_timeout(1500)
             results, about["chromium"] = measure(page), browser.version

@@ -84,13 +84,13 @@ class Inspector:
 def lab(tmp_path_factory, chromium_path):
     "The inspector's notebook, run, in a browser of a laptop's size."
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "nbs" / "guides/02_inspect_clip.ipynb", folder)
+    shutil.copy(ROOT / "nbs" / "guides" / "02_inspect_clip.ipynb", folder)
     with jupyterlab(folder) as address, playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
         page = browser.new_page(viewport=dict(width=1366, height=900))
         page.set_default_timeout(90_000); page.asked, page.wrong = [], []
         page.on("request", lambda r: page.asked.append(r.url)); page.on("pageerror", lambda e: page.wrong.append(str(e)))
-        run_notebook(page, address, "guides/02_inspect_clip.ipynb")
+        run_notebook(page, address, "02_inspect_clip.ipynb")
         page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
         page.locator(".vidprism-inspector").first.scroll_into_view_if_needed()
         page.wait_for_selector(".vidprism-inspector .prism[data-serial]", timeout=60_000)

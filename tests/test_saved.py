@@ -8,14 +8,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HIDDEN = re.compile(r"/[._]")                                        # checkpoints, built pages
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not HIDDEN.search(f"/{p.relative_to(ROOT)}"))
-GUIDES = [p for p in NOTEBOOKS if re.match(r"(2\d|3\d|43)_", p.stem)]
+GUIDES = [p for p in NOTEBOOKS if p.parent.name == "guides" or p.stem == "04_small_data"]
 Cell = namedtuple("Cell", "number kind source tree outputs")      # tree: of a code cell, parsed
 
 MAKERS = {"Figure", "make_subplots", "contact_sheet", "Image"}      # as do all calls whose name ends in _figure
 GROWN = ("update", "add_", "for_each_")                              # methods of a figure that return it
 WIDGETS = {"ClipInspector", "DatasetInspector"}
 REPR = re.compile(r"\bFigure\(\{|<PIL\.|<Figure size|<IPython\.core|object at 0x")
-NAMED = re.compile(r"(?<![\w/.])\d\d_[a-z][a-z_]+(?![\w.]*\.(?:mp4|csv|json))")
+FOLDERS = "data|encoders|heads|training|evaluation|interpret|viz|experiments|guides|papers"
+OLD = re.compile(r"(?<![\w/.])\d\d_[a-z][a-z_]+(?![\w.]*\.(?:mp4|csv|json))")      # a notebook without its folder
+NAMED = re.compile(rf"(?<![\w/])(?:{FOLDERS})/\w+(?![\w/]|\.\w)")
 UNITS = r"%|points?|bits?|seconds?|ms|s|minutes?|MB|GB|times|lines|clips|frames"
 NUMBER = re.compile(rf"(?<![\w.,^])(?<![A-Za-z]-)(\d+(?:,\d{{3}})*(?:\.\d+)?|\.\d+)(?:\s?({UNITS})(?!\w)|(?!\w))")
 
@@ -215,9 +217,9 @@ def prose_of(path):
 
 def test_named_notebooks_exist():
     "A notebook that prose names is there."
-    stems = {p.stem for p in NOTEBOOKS}
+    names = {p.relative_to(ROOT / "nbs").with_suffix("").as_posix() for p in NOTEBOOKS}
     pages = [*NOTEBOOKS, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "vidprism").rglob("*.py")]
-    gone = [f"{p.name} names {name}" for p in pages for name in sorted(set(NAMED.findall(prose_of(p))) - stems)]
+    gone = [f"{p.name} names {name}" for p in pages for name in sorted({*NAMED.findall(prose_of(p)), *OLD.findall(prose_of(p))} - names)]
     assert not gone, "\n".join(gone)
 
 
