@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from ..errors import ConfigError
-from ..encoders.base import find_device
+from ..encoders.base import evaluation_mode, find_device, modes_kept
 from ..training.trainer import checkpoint_blocks, train_mode
 from ..heads.dbi import gate_mlp
 from ..heads.base import create_head
@@ -40,12 +40,11 @@ def plain_attention():
 @torch.no_grad()
 def count_macs(module:nn.Module, *inputs) -> int: # multiply-adds of one call
     "Multiply-adds of a forward pass, in evaluation mode."
-    was, learning = module.training, [p for p in module.parameters() if p.requires_grad]
-    module.eval().requires_grad_(False)                        # the counter trips over parameters that learn, outside autograd
+    learning = [p for p in module.parameters() if p.requires_grad]
+    module.requires_grad_(False)                               # the counter fails on parameters that learn, outside autograd
     try:
-        with plain_attention(), FlopCounterMode(display=False) as meter: module(*inputs)
+        with evaluation_mode(module), plain_attention(), FlopCounterMode(display=False) as meter: module(*inputs)
     finally:
-        module.train(was)
         for p in learning: p.requires_grad_(True)
     return meter.get_total_flops() // 2
 
@@ -318,19 +317,20 @@ def measure_cost(model:nn.Module,       # a VideoModel
     "Parameters, multiply-adds, throughput and peak memory of encoder and head; the model is left as it was."
     device, T = str(device or find_device()), model.frames if frames is None else positive_int(frames, "frames")
     if repeats < 2 and repeats: raise ConfigError("repeats must be 0, or at least 2 for a spread.")
-    was, home, learning, pixels = {m: m.training for m in model.modules()}, next(model.parameters()).device, [p for p in model.parameters() if p.requires_grad], torch.zeros(batch, T, model.encoder.image_size, model.encoder.image_size, 3, dtype=torch.uint8)
-    model.eval()
-    try:
-        parts = model_parts(model, pixels[:1].to(home))
-        runs, x = type(model)(model.encoder, served(model.head), model.labels).eval().to(device), pixels.to(device)
-        def run():
-            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16"): runs(x)
-        seconds = _timed(run, device, repeats, warmup) if repeats else []
-        peak = _peak(run, runs, device) if repeats else 0
-    finally:
-        model.to(home)
-        for m, mode in was.items(): m.training = mode
-        for p in learning: p.requires_grad_(True)
+    home, learning = next(model.parameters()).device, [p for p in model.parameters() if p.requires_grad]
+    side = model.encoder.image_size
+    pixels = torch.zeros(batch, T, side, side, 3, dtype=torch.uint8)
+    with evaluation_mode(model):
+        try:
+            parts = model_parts(model, pixels[:1].to(home))
+            runs, x = type(model)(model.encoder, served(model.head), model.labels).eval().to(device), pixels.to(device)
+            def run():
+                with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16"): runs(x)
+            seconds = _timed(run, device, repeats, warmup) if repeats else []
+            peak = _peak(run, runs, device) if repeats else 0
+        finally:
+            model.to(home)
+            for p in learning: p.requires_grad_(True)
     return ModelCost(parts, T, tuple(views), batch, seconds, peak, device, precision)
 
 # %% ../../nbs/evaluation/cost.ipynb #688432d3
@@ -379,14 +379,13 @@ def training_memory(model:nn.Module,         # a VideoModel; what requires a gra
                     batches:tuple=(8, 16),   # at which the line is drawn
                    ) -> Memory:
     "The line through two batches, on fake tensors, and AdamW's averages."
-    was = {m: m.training for m in model.modules()}
-    train_mode(model)
-    if checkpointing and not checkpoint_blocks(model): raise ConfigError("No tower here can recompute its blocks.")
     S = model.encoder.image_size
-    try: low, high = (step_peak(model, torch.zeros(b, model.frames, S, S, 3, dtype=torch.uint8), precision) for b in batches)
-    finally:
-        if checkpointing: checkpoint_blocks(model, False)
-        for m, mode in was.items(): m.training = mode
+    with modes_kept(model):
+        train_mode(model)
+        if checkpointing and not checkpoint_blocks(model): raise ConfigError("No tower here can recompute its blocks.")
+        try: low, high = (step_peak(model, torch.zeros(b, model.frames, S, S, 3, dtype=torch.uint8), precision) for b in batches)
+        finally:
+            if checkpointing: checkpoint_blocks(model, False)
     slope = (high - low) / (batches[1] - batches[0])
     learning = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     return Memory(int(low - slope * batches[0]) + 2 * learning, int(slope))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn, Tensor
 from ..errors import ConfigError
+from ..encoders.base import evaluation_mode
 
 # %% ../../nbs/evaluation/metrics.ipynb #9178f23f
 class Measures(NamedTuple):
@@ -40,8 +41,8 @@ def view_logits(head:nn.Module,
                ) -> Tensor:        # [N,C], averaged over views
     "A head's logits in evaluation mode, on its own device."
     x = features if features.ndim == 4 else features[:, None]
-    was, device = head.training, next(head.parameters(), features).device
-    head.eval()
-    try: logits = torch.cat([head(part.to(device), **call).logits.float().cpu() for part in x.flatten(0, 1).split(batch)])
-    finally: head.train(was)
+    device = next(head.parameters(), features).device
+    with evaluation_mode(head):
+        parts = [head(part.to(device), **call).logits.float().cpu() for part in x.flatten(0, 1).split(batch)]
+    logits = torch.cat(parts)
     return logits.unflatten(0, x.shape[:2]).mean(1)

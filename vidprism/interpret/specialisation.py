@@ -11,6 +11,7 @@ from typing import NamedTuple
 import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from ..errors import ConfigError
+from ..encoders.base import evaluation_mode
 from ..errors import positive_int
 
 # %% ../../nbs/interpret/specialisation.ipynb #6f53b2ce
@@ -78,9 +79,8 @@ def observe(head:nn.Module, features:Tensor, batch:int=128) -> Observed: # [B,T,
     "Many clips, a batch at a time (one by one where clips of a batch decide for each other: preset `released`)."
     positive_int(batch, "batch")
     if getattr(head.config, "preset", "paper") == "released": batch = 1
-    was = head.training; head.eval()
-    try: return Observed(*map(torch.cat, zip(*(observe_batch(head, x) for x in features.split(batch)))))
-    finally: head.train(was)
+    with evaluation_mode(head): batches = [observe_batch(head, x) for x in features.split(batch)]
+    return Observed(*map(torch.cat, zip(*batches)))
 
 # %% ../../nbs/interpret/specialisation.ipynb #49866e3a
 class Specialisation(NamedTuple):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import math, statistics, torch
 from torch import nn, Tensor
 from ..errors import ConfigError
+from ..encoders.base import evaluation_mode
 from ..evaluation.benchmark import Bench, Side
 
 # %% ../../nbs/interpret/usage.ipynb #28d3e6d9
@@ -46,13 +47,13 @@ def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, classes:int) -> f
 def shares_of(head:nn.Module, side:Side, batch:int=256): # -> (shares [N,E], logits [N,C])
     "Each clip's shares and logits, first view."
     x, shares, logits = side.features if side.features.ndim == 3 else side.features[:, 0], [], []
-    was = head.training; head.eval()
-    try:
+    with evaluation_mode(head):
         for part in x.split(batch):
             out = head(part)
-            if not hasattr(out.trace, "mixture"): raise ConfigError(f"The head {head.name} has no shares: its experts are not read out clip by clip.")
-            shares.append(out.trace.mixture.shares); logits.append(out.logits)
-    finally: head.train(was)
+            if not hasattr(out.trace, "mixture"):
+                raise ConfigError(f"The head {head.name} has no shares: its experts are not read out clip by clip.")
+            shares.append(out.trace.mixture.shares)
+            logits.append(out.logits)
     return torch.cat(shares), torch.cat(logits)
 
 def expert_usage(head:nn.Module, bench:Bench, permutations:int=500, seed:int=0) -> Usage:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from ..errors import ConfigError
+from ..encoders.base import evaluation_mode
 from ..heads.dbi import whole_batch
 from ..data.shared_batches import RingLoader
 from .allocator import keep_freed, kept_memory
@@ -173,11 +174,8 @@ class Score(NamedTuple):
 @torch.no_grad()
 def logits_of(module:nn.Module, batches, device) -> tuple: # ([N,C], [N]) on the CPU
     "Logits and labels of batches (clips, labels), in evaluation mode."
-    was = {m: m.training for m in module.modules()}
-    module.eval()
-    try: pairs = [(module(x.to(device, non_blocking=True)).logits.float().cpu(), y) for x, y in batches]
-    finally:
-        for m, mode in was.items(): m.training = mode
+    with evaluation_mode(module):
+        pairs = [(module(x.to(device, non_blocking=True)).logits.float().cpu(), y) for x, y in batches]
     return tuple(torch.cat(parts) for parts in zip(*pairs))
 
 def score(module:nn.Module, features:Tensor, labels:Tensor, batch:int=256) -> Score: # [N,T,D], [N]
