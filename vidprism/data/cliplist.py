@@ -14,8 +14,8 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 from ..errors import ConfigError
-from .augment import directional
-from .splits import grouped_folds, k_shot, source_of
+from .augment import directional as directional_classes
+from .splits import grouped_folds, k_shot as k_shot_places, source_of
 from .manifests import FORMS, ClassNames, Listing, is_video, parse, parse_list, readable_name
 from .manifests import read_class_names, read_table, text_lines, unfit
 
@@ -35,7 +35,7 @@ class _FolderNames(NamedTuple):
     by_stem: dict   # normalised name of a clip, without its suffix -> name
 
 def _folder_names(folder) -> _FolderNames:
-    "List a folder; one that cannot be listed is empty."
+    "List a folder. A folder that cannot be listed counts as empty."
     try:
         names = sorted(os.listdir(folder), reverse=True)   # the first of equal stems is written last, and stays
     except OSError:
@@ -45,7 +45,7 @@ def _folder_names(folder) -> _FolderNames:
     by_stem = {_normalised(_stem(name)): name for name in clips}
     return _FolderNames(set(names), by_name, by_stem)
 
-# %% ../../nbs/data/cliplist.ipynb #0c9ed349
+# %% ../../nbs/data/cliplist.ipynb #7a5fb285
 class FileIndex:
     """Finds files below a folder by names that may be written differently.
 
@@ -59,7 +59,18 @@ class FileIndex:
         self.seen = {}   # folder -> _FolderNames
 
     def find(self, name: str) -> Path | None:
-        "The file of that name, or nearly that name; None where there is none."
+        """The file of that name, or nearly that name.
+
+        Parameters
+        ----------
+        name : str
+            Relative to the root, with "/" or "\\" between folders, or a whole path.
+
+        Returns
+        -------
+        Path or None
+            None where there is no such file or folder.
+        """
         if os.path.isabs(name):
             return Path(name) if os.path.exists(name) else None
         found = self._walk(name)
@@ -77,7 +88,7 @@ class FileIndex:
         return at
 
     def _step(self, folder: Path, step: str, is_last: bool) -> str | None:
-        "The name in a folder that one step means; only the last step may lack its suffix."
+        "Look up one step of a name in a folder. Only the last step may lack its suffix."
         if folder not in self.seen:
             self.seen[folder] = _folder_names(folder)
         names = self.seen[folder]
@@ -150,9 +161,9 @@ def _votes(rows, names: ClassNames, shift: int) -> _Votes:
         else: against.append(row)
     return _Votes(agree, against)
 
-# %% ../../nbs/data/cliplist.ipynb #15003cd8
+# %% ../../nbs/data/cliplist.ipynb #44cfdf4c
 def _fitting_shifts(rows, names: ClassNames, file) -> list:
-    "The shifts that take every label to a class; without ids in the file, labels start at 0 or 1."
+    "The shifts that take every label to a class. Names without numbers allow labels from 0 or from 1."
     ids = set(names.ids)
     labels = {row.label for row in rows}
     shifts = (0, -1, 1) if names.numbered else (0, -1)
@@ -211,7 +222,7 @@ def _number_names(rows, names: ClassNames | None, file) -> _Numbering:
     return _Numbering(labels, raw, [])
 
 def _label_folders(rows, most: int = 2000) -> dict:
-    "label -> its folder, where each label has one folder and no other label has the same; else {}."
+    "label -> folder if each label has a folder of its own, else {}."
     folders = {}
     for row in rows:
         folders.setdefault(row.label, set()).add(_folder_of(row.name))
@@ -294,7 +305,7 @@ def _names_beside(file) -> ClassNames | None:
 
 # %% ../../nbs/data/cliplist.ipynb #b43f5f4d
 def _listed_classes(path) -> list:
-    "The folders of a list of clips, in order; each label has one."
+    "The class folders in a list of clips, in order. A label with two folders is an error."
     folders = {}
     for row in parse_list(path).rows:
         name = _folder_of(row.name)
@@ -304,7 +315,7 @@ def _listed_classes(path) -> list:
     return list(folders.values())
 
 def _written_classes(path) -> list:
-    "A file of class names; also `name label`, where the names without labels differ from each other."
+    "The names in a file of class names, or in lines of `name label` if no name is there twice."
     lines = [line for _, line in text_lines(path)]
     found = [re.fullmatch(r"(.*[^\d\s,])[\s,]+\d+", line) for line in lines]
     names = [match[1].strip("\"'") for match in found if match]
@@ -387,7 +398,7 @@ def label_map_hash(classes) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 def _readable_names(raw: list) -> list:
-    "Names in words; as written where two would become one."
+    "Names in words. Names that would become equal stay as written."
     names = [readable_name(name) for name in raw]
     once = {name for name in names if names.count(name) == 1}
     return [name if name in once else written for name, written in zip(names, raw)]
@@ -451,7 +462,7 @@ class ClipList:
         root = self.root.name or "."
         return f"ClipList({found} from {root}, {self.form})"
 
-# %% ../../nbs/data/cliplist.ipynb #5f252557
+# %% ../../nbs/data/cliplist.ipynb #07fa0632
 @patch(as_prop=True)
 def map_hash(self: ClipList) -> str:
     "The hash of the class names, see `label_map_hash`."
@@ -459,18 +470,30 @@ def map_hash(self: ClipList) -> str:
 
 @patch
 def counts(self: ClipList) -> list:
-    "Clips of each class, C numbers."
+    """Count the clips of each class.
+
+    Returns
+    -------
+    list of int
+        C numbers, in the order of `classes`.
+    """
     labels = torch.tensor(self.labels, dtype=torch.long)
     return torch.bincount(labels, minlength=len(self.classes)).tolist()
 
 @patch(as_prop=True)
 def directional(self: ClipList) -> set:
     "Places of the classes that are never mirrored."
-    return directional(self.classes)
+    return directional_classes(self.classes)
 
 @patch
 def sources(self: ClipList) -> list:
-    "The video that each clip was cut from, N names."
+    """The video that each clip was cut from.
+
+    Returns
+    -------
+    list of str
+        N names, see `vidprism.data.splits.source_of`.
+    """
     return [source_of(item) for item in self.items]
 
 @patch
@@ -501,7 +524,23 @@ def select(self: ClipList, places, note: str = None) -> ClipList:
 
 @patch
 def part(self: ClipList, name: str) -> ClipList:
-    "The clips of one part: train, val or test."
+    """The clips of one part.
+
+    Parameters
+    ----------
+    name : {"train", "val", "test"}
+        The part, or another word that the list uses.
+
+    Returns
+    -------
+    ClipList
+        At least one clip.
+
+    Raises
+    ------
+    ConfigError
+        If no clip is of the part.
+    """
     places = [i for i, part in enumerate(self.parts) if part == name]
     if not places:
         there = sorted({part or "(none)" for part in self.parts})
@@ -533,7 +572,7 @@ def _root_of(listing: Listing, root) -> Path:
     return _guess_root(listing.rows, listing.file)
 
 def _find_files(listing: Listing, root, detected: bool) -> _Located:
-    "The file of each row; where the format was detected, they may decide between two."
+    "Find the file of each row. Where the format was detected, the files decide between two list formats."
     root = _root_of(listing, root)
     if not root.is_dir():
         raise ConfigError(f"There is no folder {root}.")
@@ -542,7 +581,7 @@ def _find_files(listing: Listing, root, detected: bool) -> _Located:
         return _two_or_three(found)
     return found
 
-# %% ../../nbs/data/cliplist.ipynb #002e1dbb
+# %% ../../nbs/data/cliplist.ipynb #1b9e53c7
 _NAMES_BESIDE = ("list", "frame-list", "csv", "kinetics")   # formats whose class names may stand in a file beside them
 
 def _names_for(listing: Listing, classes) -> ClassNames | None:
@@ -556,7 +595,7 @@ def _names_for(listing: Listing, classes) -> ClassNames | None:
     return _names_beside(listing.file)
 
 def _missing(found: _Located) -> tuple:
-    "Names of the clips that do not exist; an error where none exists."
+    "Names of the clips that do not exist. It is an error if no clip exists."
     rows, file = found.listing.rows, found.listing.file
     lost = tuple(row.name for row, path in zip(rows, found.paths) if path is None)
     if len(lost) == len(rows):
@@ -653,7 +692,7 @@ class Report(NamedTuple):
     missing : tuple of str
         Names of the clips that do not exist.
     duplicates, conflicts : list of list of str
-        Items of one file; of those, the ones under several classes.
+        Items of one file that is listed twice; those of them that stand under several classes.
     copies : list of list of str or None
         Items of files with equal content; None where they were not compared.
     empty : list of str
@@ -689,9 +728,9 @@ class Report(NamedTuple):
         lines = str(self).splitlines()
         return "\n".join(f"- {line}" for line in lines)
 
-# %% ../../nbs/data/cliplist.ipynb #ea38ed34
+# %% ../../nbs/data/cliplist.ipynb #da713e6e
 def _report_lines(r: Report) -> list:
-    "The sentences of a report; empty where there is nothing to say."
+    "The sentences of a report. A sentence may be empty."
     what = FORMS.get(r.form, "a list made in code")
     (few, fewest), (many, most) = r.fewest, r.most
     parts = [f"{part} {count}" for part, count in r.parts.items()]
@@ -753,7 +792,7 @@ def content_hash(path) -> str:
     return found.hexdigest()
 
 def _copies(clips: ClipList) -> list:
-    "Items of different files with equal content; only files of equal size are read."
+    "Groups of items whose files have equal content. Only files of equal size are read."
     item_of = {}
     for path, item in zip(clips.paths, clips.items):
         item_of.setdefault(os.path.abspath(path), item)
@@ -801,13 +840,44 @@ def report(self: ClipList, content: bool = False) -> Report:
 # %% ../../nbs/data/cliplist.ipynb #3a2f3548
 @patch
 def k_shot(self: ClipList, k: int, seed: int = 0) -> ClipList:
-    "K clips of every class, see `vidprism.data.splits.k_shot`."
-    places = k_shot(self.labels, k, seed, self.items, self.classes)
+    """K distinct clips of every class, see `vidprism.data.splits.k_shot`.
+
+    Parameters
+    ----------
+    k : int
+        Clips a class, 1 or more.
+    seed : int
+        Another seed gives another draw.
+
+    Returns
+    -------
+    ClipList
+        K clips of each class, class by class.
+
+    Raises
+    ------
+    ConfigError
+        If a class has fewer than K clips.
+    """
+    places = k_shot_places(self.labels, k, seed, self.items, self.classes)
     return self.select(places, f"{k} clips of each class, drawn with seed {seed}.")
 
 @patch
 def folds(self: ClipList, folds: int = 5, seed: int = 0) -> list:
-    "(train, test) lists of each fold; no source stands on both sides."
+    """Folds in which no source stands on both sides.
+
+    Parameters
+    ----------
+    folds : int
+        Number of folds, 2 or more.
+    seed : int
+        Another seed gives other folds.
+
+    Returns
+    -------
+    list of (ClipList, ClipList)
+        The training and the test clips of each fold.
+    """
     pairs = []
     for fold in grouped_folds(self.labels, self.sources(), folds, seed):
         pairs.append((self.select(fold.train), self.select(fold.test)))
@@ -815,12 +885,38 @@ def folds(self: ClipList, folds: int = 5, seed: int = 0) -> list:
 
 @patch
 def split_by_source(self: ClipList, folds: int = 5, seed: int = 0) -> tuple:
-    "(train, test) lists: one of `folds` equal shares is for testing, and no source stands on both sides."
+    """A split in which no source stands on both sides.
+
+    Parameters
+    ----------
+    folds : int
+        About one clip in `folds` is for testing.
+    seed : int
+        Another seed gives another split.
+
+    Returns
+    -------
+    (ClipList, ClipList)
+        The training and the test clips.
+    """
     return self.folds(folds, seed)[0]
 
 @patch
 def sides(self: ClipList, seed: int = 0, folds: int = 5) -> tuple:
-    "(train, test) lists: the parts of the list, test before val; without parts, a split by source."
+    """The training and the test clips: the parts of the list, or a split by source where it has none.
+
+    Parameters
+    ----------
+    seed : int
+        For a split by source.
+    folds : int
+        For a split by source: about one clip in `folds` is for testing.
+
+    Returns
+    -------
+    (ClipList, ClipList)
+        The part "train", and the part "test" or else "val".
+    """
     for other in ("test", "val"):
         if "train" in self.parts and other in self.parts:
             return self.part("train"), self.part(other)
@@ -866,7 +962,7 @@ def with_classes(self: ClipList, names) -> ClipList:
 
 # %% ../../nbs/data/cliplist.ipynb #fdabb52a
 def _quarantine_file(path) -> dict:
-    "name -> reason, from a file of the audit; each name also as a whole path."
+    "name -> reason from a file of the audit. Each name stands there as an item and as a whole path."
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         clips = found["clips"]
@@ -889,7 +985,23 @@ def _read_quarantine(found) -> dict:
 
 @patch
 def quarantined(self: ClipList, quarantine) -> list:
-    "Places of the clips that a quarantine names, by item or by path."
+    """The clips that a quarantine names, by item or by path.
+
+    Parameters
+    ----------
+    quarantine : str, Path, dict or None
+        A file of the audit, a text with one name a line, or name -> reason.
+
+    Returns
+    -------
+    list of int
+        Places of the clips.
+
+    Raises
+    ------
+    ConfigError
+        If the file does not exist or is no quarantine.
+    """
     named = _read_quarantine(quarantine)
     paths = {os.path.abspath(name) for name in named if os.path.isabs(name)}
     found = []
@@ -899,13 +1011,24 @@ def quarantined(self: ClipList, quarantine) -> list:
 
 @patch
 def without(self: ClipList, quarantine) -> ClipList:
-    "The clips that a quarantine does not name: a file of the audit, a text with one name a line, or a dict."
+    """The clips that a quarantine does not name.
+
+    Parameters
+    ----------
+    quarantine : str, Path, dict or None
+        A file of the audit, a text with one name a line, or name -> reason.
+
+    Returns
+    -------
+    ClipList
+        The notes say how many clips are left out.
+    """
     out = set(self.quarantined(quarantine))
     left = [i for i in range(len(self)) if i not in out]
     note = f"{len(out)} clips are in quarantine." if out else None
     return self.select(left, note)
 
-# %% ../../nbs/data/cliplist.ipynb #eae2ec70
+# %% ../../nbs/data/cliplist.ipynb #1ead1949
 def fixed_name(item: str) -> str:
     """What a clip that was encoded again is called.
 
@@ -924,7 +1047,18 @@ def fixed_name(item: str) -> str:
 
 @patch
 def repaired(self: ClipList, folder) -> ClipList:
-    "The same list, with the files that lie in `folder` in place of the originals."
+    """The same list, with files that were encoded again in place of the originals.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where the new files lie, under the names that `fixed_name` gives.
+
+    Returns
+    -------
+    ClipList
+        The notes say how many clips are read from the folder.
+    """
     folder = Path(folder)
     paths, num_fixed = list(self.paths), 0
     for i, item in enumerate(self.items):
@@ -937,7 +1071,7 @@ def repaired(self: ClipList, folder) -> ClipList:
 
 # %% ../../nbs/data/cliplist.ipynb #4add39c9
 def _relative(path, root) -> str:
-    "A path below the root as a name that begins there; another path as it is."
+    "A path below the root, relative to it. Any other path stays as it is."
     if not Path(path).is_relative_to(root): return str(path)
     return Path(os.path.relpath(path, root)).as_posix()
 

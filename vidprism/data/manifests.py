@@ -297,7 +297,7 @@ def _is_frame(name: str) -> bool:
 
 # %% ../../nbs/data/manifests.ipynb #3c4c0de7
 def _entries(folder, most: int = 64) -> list:
-    "What a folder holds, by name, without hidden files; of a folder of pictures only the first `most`."
+    "The entries of a folder, by name, without hidden ones. Of a folder of pictures only the first `most` are listed."
     found, has_frames, has_folders = [], False, False
     with os.scandir(folder) as scan:
         for entry in scan:
@@ -337,9 +337,9 @@ def clip_names(folder, below: str = "") -> list:
         elif is_video(name): names.append(name)
     return names
 
-# %% ../../nbs/data/manifests.ipynb #692c1b43
+# %% ../../nbs/data/manifests.ipynb #6ce24b52
 def _part_folders(folder) -> list:
-    "The folders train, val and test; none where classes stand at the top."
+    "The folders train, val and test, or [] if the folders are classes."
     names = [entry.name for entry in _entries(folder) if entry.is_dir()]
     has_train = "train" in map(_part_name, names)
     only_parts = all(name.lower() in _PART_OF for name in names)
@@ -477,7 +477,20 @@ class CsvTable(NamedTuple):
     rows: list
 
     def column(self, what: str, apart=()) -> int | None:
-        "Place of the first column that is known for `what` and not in `apart`; None where there is none."
+        """Find a column by what it says.
+
+        Parameters
+        ----------
+        what : {"path", "label", "names", "part", "frames"}
+            Names that are recognised for it are tried in their order.
+        apart : sequence of int
+            Places of columns that do not count.
+
+        Returns
+        -------
+        int or None
+            Place of the column, from 0.
+        """
         for name in _COLUMNS[what]:
             if name not in self.head: continue
             place = self.head.index(name)
@@ -556,7 +569,7 @@ def _csv_class_names(path, table: CsvTable, places: dict) -> ClassNames | None:
     return _numbered_names(by_number.values(), path)
 
 def _parse_csv(path) -> Listing:
-    "A CSV with a column of paths and one of labels; a second column may name the classes."
+    "A CSV with a column of paths and one of labels. A second column may name the classes."
     path = Path(path)
     table = read_table(path)
     if table is None:
@@ -605,7 +618,7 @@ def _kinetics_files(folder) -> list:
         if table is not None and table.kinetics: found.append(file)
     return found
 
-# %% ../../nbs/data/manifests.ipynb #e255b17d
+# %% ../../nbs/data/manifests.ipynb #aea7e0f7
 def _kinetics_table(file) -> CsvTable:
     "A CSV with the columns of Kinetics."
     table = read_table(file)
@@ -614,7 +627,7 @@ def _kinetics_table(file) -> CsvTable:
     return table
 
 def _parse_kinetics(path) -> Listing:
-    "Kinetics' own CSV, or a folder of them."
+    "Kinetics: a CSV, or a folder of them."
     path, rows, unlabelled = Path(path), [], []
     for file in [path] if path.is_file() else _kinetics_files(path):
         table = _kinetics_table(file)
@@ -635,7 +648,7 @@ _HMDB_LINE = re.compile(r"(.+\.avi)\s+([012])")            # clip, flag
 _HMDB_SIDES = {"1": "train", "2": "test"}
 
 def _split_number(path, official_split: int, found: list) -> int:
-    "The official split in a file's name, else the one asked for; it must be among the found ones."
+    "The official split in a file's name, else the one asked for. It is an error if it does not exist."
     named = re.search(r"(?:list0|split)(\d)\.txt$", Path(path).name)
     number = int(named[1]) if named else official_split
     if named and official_split not in (1, number):
@@ -660,7 +673,7 @@ def _avi_places(folder: str, clip: str) -> tuple:
     pictures = clip.removesuffix(".avi")
     return f"{folder}/{clip}", clip, f"{folder}/{pictures}", pictures
 
-# %% ../../nbs/data/manifests.ipynb #f17e9484
+# %% ../../nbs/data/manifests.ipynb #c5b9fadb
 def _ucf_clip(file, line: int, text: str, side: str, ids: dict) -> Row:
     "One line of UCF-101; `ids` are the numbers of the classes by their names in small letters."
     match = _UCF_LINE.fullmatch(text)
@@ -680,7 +693,7 @@ def _ucf_names(folder: Path) -> ClassNames:
     return read_class_names(path)
 
 def _ucf_sides(lists: dict, number: int, path: Path) -> dict:
-    "side -> list of one split; only that side where `path` is a list itself."
+    "side -> file of one split. If `path` is a file, only its side is returned."
     sides = {}
     for side in ("train", "test"):
         file = lists.get((side, number))
@@ -689,7 +702,7 @@ def _ucf_sides(lists: dict, number: int, path: Path) -> dict:
     return sides
 
 def _parse_ucf(path, official_split: int = 1) -> Listing:
-    "UCF-101's lists; of a folder both sides, of a file that one."
+    "UCF-101: both sides of a split from a folder, one side from a file."
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     names = _ucf_names(folder)
@@ -714,7 +727,7 @@ def _hmdb_clip(file, name: str, line: int, text: str) -> Row | None:
     return Row(f"{name}/{clip}", name, line, _HMDB_SIDES[flag], places=_avi_places(name, clip))
 
 def _parse_hmdb(path, official_split: int = 1) -> Listing:
-    "HMDB-51's files of one split, all classes; `path` is their folder or one of them."
+    "HMDB-51: all classes of one split. `path` is the folder of the files, or one of them."
     path = Path(path)
     files = _split_files(path if path.is_dir() else path.parent, _HMDB_LIST)
     number = _split_number(path, official_split, [split for _, split in files])
@@ -757,14 +770,14 @@ def _ssv2_clip(file, entry: dict, names: ClassNames | None) -> Row:
     places = (f"{clip}.webm", str(clip), f"{clip}.mp4")
     return Row(places[0], label, part=part, places=places)
 
-# %% ../../nbs/data/manifests.ipynb #ec6f70cd
+# %% ../../nbs/data/manifests.ipynb #42b02627
 def _ssv2_files(folder: Path) -> list:
     "The files of a folder that list clips with templates."
     ends = ("train.json", "validation.json")
     return [file for file in sorted(folder.glob("*.json")) if file.name.endswith(ends)]
 
 def _parse_ssv2(path) -> Listing:
-    "Something-Something V2's own JSON: train or validation, or the folder of both."
+    "Something-Something V2: the JSON of one part, or the folder of both parts."
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     files = [path] if path.is_file() else _ssv2_files(folder)
@@ -894,7 +907,7 @@ def _only_list(path: Path) -> _Detected:
     raise ConfigError(f"{path} holds {held}: folder = class, or a list of `path label`.")
 
 def _detect(path) -> _Detected:
-    "The format of a file or folder; a folder may hold its lists one level down."
+    "Detect the format of a file or folder. A folder may hold its lists one level down."
     path = Path(path)
     if path.is_file():
         return _Detected(_form_of_file(path), path)
