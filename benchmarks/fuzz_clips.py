@@ -85,7 +85,7 @@ def judge(worker, path, limit, decoder=None):
     "One word for what came out: read, refused, hang, crash, memory; or what is wrong with it."
     try:
         clip = worker.call("data.clips.read_clip", path, frames=8, decoder=decoder, timeout=limit)
-        size = worker.call("backends.probe_clip", path, timeout=limit)
+        size = worker.call("data.decoding.probe_clip", path, timeout=limit)
     except ClipError as e:
         said = str(e)
         if "\n" in said or not said.endswith(".") or len(said.replace(str(path), "")) > 300: return f"WRONG: not one sentence: {said!r}"
