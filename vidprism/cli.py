@@ -18,7 +18,7 @@ import inspect, json, os, sys, time
 from enum import Enum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, List, NamedTuple, Optional
+from typing import Annotated, NamedTuple, Optional
 import typer
 from typer.main import get_command
 from .errors import ConfigError, VidPrismError
@@ -40,7 +40,7 @@ class Option(NamedTuple):
         info = typer.Option(*flags, help=self.help, rich_help_panel=panel, **self.settings)
         return keyword(self.name, Annotated[kind, info], self.default)
 
-# %% ../nbs/cli.ipynb #c1b9ca7b
+# %% ../nbs/cli.ipynb #cbb9f569
 class Panel(NamedTuple):
     "Options that belong together."
     title: str
@@ -57,15 +57,45 @@ class Panel(NamedTuple):
         return [option.parameter(self.title) for option in self.options]
 
 def keyword(name: str, annotation, default) -> inspect.Parameter:
-    "Return a keyword parameter of a signature."
+    """Return a keyword parameter of a signature.
+
+    Parameters
+    ----------
+    name
+        Of the parameter.
+    annotation
+        Its type, with what Typer needs to know.
+    default
+        Its default; `inspect.Parameter.empty`: it must be given.
+    """
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 def pick(values: dict, *panels) -> dict:
-    "Return the values that the options of some panels fill."
+    """Return the values that the options of some panels fill.
+
+    Parameters
+    ----------
+    values
+        By the name of the parameter.
+    panels
+        Each a `Panel`.
+    """
     return {name: values[name] for panel in panels for name in panel.names}
 
 def argument(name: str, kind: type, metavar: str, help: str, needed: bool = True) -> inspect.Parameter:
-    "Return a positional argument of the command line; without `needed`, its default is None."
+    """Return a positional argument of the command line.
+
+    Parameters
+    ----------
+    name
+        Of the parameter that it fills.
+    kind
+        The type of its value.
+    metavar, help
+        Its name and its text in the help.
+    needed
+        Whether it must be given; else its default is None.
+    """
     info = typer.Argument(metavar=metavar, help=help)
     if needed:
         return keyword(name, Annotated[kind, info], inspect.Parameter.empty)
@@ -78,7 +108,7 @@ MEASURED = argument("data", str, "DATA", "clips (default: the test side that tra
 MODEL = argument("model", str, "MODEL", "a model folder")
 SHARDS = argument("out", str, "OUT", "the folder of the shards")
 CLIP = argument("clip", str, "CLIP", "a video file (default: a shipped one)", needed=False)
-CLIPS = argument("clips", List[str], "CLIP", "video files (default: a shipped one)", needed=False)
+CLIPS = argument("clips", list[str], "CLIP", "video files (default: a shipped one)", needed=False)
 
 FORM = Panel("Which clips", (
     Option("format", str, None, "the form of DATA (default: found out)"),
@@ -92,7 +122,7 @@ CHOICE = Panel("Which clips", (
 ))
 PART = Panel("Which clips", (Option("part", str, None, "train, val or test only"),))
 
-# %% ../nbs/cli.ipynb #4fd06e87
+# %% ../nbs/cli.ipynb #ac5e8d54
 ENCODER_HELP = "mini, open_clip:..., timm:..., videomae:... or own:FILE.py:FUNCTION"
 ENCODING = Panel("Frames and features", (
     Option("encoder", str, "mini", ENCODER_HELP),
@@ -110,7 +140,7 @@ ANSWER = Panel("Model", (
            "of zero-shot: any name"),
     Option("topk", int, 5, "answers to print"),
 ))
-HEAD_OPTIONS = Option("options", List[str], None, "an option of the head; may be repeated",
+HEAD_OPTIONS = Option("options", list[str], None, "an option of the head; may be repeated",
                       ("--option",), dict(metavar="NAME=VALUE"))
 
 # %% ../nbs/cli.ipynb #09d09a9f
@@ -142,7 +172,7 @@ TRAINING = Panel("Training loop", (
     Option("checkpointing", bool, False, "recompute the encoder's blocks: less memory, a third more time"),
 ))
 
-# %% ../nbs/cli.ipynb #6ee791e7
+# %% ../nbs/cli.ipynb #0c8fc8a2
 RECIPE_NAMES = (
     "mote-k400", "mote-k400-l14",
     "vidprism-hmdb51", "vidprism-k400", "vidprism-k400-32", "vidprism-k400-l14", "vidprism-k400-script",
@@ -150,7 +180,13 @@ RECIPE_NAMES = (
 RecipeName = Enum("RecipeName", {name: name for name in RECIPE_NAMES}, type=str)
 
 def recipe_named(recipe: RecipeName):
-    "Return the run of a recipe; the processes that `accelerate launch` started share its batch."
+    """Return the run of a recipe.
+
+    Parameters
+    ----------
+    recipe
+        A `RecipeName`; the processes that `accelerate launch` started share its total batch.
+    """
     from vidprism.training.pipeline import recipe_run
     return recipe_run(recipe.value, int(os.environ.get("WORLD_SIZE", "1")))
 
@@ -167,7 +203,15 @@ def recipe_defaults(recipe: RecipeName) -> dict:
     return {"views": values["views"], **pick(values, ENCODING, RUN, TRAINING)}
 
 def apply_recipe(context: typer.Context, value: RecipeName):
-    "Make the recipe the defaults of the options that are read after it."
+    """Make a recipe the defaults of the other options.
+
+    Parameters
+    ----------
+    context
+        Of the word, whose defaults change.
+    value
+        A `RecipeName`; None: nothing changes.
+    """
     if value and not context.resilient_parsing:
         context.default_map = recipe_defaults(value)
     return value
@@ -207,11 +251,17 @@ def parse_views(text: str) -> tuple:
         raise ConfigError(f"views are CLIPSxCROPS, such as 4x3, not {text!r}.")
     return views
 
-# %% ../nbs/cli.ipynb #729c2690
+# %% ../nbs/cli.ipynb #f0d68434
 TRUTH = {"true": True, "false": False}
 
 def parse_value(text: str):
-    "Read true, false or a number; anything else is text."
+    """Read true, false or a number; anything else is text.
+
+    Parameters
+    ----------
+    text
+        One value, such as "true", "8" or ".5".
+    """
     if text.lower() in TRUTH:
         return TRUTH[text.lower()]
     for kind in (int, float):
@@ -236,19 +286,43 @@ def parse_option(text: str) -> tuple:
         return name, tuple(parse_value(part) for part in value.split(",") if part)
     return name, parse_value(value)
 
-# %% ../nbs/cli.ipynb #53913cc8
+# %% ../nbs/cli.ipynb #62e6b3b8
 app = typer.Typer(
     help="See what a mixture of temporal experts does with clips.", subcommand_metavar="WORD ...",
     context_settings=dict(help_option_names=["-h", "--help"]), pretty_exceptions_enable=False,
 )
 
 def complain(message) -> int:
-    "Print one sentence on standard error and return the exit code 2."
+    """Print one sentence on standard error.
+
+    Parameters
+    ----------
+    message
+        The sentence, as text or as an exception.
+
+    Returns
+    -------
+    int
+        The exit code 2.
+    """
     print(f"vidprism: {message}", file=sys.stderr)
     return 2
 
 def exit_code(function, values: dict) -> int:
-    "Call the function of a word and return the exit code of the process."
+    """Call the function of a word.
+
+    Parameters
+    ----------
+    function
+        What the word calls.
+    values
+        Its arguments by name.
+
+    Returns
+    -------
+    int
+        The exit code: what the function returns, 0 for None, or 2 after an error of the user.
+    """
     try:
         return function(**values) or 0
     except (VidPrismError, OSError) as error:
@@ -256,9 +330,15 @@ def exit_code(function, values: dict) -> int:
     except KeyboardInterrupt:
         return complain("stopped; what was finished is kept.")
 
-# %% ../nbs/cli.ipynb #19422fe2
+# %% ../nbs/cli.ipynb #efb33814
 def parameters_of(parts) -> list:
-    "Return the parameters of arguments, options and panels."
+    """Return the parameters that Typer reads.
+
+    Parameters
+    ----------
+    parts
+        Arguments, options and panels of options, in the order of the help.
+    """
     found = []
     for part in parts:
         if isinstance(part, Option):
@@ -267,13 +347,27 @@ def parameters_of(parts) -> list:
     return found
 
 def parameter_docs(parameters) -> str:
-    "Return the section of a docstring that describes parameters."
+    """Return the section of a docstring that describes parameters.
+
+    Parameters
+    ----------
+    parameters
+        What `parameters_of` returns.
+    """
     rows = [f"{p.name}\n    {p.annotation.__metadata__[0].help}" for p in parameters]
     return "\n".join(["Parameters", "----------", *rows])
 
-# %% ../nbs/cli.ipynb #66204da3
+# %% ../nbs/cli.ipynb #47674726
 def guard(function, parameters):
-    "Return what Typer calls: it has these parameters, and it ends with an exit code."
+    """Return what Typer calls for a word.
+
+    Parameters
+    ----------
+    function
+        What the word calls.
+    parameters
+        The signature that Typer reads.
+    """
     @wraps(function)
     def guarded(**values):
         raise typer.Exit(exit_code(function, values))
@@ -341,7 +435,20 @@ def parse_labels(text: str = None):
 
 # %% ../nbs/cli.ipynb #29518552
 def load_predictor(model, encoder, names):
-    "Load the model that answers, and the names that it chooses among; None: those it was trained on."
+    """Load the model that answers.
+
+    Parameters
+    ----------
+    model, encoder
+        As in `load_named`.
+    names
+        Classes of the user's own, or None.
+
+    Returns
+    -------
+    tuple
+        The model, and the names for its `predict`; None: those that it has.
+    """
     if model or not names:
         return load_named(model, encoder), names
     from vidprism.encoders.base import find_device
@@ -366,12 +473,24 @@ def run_predict(clips, model, encoder, topk, labels, as_json):
             print(clip, *answer_lines(answer), sep="\n")
 
 def answer_lines(answer) -> list:
-    "Return a line for each (label, probability)."
+    """Return a line for each answer.
+
+    Parameters
+    ----------
+    answer
+        Pairs (label, probability from 0 to 1).
+    """
     return [f"  {probability:6.1%}  {label}" for label, probability in answer]
 
 # %% ../nbs/cli.ipynb #718680d2
 def json_ready(value):
-    "Return tensors, tuples and paths as JSON has them; frames are left out."
+    """Return tensors, tuples and paths as JSON has them.
+
+    Parameters
+    ----------
+    value
+        Anything; the field `frames` of a named tuple is left out.
+    """
     if hasattr(value, "_asdict"):
         return {name: json_ready(part) for name, part in value._asdict().items() if name != "frames"}
     if hasattr(value, "tolist"):
@@ -384,9 +503,15 @@ def json_ready(value):
         return value
     return str(value)
 
-# %% ../nbs/cli.ipynb #027ba401
+# %% ../nbs/cli.ipynb #59899f67
 def shares_line(explanation) -> str:
-    "Return the share of each expert as one line."
+    """Return the share of each expert as one line.
+
+    Parameters
+    ----------
+    explanation
+        An `Explanation`.
+    """
     from vidprism.viz.style import expert_name
     names = [expert_name(rate, explanation.rates) for rate in explanation.rates]
     shares = explanation.shares.tolist()
@@ -413,7 +538,15 @@ def run_explain(clip, model, encoder, topk, frames, out, arrays):
     print(f"page: {prism_page(found, out)} ({time.perf_counter() - start:.1f} s)")
 
 def explain_heading(model, clip) -> str:
-    "Return the line that names the clip, the encoder, the head and the device."
+    """Return the line that names the clip, the encoder, the head and the device.
+
+    Parameters
+    ----------
+    model
+        A `VideoModel`.
+    clip
+        The `Clip` that it reads.
+    """
     from vidprism.encoders.base import find_device
     read = f"{clip.path}: {clip.total} frames, {len(clip.indices)} of them read by {clip.decoder}"
     return f"{read}; encoder {model.encoder.name}, head {model.head.name}, on {find_device().type}"
@@ -424,7 +557,13 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 def progress_bar(unit: str) -> tuple:
-    "Return a progress bar on standard error and the function (done, total) that moves it."
+    """Return a progress bar on standard error and the function (done, total) that moves it.
+
+    Parameters
+    ----------
+    unit
+        What it counts, such as "clip".
+    """
     from tqdm import tqdm
     bar = tqdm(unit=unit, file=sys.stderr)
     def move(done, total, *row):
@@ -532,9 +671,19 @@ def run_train(data, out, cache, workers, **values):
         print(done.result)
         print(f"model: {done.save(out)}  (its test side: {out}/test.csv)")
 
-# %% ../nbs/cli.ipynb #08ad6949
+# %% ../nbs/cli.ipynb #ea2eef24
 def seen_in_training(model, clips, root=None) -> int:
-    "Return how many of some clips a model's folder lists as its training side."
+    """Return how many clips a model was trained on.
+
+    Parameters
+    ----------
+    model
+        Its folder, which may hold the list `train.csv`.
+    clips
+        A `ClipList`.
+    root
+        The folder that the paths of `train.csv` start from; None: the recorded one.
+    """
     from vidprism.training.pipeline import kept_clips
     if not (Path(model) / "train.csv").is_file():
         return 0
@@ -629,7 +778,7 @@ def run_pack(data, out, shard_size, check, **which):
     for item in packed.left_out:
         print(f"  left out: {item}")
 
-# %% ../nbs/cli.ipynb #bb3125de
+# %% ../nbs/cli.ipynb #4907f156
 @command(
     "plan",
     Option("dataset", str, "k400", "k400, k600, ssv2, ucf101 or hmdb51"),
@@ -649,7 +798,10 @@ def run_plan(dataset, gpus, frames, encoder, head, frozen, measured, measure, **
     from vidprism.evaluation.budget import Assumed, measure_machine, plan, plan_text
     machine = measure_machine(out=measure, frames=frames) if measure else measured
     given = {name: value for name, value in assumed.items() if value is not None}
-    print(plan_text(plan(dataset, gpus, frames, encoder, head, not frozen, machine, Assumed(**given))))
+    made = plan(
+        dataset, gpus=gpus, frames=frames, encoder=encoder, head=head,
+        tuned=not frozen, measured=machine, assumed=Assumed(**given))
+    print(plan_text(made))
 
 @command("doctor", panel="This machine", example="vidprism doctor")
 def run_doctor():
