@@ -1,0 +1,48 @@
+"What is imported and what it costs: the heads and the help load no decoder, no drawing and no model zoo."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+HEAVY = {"av", "decord", "PIL", "plotly", "ipywidgets", "open_clip", "timm"}
+
+
+def run_python(*argv):
+    "Run a fresh Python that sees this checkout; return its standard output."
+    done = subprocess.run([sys.executable, *argv], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded(code):
+    "The top-level modules that a fresh Python holds after some code."
+    return set(run_python("-c", f"{code}\nimport sys\nprint('LOADED', *sys.modules)").split("LOADED")[-1].split())
+
+
+def processor_seconds(*argv):
+    "The user and system time of a fresh Python."
+    before = os.times()
+    run_python(*argv)
+    after = os.times()
+    return sum(after[2:4]) - sum(before[2:4])
+
+
+@pytest.mark.parametrize("module", ["vidprism", "vidprism.heads.rgsta", "vidprism.cli"])
+def test_import_loads_nothing_heavy(module):
+    "An import loads no decoder, no drawing, no Jupyter and no model zoo."
+    assert not loaded(f"import {module}") & HEAVY
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["train"]], ids=" ".join)
+def test_help_loads_nothing_heavy(argv):
+    "The help and a wrong line need no PyTorch either."
+    assert not loaded(f"from vidprism.cli import main\nmain({argv})") & {*HEAVY, "torch", "numpy"}
+
+
+def test_help_is_quick():
+    "`vidprism --help` takes under 0.3 s of processor time, the best of three."
+    assert min(processor_seconds("-m", "vidprism", "--help") for _ in range(3)) < .3
