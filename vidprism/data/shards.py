@@ -18,7 +18,7 @@ from .clips import crop_views, read_clip
 from .augment import read_varied
 from .splits import hashed
 from .manifests import IMAGE_SUFFIXES
-from .shared_batches import RingLoader
+from .shared_batches import SharedBatchLoader
 from ..errors import positive_int
 
 # %% ../../nbs/data/shards.ipynb #fb3c5606
@@ -176,7 +176,7 @@ def _loader(self, batch:int=16, seed:int=None, workers:int=0, process:int=0, pro
     part, workers = copy.copy(self), min(workers, len(self.index["shards"]) // processes)
     part.order, part.process, part.processes, part.told = seed, process, processes, self.told.clone().share_memory_()
     if plain := part.read == self.frames_of: part.read = part.frames_of
-    if plain and workers: return RingLoader(part, batch, workers, worker_init_fn=worker_init_fn, batch_size=batch)
+    if plain and workers: return SharedBatchLoader(part, batch, workers, worker_init_fn=worker_init_fn, batch_size=batch)
     return DataLoader(part, batch, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0, worker_init_fn=worker_init_fn)
 
 def _batches(self, batch:int, workers:int=0) -> int: # most batches that a process has, in the first epoch

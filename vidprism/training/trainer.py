@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from ..errors import ConfigError
 from ..encoders.base import evaluation_mode
 from ..heads.dbi import whole_batch
-from ..data.shared_batches import RingLoader
+from ..data.shared_batches import SharedBatchLoader
 from .allocator import keep_freed, kept_memory
 from ..errors import one_of, positive_int
 
@@ -107,7 +107,7 @@ class SharedBatches(Sampler):
 def batches_of(data:Dataset, batches, workers:int=0) -> DataLoader: # batches: SharedBatches, read each epoch by processes that stay; or a list, read once
     "A loader of lists of clip numbers; a batch at a time where the data set can."
     again, whole = workers > 0 and isinstance(batches, SharedBatches), hasattr(data, "__getitems__")
-    if again and hasattr(data, "clip_shape"): return RingLoader(data, batches.batch, workers, worker_init_fn=keep_freed, batch_sampler=batches)
+    if again and hasattr(data, "clip_shape"): return SharedBatchLoader(data, batches.batch, workers, worker_init_fn=keep_freed, batch_sampler=batches)
     stay = again and not hasattr(data, "set_epoch")                                         # a data set that is told the epoch is sent anew
     return DataLoader(data, batch_sampler=batches, collate_fn=as_is if whole else default_collate, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=stay, worker_init_fn=keep_freed)
 
