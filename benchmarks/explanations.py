@@ -10,7 +10,7 @@ from vidprism.interpret.saliency import METHODS, flat_frame, keep_pass, kept_sal
 from vidprism.interpret.explanation import explain
 from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
 from vidprism.data.clips import sample_clips
-from vidprism.interpret.faithfulness import curves, frame_score, judge, likeness, pointing, random_areas, scramble
+from vidprism.interpret.faithfulness import curves, frame_score, judge_methods, likeness, pointing, random_areas, scramble
 from vidprism.model import sample_model
 from vidprism.data.synthetic import world_clips
 
@@ -35,7 +35,7 @@ def judge_methods(model, start, n):
     rows = []
     for i in range(start, start + n):
         w = world_clips(1, split="test", start=i)
-        rows.append(judge(model, w.frames[0], w.place[0], w.scene.size[0]))
+        rows.append(judge_methods(model, w.frames[0], w.place[0], w.scene.size[0]))
     table = {m: {f: mean(getattr(r[m], f) for r in rows) for f in ("hits", "peak", "deletion", "insertion")} for m in (*METHODS, "contrast")}
     for m in METHODS: table[m]["by_expert"] = [mean(r[m].by_expert[e] for r in rows)["mean"] for e in range(4)]
     for m in (*METHODS, "contrast"): table[m] |= dict(deletion_wins=mean(getattr(r[m], "deletion") < r["random"][1] for r in rows)["mean"], insertion_wins=mean(r[m].insertion > r["random"][2] for r in rows)["mean"])
@@ -117,9 +117,9 @@ def methods(args):
 def experts(args):
     "How different the experts are: VidPrism, the homogeneous mixture, MoTE. The shipped heads on the world; heads trained here on real clips."
     from vidprism.evaluation.benchmark import encode_world
-    from vidprism.interpret.specialisation import in_short, specialisation
+    from vidprism.interpret.specialisation import in_short, measure_specialisation
     x, y = encode_world(sample_model().encoder, "test", args.test)
-    write(world_experts=dict(**{name: in_short(specialisation(sample_model(name).head, x, y)) for name in KINDS}, story=dict(bench="world", test=args.test, heads="shipped, one seed each")))
+    write(world_experts=dict(**{name: in_short(measure_specialisation(sample_model(name).head, x, y)) for name in KINDS}, story=dict(bench="world", test=args.test, heads="shipped, one seed each")))
     shared = os.environ.get("VIDPRISM_SHARED")
     if not shared or args.only_world: return print("real clips: skipped", "" if shared else "(VIDPRISM_SHARED is not set)")
     write(real_experts=compare_experts(real_bench(Path(shared), args.cache), args))
@@ -128,15 +128,15 @@ def experts(args):
 def compare_experts(bench, args):
     "Each head trained on a bench (some seeds; of several learning rates the best on held-out training clips), its scores on the test side."
     from vidprism.evaluation.protocols import close_set
-    from vidprism.interpret.specialisation import in_short, specialisation
+    from vidprism.interpret.specialisation import in_short, measure_specialisation
     from vidprism.training.trainer import TrainConfig
     found, x = {}, bench.test.features
     for name in KINDS:
         begin = time.time()
         result = close_set(bench, name, config=TrainConfig(epochs=args.epochs, lr=args.lr[0]), seeds=range(args.seeds), grid=dict(lr=tuple(args.lr)) if len(args.lr) > 1 else None)
-        rows = [in_short(specialisation(h, x, bench.test.labels)) for h in result.heads]
+        rows = [in_short(measure_specialisation(h, x, bench.test.labels)) for h in result.heads]
         found[name] = dict(lr=result.record["tuning"][0]["chosen"]["lr"] if result.record.get("tuning") else args.lr[0], **{k: mean(r[k] for r in rows) for k in rows[0]})
-        one = specialisation(result.heads[0], x, bench.test.labels)
+        one = measure_specialisation(result.heads[0], x, bench.test.labels)
         found[name] |= dict(first_seed={k: getattr(one, k).tolist() for k in ("cka", "cosine", "overlap", "peakiness")})
         print(bench.name, name, {k: round(v["mean"], 3) for k, v in found[name].items() if isinstance(v, dict) and "mean" in v}, f"{time.time() - begin:.0f} s", flush=True)
     return dict(**found, story=dict(bench=bench.name, train=len(bench.train.labels), test=len(bench.test.labels), epochs=args.epochs, seeds=args.seeds, **{k: bench.story.get(k) for k in ("encoder", "frames")}))
@@ -150,7 +150,7 @@ def real_bench(shared, cache, frames=8, width=128):
     from vidprism.data.splits import grouped_folds
     from vidprism.encoders.cache import FeatureCache
     from vidprism.encoders.base import Features
-    from vidprism.evaluation.benchmark import Bench, Side
+    from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
     net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
     net.blocks[0][0].bn1.act = torch.nn.Identity()
     net.load_state_dict({k: v.float() for k, v in load_file(shared / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors").items()}, strict=False); net.eval()
@@ -168,9 +168,9 @@ def real_bench(shared, cache, frames=8, width=128):
     middle = x[fold.train].flatten(0, 1).mean(0)
     turn = torch.linalg.svd(x[fold.train].flatten(0, 1) - middle, full_matrices=False).Vh[:width]
     x = (x - middle) @ turn.T
-    side = lambda rows: Side(x[list(rows)], y[list(rows)], [lines[i][0] for i in rows], [sources[i] for i in rows])
+    side = lambda rows: FeatureSplit(x[list(rows)], y[list(rows)], [lines[i][0] for i in rows], [sources[i] for i in rows])
     classes = (shared / "jhmdb21" / "classes.txt").read_text().splitlines()
-    return Bench("jhmdb21", side(fold.train), side(fold.test), classes, dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", frames=frames))
+    return Benchmark("jhmdb21", side(fold.train), side(fold.test), classes, dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", frames=frames))
 
 
 if __name__ == "__main__":

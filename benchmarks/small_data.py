@@ -15,7 +15,7 @@ from vidprism.data.clips import read_clip
 from vidprism.data.splits import grouped_folds, source_of
 from vidprism.encoders.cache import FeatureCache
 from vidprism.encoders.factory import create_encoder
-from vidprism.evaluation.benchmark import Bench, Side, find_commit, world_bench
+from vidprism.evaluation.benchmark import Benchmark, FeatureSplit, find_commit, world_bench
 from vidprism.evaluation.protocols import GRID, train_head, tune
 from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.encoders.motion import motion_features
@@ -68,8 +68,8 @@ def bench_of(file, motion=False):
     "Both sides are the same clips: the folds split them. With motion: its channels come after the pooled ones."
     kept, (_, items, _, classes) = torch.load(file), listed()
     assert kept["items"] == items
-    side = Side(torch.cat([kept["pooled"], kept["motion"].float()], -1) if motion else kept["pooled"], kept["labels"], items, [source_of(Path(p)) for p in items])
-    return Bench("jhmdb21", side, side, classes, dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=FRAMES, sampling="sparse", views=[1, 1]))
+    side = FeatureSplit(torch.cat([kept["pooled"], kept["motion"].float()], -1) if motion else kept["pooled"], kept["labels"], items, [source_of(Path(p)) for p in items])
+    return Benchmark("jhmdb21", side, side, classes, dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=FRAMES, sampling="sparse", views=[1, 1]))
 
 
 def averaged(bench):
@@ -83,32 +83,32 @@ PLAN = {
     "mean": ("mean", {}, FULL, True, "about 57: measured before on other clips"),
     "statistics": ("statistics", {}, FULL, True, "as the preset: it is its linear part, and the streams brought nothing when they were switched off"),
     "statistics, as it comes": ("statistics", {}, FULL, False, "as tuned"),
-    "small": ("vidprism", dict(preset="small"), FULL, True, "seven points above the mean: on other splits the same statistics gained so much"),
+    "small": ("vidprism_lowdata", dict(), FULL, True, "seven points above the mean: on other splits the same statistics gained so much"),
     "mean + motion": ("mean", {}, FULL, True, "three points above the mean: a sketch gained as much"),
-    "small + motion": ("vidprism", dict(preset="small", motion=(CELLS ** 2 + 1) * 1280), FULL, False, "two points above the preset without"),
+    "small + motion": ("vidprism_lowdata", dict(motion=(CELLS ** 2 + 1) * 1280), FULL, False, "two points above the preset without"),
     "transformer, 1 layer": ("transformer", dict(layers=1), SHORT, True, "below the mean: 52.7 measured before on other clips"),
     "vidprism": ("vidprism", {}, SHORT, True, "below the mean: 54.0 measured before on other clips"),
     "bmoe": ("bmoe", {}, SHORT, True, "below the mean"),
     "mote, 1 layer": ("mote", dict(layers=1), SHORT, True, "at or below the mean"),
-    "small, as it comes": ("vidprism", dict(preset="small"), FULL, False, "as tuned: the default rate is in the middle of the grid"),
-    "without deviation": ("vidprism", dict(preset="small", statistics=("mean", "change", "drift")), FULL, False, "a little less"),
-    "without change": ("vidprism", dict(preset="small", statistics=("mean", "deviation", "drift")), FULL, False, "a little less"),
-    "without drift": ("vidprism", dict(preset="small", statistics=("mean", "deviation", "change")), FULL, False, "two points less"),
-    "mean and streams": ("vidprism", dict(preset="small", statistics=("mean",)), FULL, False, "most of the gain is gone"),
-    "streams alone": ("vidprism", dict(preset="small", statistics=()), FULL, False, "far below the mean: they don't see it"),
-    "streams off": ("vidprism", dict(preset="small", rates=(16,), width=4, interaction="none", positions="none", aggregation="avg"), FULL, False, "the same: what the streams bring is motion, and there is little of it in these features"),
-    "streams 128 wide": ("vidprism", dict(preset="small", width=128), FULL, False, "far below the mean: 43 when it was the default"),
-    "without positions": ("vidprism", dict(preset="small", positions="none"), FULL, False, "a little less"),
-    "without roots": ("vidprism", dict(preset="small", power=1.), FULL, False, "a point and a half less: ridge regression lost two"),
-    "streams see the mean": ("vidprism", dict(preset="small", centre=False), FULL, False, "a point less"),
-    "streams see all channels": ("vidprism", dict(preset="small", channel_dropout=0.), FULL, False, "half a point less"),
-    "streams see all": ("vidprism", dict(preset="small", centre=False, channel_dropout=0.), FULL, False, "six points less, as on another split"),
+    "small, as it comes": ("vidprism_lowdata", dict(), FULL, False, "as tuned: the default rate is in the middle of the grid"),
+    "without deviation": ("vidprism_lowdata", dict(statistics=("mean", "change", "drift")), FULL, False, "a little less"),
+    "without change": ("vidprism_lowdata", dict(statistics=("mean", "deviation", "drift")), FULL, False, "a little less"),
+    "without drift": ("vidprism_lowdata", dict(statistics=("mean", "deviation", "change")), FULL, False, "two points less"),
+    "mean and streams": ("vidprism_lowdata", dict(statistics=("mean",)), FULL, False, "most of the gain is gone"),
+    "streams alone": ("vidprism_lowdata", dict(statistics=()), FULL, False, "far below the mean: they don't see it"),
+    "streams off": ("vidprism_lowdata", dict(rates=(16,), width=4, interaction="none", positions="none", aggregation="avg"), FULL, False, "the same: what the streams bring is motion, and there is little of it in these features"),
+    "streams 128 wide": ("vidprism_lowdata", dict(width=128), FULL, False, "far below the mean: 43 when it was the default"),
+    "without positions": ("vidprism_lowdata", dict(positions="none"), FULL, False, "a little less"),
+    "without roots": ("vidprism_lowdata", dict(power=1.), FULL, False, "a point and a half less: ridge regression lost two"),
+    "streams see the mean": ("vidprism_lowdata", dict(centre=False), FULL, False, "a point less"),
+    "streams see all channels": ("vidprism_lowdata", dict(channel_dropout=0.), FULL, False, "half a point less"),
+    "streams see all": ("vidprism_lowdata", dict(centre=False, channel_dropout=0.), FULL, False, "six points less, as on another split"),
     "vidprism, width 128": ("vidprism", dict(width=128), FULL, True, "two points above the wide one, as there is less to learn the clips by heart with"),
     "vidprism, width 128, 12 epochs": ("vidprism", dict(width=128), SHORT, True, "seven points above the same with 40 epochs: on another split it gained so much"),
     "transformer, width 128": ("transformer", dict(layers=1, width=128), FULL, True, "as the wide one"),
     "bmoe, width 128": ("bmoe", dict(width=128), FULL, True, "as the wide one"),
     "mote, width 128": ("mote", dict(layers=1, width=128), FULL, True, "as the wide one"),
-    "streams 16 wide": ("vidprism", dict(preset="small", width=16), FULL, False, "the same"),
+    "streams 16 wide": ("vidprism_lowdata", dict(width=16), FULL, False, "the same"),
 }
 
 
@@ -157,9 +157,9 @@ def folds_of(rows, name):
     return {k: statistics.fmean(v) for k, v in found.items()}
 
 
-def paired(rows, name, against):
+def paired(rows, name, classifier):
     "Mean difference over folds that both have, its standard deviation, and its corrected 95% interval (Nadeau and Bengio 2003)."
-    a, b = folds_of(rows, name), folds_of(rows, against)
+    a, b = folds_of(rows, name), folds_of(rows, classifier)
     d = [100 * (a[k] - b[k]) for k in sorted(a.keys() & b.keys())]
     found = difference(d, shared=1 / (FOLDS - 1))     # folds share training clips
     return found and dict(mean=found.mean, sd=statistics.stdev(d), low=found.low, high=found.high, folds=found.n)
@@ -183,11 +183,11 @@ def run_world(seeds, train=1080, epochs=30):
     "The preset, the preset whose streams see the clip's mean, and the paper's head on the world's motions, at two learning rates of the grid."
     bench = world_bench(create_encoder("mini"), train, 540, templates=None, cache=FeatureCache(default_cache()))
     for seed in seeds:
-        for name, options in (("small", dict(preset="small")), ("streams see the mean", dict(preset="small", centre=False)), ("paper", {})):
+        for name, head, options in (("small", "vidprism_lowdata", {}), ("streams see the mean", "vidprism_lowdata", dict(centre=False)), ("paper", "vidprism", {})):
             for lr in GRID["lr"][1:]:
                 settings = dict(name=name, options=options, train=train, epochs=epochs, lr=lr, seed=seed)
                 if any(r["settings"] == settings for r in read().get("world", [])): continue
-                model, history = train_head(bench, bench.train, "vidprism", options, TrainConfig(epochs=epochs, lr=lr), seed)
+                model, history = train_head(bench, bench.train, head, options, TrainConfig(epochs=epochs, lr=lr), seed)
                 top1 = measure(view_logits(model, bench.test.features), bench.test.labels).top1
                 keep("world", dict(settings=settings, commit=find_commit(), top1=top1, seconds=round(history.seconds)))
                 print(f"world, {name}, lr {lr:g}, seed {seed}: {top1:.1%}", flush=True)

@@ -144,10 +144,10 @@ def convolution(device, repeats):
     return found
 
 
-def step_seconds(device, keep):
+def step_seconds(device, active_experts):
     "Seconds of a training step of the head, B 64, T 16, D 1280, in float32 and bf16: the median of five after three."
     found, x, y = {}, torch.randn(64, 16, 1280, device=device), torch.arange(64, device=device) % 21
-    with kept_memory() if keep else nullcontext():
+    with kept_memory() if active_experts else nullcontext():
         for precision in ("float32", "bf16"):
             with seeded(0): h = create_head("vidprism", 1280, 21, 16).to(device)
             optimizer, run, times = make_optimizer(h, TrainConfig()), LossesOnly(h), []
@@ -181,7 +181,7 @@ def feature_training(clips, frames, dim, classes, name, options, epochs, batch=6
 
 
 WIDE = {"transformer 1 layer": dict(layers=1), "transformer": dict(layers=6), "bmoe": {}, "mote": dict(layers=4), "vidprism": {}}
-SMALL = {"mean": {}, **WIDE, "vidprism small": dict(preset="small"), **{f"{name}, width {w}": dict(options, width=w) for w in (256, 128) for name, options in WIDE.items()}}
+SMALL = {"mean": {}, **WIDE, "vidprism_lowdata": {}, **{f"{name}, width {w}": dict(options, width=w) for w in (256, 128) for name, options in WIDE.items()}}
 
 
 def cached(device, repeats):

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 import argparse, os, sys, time
 from vidprism.experiments.studies import clips_study, run_cells, runs_left, world_study
-from vidprism.experiments.mote_tables import MOTE
-from vidprism.experiments.tables import VIDPRISM
+from vidprism.experiments.mote_tables import MOTE_TABLES
+from vidprism.experiments.tables import VIDPRISM_TABLES
 from vidprism.training.trainer import TrainConfig
 
 HERE = Path(__file__).parent
@@ -21,14 +21,14 @@ from mobilenet import SHARED
 
 def world(folder=HERE / "tables"):
     "[(study, its tables)]: rendered motions, and the same against text."
-    return [(world_study(folder=folder / "world"), VIDPRISM), (world_study(text=True, train=720, training=TrainConfig(epochs=20), runs=3, folder=folder / "world_text"), {f"mote_{k}": v for k, v in MOTE.items()})]
+    return [(world_study(folder=folder / "world"), VIDPRISM_TABLES), (world_study(text=True, train=720, training=TrainConfig(epochs=20), runs=3, folder=folder / "world_text"), {f"mote_{k}": v for k, v in MOTE_TABLES.items()})]
 
 
 def real(data=None, encoder=None, width=256, frames=16, folder=HERE / "tables"):
     "[(study, its tables)]: clips in folds by source; no text."
     data, encoder = data or SHARED / "jhmdb21" / "clips.txt", encoder or f"own:{HERE / 'mobilenet.py'}:make"
     study = clips_study(data, encoder, frames=frames, width=width, progress=True)
-    tables = {k: v for k, v in VIDPRISM.items() if k != "table_11"}
+    tables = {k: v for k, v in VIDPRISM_TABLES.items() if k != "table_11"}
     return [(replace(study, folder=folder / study.name), tables)]
 
 

@@ -2,14 +2,14 @@
 import pytest, torch
 from torch import nn
 from real import SHARED
-from vidprism.interpret.saliency import METHODS, hooks_on, look, saliency, tap
+from vidprism.interpret.saliency import METHODS, hooks_on, encode_for_maps, saliency_maps, tap
 from vidprism.interpret.attribution import contributions, head_rows
 from vidprism.interpret.explanation import explain
 from vidprism.errors import ConfigError
 from vidprism.data.clips import sample_clips
 from vidprism.interpret.faithfulness import pointing, random_hits
 from vidprism.heads.base import create_head
-from vidprism.interpret.specialisation import in_short, specialisation
+from vidprism.interpret.specialisation import in_short, measure_specialisation
 from vidprism.model import VideoModel, sample_model
 from vidprism.training.trainer import seeded
 from vidprism.data.synthetic import world_clips
@@ -63,7 +63,7 @@ def test_no_trace_after_an_error(model, clip, method, broken, monkeypatch):
         if broken == "head": m.setattr(type(model.head.mixture), "forward", fail)
         if broken == "encoder": m.setattr(model.encoder.model.visual.layer3, "forward", fail)
         if broken == "captum": m.setitem(METHODS, method, lambda kept, i: saliency_then_fail(kept, i, METHODS_BEFORE[method]))
-        with pytest.raises(KeyError, match="in the middle"): saliency(model, clip, method=method)
+        with pytest.raises(KeyError, match="in the middle"): saliency_maps(model, clip, method=method)
     assert before == (hooks_on(model), [p.requires_grad for p in model.parameters()], model.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
     assert all(p.grad is None for p in model.parameters())
 
@@ -94,8 +94,8 @@ def test_one_pass_of_the_encoder(model, clip):
     with tap(model.encoder.model.visual.conv1, lambda out: runs.append(1) or out):
         explain(model, clip)
         assert len(runs) == 1
-        seen = look(model.encoder, clip.frames)
-        for keep in (None, [0], [1, 3]): saliency(model, clip, keep=keep, seen=seen)
+        seen = encode_for_maps(model.encoder, clip.frames)
+        for keep in (None, [0], [1, 3]): saliency_maps(model, clip, active_experts=keep, seen=seen)
         assert len(runs) == 2
 
 
@@ -112,7 +112,7 @@ def test_maps_point_at_what_moves(model):
     for i in range(90, 96):
         w = world_clips(1, split="test", start=i)
         c = model.open_clip(sample_clips()[0])._replace(frames=w.frames[0])
-        hits.append(pointing(saliency(model, c).sum(0), w.place[0], w.scene.size[0]).float().mean())
+        hits.append(pointing(saliency_maps(model, c).sum(0), w.place[0], w.scene.size[0]).float().mean())
         chance.append(random_hits(w.place[0], w.scene.size[0], 64, 64).mean())
     assert sum(hits) / 6 > .8 and sum(chance) / 6 < .2
 
@@ -135,8 +135,8 @@ def test_unknown_encoder_asks_for_a_layer(clip):
             self.model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU())
         def encode(self, x, grid=False): return Features(self.model(x).mean((2, 3)))
     with seeded(0): model = VideoModel(Plain().requires_grad_(False), create_head("vidprism", 8, 4, 8), list("abcd")).eval()
-    with pytest.raises(ConfigError, match="layer="): saliency(model, clip)
-    assert saliency(model, clip, layer=model.encoder.model[0]).shape == (4, 8, 16, 16)
+    with pytest.raises(ConfigError, match="layer="): saliency_maps(model, clip)
+    assert saliency_maps(model, clip, layer=model.encoder.model[0]).shape == (4, 8, 16, 16)
     assert explain(model, clip, method=None).saliency is None
 
 
@@ -144,7 +144,7 @@ def test_specialisation_of_the_shipped_head(model):
     "The shipped experts are less alike than four copies of one."
     w = world_clips(18, split="test", start=90)
     with torch.no_grad(): x = torch.cat([model.encoder(f[None]).pooled for f in w.frames])
-    s = in_short(specialisation(model.head, x, w.motion))
+    s = in_short(measure_specialisation(model.head, x, w.motion))
     assert s["cka"] < .9 and s["needed"] > .3 and s["accuracy"] > .6
 
 
@@ -157,6 +157,6 @@ def test_specialisation_on_real_clips(model):
     for name in ("vidprism", "bmoe", "mote"):
         head = sample_model(name).head
         with torch.no_grad(): answers = head(x).logits.argmax(1)
-        found[name] = in_short(specialisation(head, x, answers))           # the labels of these clips are not the model's: its answers stand in
+        found[name] = in_short(measure_specialisation(head, x, answers))           # the labels of these clips are not the model's: its answers stand in
         assert all(v == v for v in found[name].values()) and found[name]["accuracy"] == 1
     assert found["vidprism"]["cosine"] < min(found["bmoe"]["cosine"], found["mote"]["cosine"]), found

@@ -197,7 +197,7 @@ def test_frame_folders_are_read(tmp_path, form):
     import numpy as np
     from PIL import Image
     from vidprism.data.dataset import ClipDataset
-    from vidprism.data.audit import audit
+    from vidprism.data.audit import audit_clips
     for c, name in enumerate(("clap/v 1", "wave/v2")):
         (tmp_path / "f" / name).mkdir(parents=True)
         for k in range(12): Image.fromarray(np.full((48, 48, 3), 20 * k + c, np.uint8)).save(tmp_path / "f" / name / f"img_{k + 1:05d}.png")
@@ -208,7 +208,7 @@ def test_frame_folders_are_read(tmp_path, form):
     assert y == 1 and x[:, 0, 0, 0].tolist() == [20 * k + 1 for k in (1, 3, 5, 7, 9, 11)] and all((f == f[0, 0, 0]).all() for f in x)
     if form == "frame-list":
         (tmp_path / "f" / "wave" / "v2" / "img_00012.png").unlink()
-        assert [(r.verdict, r.why, r.decoded, r.form) for r in audit(clips, tmp_path / "report", workers=1).rows] == [("ok", "", 12, "images"), ("odd", "the list promises 12 frames and it holds 11", 11, "images")]
+        assert [(r.verdict, r.why, r.decoded, r.form) for r in audit_clips(clips, tmp_path / "report", workers=1).rows] == [("ok", "", 12, "images"), ("odd", "the list promises 12 frames and it holds 11", 11, "images")]
 
 
 @pytest.mark.parametrize("data", ["ucf101", "hmdb51"])

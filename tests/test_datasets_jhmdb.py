@@ -5,7 +5,7 @@ from real import shared
 from vidprism.data.augment import Augment, directional
 from vidprism.data.cliplist import ClipList, content_hash
 from vidprism.data.dataset import ClipDataset
-from vidprism.data.audit import audit
+from vidprism.data.audit import audit_clips
 
 
 def test_folders_and_list_agree():
@@ -51,17 +51,17 @@ def test_loading():
 def test_audit(tmp_path):
     "One clip a class: all can be read, mpeg4 in AVI, 320x240; a header that counts frames shown twice makes it odd; nothing read twice."
     clips = ClipList.from_any(shared("jhmdb21")).k_shot(1); before = [content_hash(p) for p in clips.paths]
-    a = audit(clips, tmp_path / "report", workers=2, timeout=60)
+    a = audit_clips(clips, tmp_path / "report", workers=2, timeout=60)
     assert len(a.rows) == 21 and not a.of("unreadable") and {(r.codec, r.form, r.width, r.height) for r in a.rows} == {("mpeg4", "avi", 320, 240)}
     assert all((r.verdict == "ok") == (r.promised == r.decoded) and r.promised >= r.decoded >= 12 for r in a.rows) and json.loads(a.quarantine.read_text())["clips"] == {}
-    assert audit(clips, tmp_path / "report").resumed == 21 and [content_hash(p) for p in clips.paths] == before
+    assert audit_clips(clips, tmp_path / "report").resumed == 21 and [content_hash(p) for p in clips.paths] == before
     assert len(clips.without(a.quarantine)) == 21
 
 
 def test_audit_of_odd_files(tmp_path):
     "Every odd file gets a verdict; what can be saved is, and no original changes."
     root = shared("clips", "odd"); before = {p.name: (content_hash(p), p.stat().st_mtime_ns) for p in root.iterdir()}
-    a = audit(root, tmp_path / "report", workers=2, timeout=120, fix=tmp_path / "fixed")
+    a = audit_clips(root, tmp_path / "report", workers=2, timeout=120, fix=tmp_path / "fixed")
     assert {p.name: (content_hash(p), p.stat().st_mtime_ns) for p in root.iterdir()} == before
     row = {r.item: r for r in a.rows}
     assert set(row) == set(before) and row["audio_only.mp4"].verdict == "unreadable" and "no video stream" in row["audio_only.mp4"].why

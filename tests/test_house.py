@@ -22,6 +22,13 @@ def imported(module):
             yield "/".join([*base, *name.removeprefix("vidprism.").split(".")])
 
 
+def module_names(module):
+    "Public names that a module defines."
+    tree = ast.parse((ROOT / "vidprism" / f"{module}.py").read_text())
+    listed = next(n for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__")
+    return ast.literal_eval(listed.value)
+
+
 @pytest.mark.parametrize("module", ORDER)
 def test_imports_go_up(module):
     "A module imports only from modules above it."
@@ -41,6 +48,15 @@ def test_folders_are_those_of_the_notebooks():
     def folders(top): return {p.name for p in (ROOT / top).iterdir() if p.is_dir() and p.name[0] not in "._"}
     assert folders("vidprism") == set(FOLDERS)
     assert folders("nbs") == {*FOLDERS, "guides", "papers"}
+
+
+def test_a_name_stands_in_one_module():
+    "No two modules export the same name, and no function has its module's name."
+    where = {}
+    for module in ORDER:
+        for name in module_names(module): where.setdefault(name, []).append(module)
+    assert not {n: m for n, m in where.items() if len(m) > 1}
+    assert not {n: m for n, m in where.items() if n == m[0].split("/")[-1]}
 
 
 def test_public_names():

@@ -1,4 +1,4 @@
-"The preset for few clips: what it is for, that it comes back from disk, and that its table adds up."
+"The head for few clips: what it is for, that it comes back from disk, and that its table adds up."
 from pathlib import Path
 import importlib.util, json
 import pytest, torch
@@ -6,7 +6,7 @@ from real import ROOT, shared
 from vidprism.errors import ConfigError
 from vidprism.data.clips import sample_clips
 from vidprism.encoders.factory import create_encoder
-from vidprism.evaluation.benchmark import Bench, Side
+from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
 from vidprism.heads.base import HEADS, create_head
 from vidprism.model import VideoModel
 from vidprism.encoders.motion import MotionEncoder
@@ -39,20 +39,19 @@ def trained(name, options, x, y, **config):
 
 
 def test_few_clips_of_motion_are_learned():
-    "48 clips whose mean says nothing: the preset knows new ones, mean pooling guesses."
+    "48 clips whose mean says nothing: the head knows new ones, mean pooling guesses."
     x, y = toy(48, 0); new = toy(81, 1)
-    small = score(trained("vidprism", dict(preset="small", width=16), x, y), *new).top1
+    small = score(trained("vidprism_lowdata", dict(width=16), x, y), *new).top1
     mean = score(trained("mean", {}, x, y, lr=.01, epochs=40), *new).top1
     assert small > .9 and mean < .6, (small, mean)
 
 
 def test_default_and_registry_stay_the_papers():
     assert create_head("vidprism", 16, 3, 8).config.preset == "paper" and type(HEADS["vidprism"]).__name__ == "type"
-    assert HEADS["vidprism"].__name__ == "VidPrismHead" and type(create_head("vidprism", 16, 3, 8, preset="small", width=8)).__name__ == "SmallHead"
+    assert HEADS["vidprism"].__name__ == "VidPrismHead" and type(create_head("vidprism_lowdata", 16, 3, 8, width=8)).__name__ == "LowDataHead"
     for name in HEADS:
-        if name != "vidprism":
-            with pytest.raises(ConfigError): create_head(name, 16, 3, 8, preset="small")
-    with pytest.raises(ConfigError, match="released, small"): create_head("vidprism", 16, 3, 8, preset="smal")
+        with pytest.raises(ConfigError): create_head(name, 16, 3, 8, preset="small")
+    with pytest.raises(ConfigError, match="paper, released"): create_head("vidprism", 16, 3, 8, preset="release")
     with pytest.raises(ConfigError, match="motion"): create_head("vidprism", 16, 3, 8, motion=4)
 
 
@@ -60,7 +59,7 @@ def test_default_and_registry_stay_the_papers():
 def test_saved_model_answers_the_same(tmp_path, centre):
     "Standardisation travels with the weights."
     encoder = create_encoder("mini"); D = encoder.dim
-    with seeded(0): head = create_head("vidprism", D, 3, 4, preset="small", width=16, rates=(2, 4), centre=centre)
+    with seeded(0): head = create_head("vidprism_lowdata", D, 3, 4, width=16, rates=(2, 4), centre=centre)
     g = torch.Generator().manual_seed(0)
     fit(head, TensorClips(3 + torch.randn(12, 4, D, generator=g), torch.arange(12) % 3), None, TrainConfig(epochs=2, batch=6))
     model = VideoModel(encoder, head, ["a", "b", "c"]).eval(); model.save_pretrained(tmp_path)
@@ -74,9 +73,9 @@ def test_saved_model_answers_the_same(tmp_path, centre):
 def test_motion_reaches_the_head():
     "An encoder with motion and a head that is told so make a model; told a wrong width, it is refused."
     encoder = MotionEncoder(create_encoder("mini"), cells=1)
-    with seeded(0): head = create_head("vidprism", encoder.dim, 3, 4, preset="small", width=16, motion=encoder.motion, rates=(2, 4)).eval()
+    with seeded(0): head = create_head("vidprism_lowdata", encoder.dim, 3, 4, width=16, motion=encoder.motion, rates=(2, 4)).eval()
     assert VideoModel(encoder, head, ["a", "b", "c"]).eval().predict(sample_clips()[0])[0][0] in "abc"
-    with pytest.raises(ConfigError): VideoModel(encoder, create_head("vidprism", encoder.dim - encoder.motion, 3, 4, preset="small", width=16), ["a", "b", "c"])
+    with pytest.raises(ConfigError): VideoModel(encoder, create_head("vidprism_lowdata", encoder.dim - encoder.motion, 3, 4, width=16), ["a", "b", "c"])
 
 
 def test_pairs_by_hand(bench):
@@ -104,7 +103,7 @@ def test_a_row_goes_on_fold_by_fold(bench, tmp_path, monkeypatch):
         return len(fold.test) / 1000, None
     monkeypatch.setattr(bench, "measure_fold", measure_fold)
     sources = [f"s{i // 2}" for i in range(60)]
-    side = Side(torch.zeros(60, 1, 2), torch.arange(60) % 3, [str(i) for i in range(60)], sources); b = Bench("toy", side, side, ["a", "b", "c"], {})
+    side = FeatureSplit(torch.zeros(60, 1, 2), torch.arange(60) % 3, [str(i) for i in range(60)], sources); b = Benchmark("toy", side, side, ["a", "b", "c"], {})
     with pytest.raises(KeyboardInterrupt): bench.run_row(b, "without drift", [0], [0])
     assert bench.read_rows() == [] and [len(r["top1"]) for r in bench.read()["unfinished"]] == [2]
     bench.run_row(b, "without drift", [0], [0]); rows = bench.read_rows()
@@ -123,12 +122,12 @@ def test_folds_keep_sources_apart(bench):
 
 
 def test_explained_and_inspected():
-    "What an expert of the preset added is what the answer loses without its streams' vector; the inspector's handles turn, and give back the answer they found."
+    "What an expert of the head added is what the answer loses without its streams' vector; the inspector's handles turn, and give back the answer they found."
     from vidprism import ClipInspector, explain
     from vidprism.viz.session import handles_of, reshape_head, set_numbers, Settings
     encoder = create_encoder("mini")
     with seeded(0), torch.no_grad():
-        head = create_head("vidprism", encoder.dim, 3, 16, preset="small")
+        head = create_head("vidprism_lowdata", encoder.dim, 3, 16)
         head.train()(torch.randn(8, 16, encoder.dim)); head.classifier.weight.normal_(std=.2)
     model = VideoModel(encoder, head.eval(), ["a", "b", "c"]); found = explain(model, sample_clips()[0])
     assert float(found.contributions.sum()) + found.bias == pytest.approx(found.logit, abs=1e-4) and found.contributions.abs().sum() > .01

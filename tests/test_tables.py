@@ -3,10 +3,10 @@ from pathlib import Path
 import hashlib, json, statistics, subprocess, sys, time
 import pytest, torch
 from real import ROOT
-from vidprism.evaluation.benchmark import Bench, Side
-from vidprism.experiments.studies import Cell, Study, kept_runs, keep_run, open_study, run_cell, run_cells, runs_left
-from vidprism.experiments.mote_tables import MOTE
-from vidprism.experiments.tables import VIDPRISM, draw_table
+from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
+from vidprism.experiments.studies import Trial, Study, kept_runs, keep_run, open_study, run_cell, run_cells, runs_left
+from vidprism.experiments.mote_tables import MOTE_TABLES
+from vidprism.experiments.tables import VIDPRISM_TABLES, draw_table
 from vidprism.training.trainer import TrainConfig
 
 KEPT = sorted((ROOT / "benchmarks" / "tables").glob("*/*-*.json"))
@@ -17,14 +17,14 @@ def toy(folder, **options):
     g, t, y = torch.Generator().manual_seed(0), torch.linspace(-1, 1, 8), torch.arange(60) % 3
     x = .3 * torch.randn(60, 1, 8, generator=g) + .1 * torch.randn(60, 8, 8, generator=g)
     x[..., :4] += torch.stack([t, -t, t * 0])[y][..., None]
-    side = Side(x, y, [f"clip {i}" for i in range(60)], [f"source {i % 12}" for i in range(60)])
+    side = FeatureSplit(x, y, [f"clip {i}" for i in range(60)], [f"source {i % 12}" for i in range(60)])
     few = TrainConfig(epochs=2, lr=1e-2, batch=16)
-    return Study("toy", Bench("toy", side, side, ["up", "down", "flat"], dict(encoder="none", frames=8)), "0" * 16, **{**dict(folds=4, runs=2, training=few, few=few, folder=folder), **options})
+    return Study("toy", Benchmark("toy", side, side, ["up", "down", "flat"], dict(encoder="none", frames=8)), "0" * 16, **{**dict(folds=4, runs=2, training=few, few=few, folder=folder), **options})
 
 
 def test_processes(tmp_path):
     "Worker processes find what this process finds; a run that can't be done is a sentence, and holds up nothing."
-    study, good, bad = toy(tmp_path), Cell("mean"), Cell("mean", dict(layers=3))
+    study, good, bad = toy(tmp_path), Trial("mean"), Trial("mean", dict(layers=3))
     failed = run_cells(study, [bad, good], workers=2, progress=False)
     assert len(failed) == 2 and all("layers" in f for f in failed)
     for run, row in kept_runs(study, good).items(): assert row["top1"] == pytest.approx(run_cell(study, good, run)["top1"], abs=1e-6)
@@ -33,9 +33,9 @@ def test_processes(tmp_path):
 
 def test_stopped_and_gone_on(tmp_path):
     "A process that is killed between runs loses none that it had finished."
-    study, cells = toy(tmp_path, runs=4), [Cell("mean"), Cell("vidprism", dict(rates=(2, 4), heads=2))]
+    study, cells = toy(tmp_path, runs=4), [Trial("mean"), Trial("vidprism", dict(rates=(2, 4), heads=2))]
     script = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport os, test_tables as t, vidprism.experiments.studies as s\nstudy, n, keep = t.toy({str(tmp_path)!r}, runs=4), [0], s.keep_run\n" \
-             "def stop(*a):\n    keep(*a); n[0] += 1\n    if n[0] == 3: os._exit(9)\ns.keep_run = stop\ns.run_cells(study, [s.Cell('mean'), s.Cell('vidprism', dict(rates=(2, 4), heads=2))], workers=0, progress=False)"
+             "def stop(*a):\n    keep(*a); n[0] += 1\n    if n[0] == 3: os._exit(9)\ns.keep_run = stop\ns.run_cells(study, [s.Trial('mean'), s.Trial('vidprism', dict(rates=(2, 4), heads=2))], workers=0, progress=False)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=300).returncode == 9
     assert len(runs_left(study, cells)) == 8 - 3
     before = {p: p.read_text() for p in tmp_path.glob("*-*.json")}
@@ -58,7 +58,7 @@ def test_kept(path):
 def test_drawn(name):
     "Every table of a study is drawn from its files, with links that lead there; and no file is an orphan of all tables."
     study, linked = open_study(ROOT / "benchmarks" / "tables" / name), set()
-    for make in (MOTE if name.endswith("text") else {k: v for k, v in VIDPRISM.items() if k != "table_11" or study.has_text}).values():
+    for make in (MOTE_TABLES if name.endswith("text") else {k: v for k, v in VIDPRISM_TABLES.items() if k != "table_11" or study.has_text}).values():
         text = draw_table(make(study), study, ROOT / "nbs")
         for link in [part.split(")")[0] for part in text.split("](")[1:]]:
             assert (ROOT / "nbs" / link).is_file(); linked.add((ROOT / "nbs" / link).resolve())
@@ -80,7 +80,7 @@ def test_workers_end_with_their_parent(tmp_path):
     "A parent that is killed leaves no worker behind that goes on training; there is work for many minutes."
     script = tmp_path / "run.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport test_tables as t, vidprism.experiments.studies as s\n"
-                      f"if __name__ == '__main__': s.run_cells(t.toy({str(tmp_path / 'kept')!r}, runs=4), [s.Cell('vidprism', dict(rates=(2, 4), heads=2, alpha=a / 1000)) for a in range(600)], workers=2, progress=False)\n")
+                      f"if __name__ == '__main__': s.run_cells(t.toy({str(tmp_path / 'kept')!r}, runs=4), [s.Trial('vidprism', dict(rates=(2, 4), heads=2, alpha=a / 1000)) for a in range(600)], workers=2, progress=False)\n")
     parent = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, start_new_session=True)
     for _ in range(1200):
         if list((tmp_path / "kept").glob("*-*.json")): break

@@ -26,9 +26,9 @@ def draw():
     "The picture of a prism, from a run of the shipped model on the shipped clip that `vidprism show` takes."
     from vidprism.interpret.explanation import explain
     from vidprism.cli import default_clip
-    from vidprism.viz.panels import panels
+    from vidprism.viz.panels import make_panels
     from vidprism.model import sample_model
-    figure = next(f for h, _, f in panels(explain(sample_model(), default_clip())) if h == "Kept and merged")
+    figure = next(f for h, _, f in make_panels(explain(sample_model(), default_clip())) if h == "Kept and merged")
     path = ROOT / "nbs" / "prism.png"
     figure.write_image(path, scale=1.5)
     Image.open(path).convert("RGB").quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)

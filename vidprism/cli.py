@@ -150,7 +150,7 @@ RUN = Panel("Split and head", (
     Option("folds", int, 5, "folds of a split by source"),
     Option("fold", int, 0, "the fold that is the test side"),
     Option("shots", int, 0, "training clips a class; 0: all"),
-    Option("against", str, "linear", "linear or text"),
+    Option("classifier", str, "linear", "linear or text"),
     Option("templates", str, "mote", "prompts of the text"),
     Option("tuned", bool, False, "choose learning rate and weight decay first"),
     Option("tune_encoder", bool, False, "train the encoder, too, on augmented frames",
@@ -602,10 +602,10 @@ def load_list(data, format=None, root=None, part=None, official=1, quarantine=No
     panel="Many clips", example="vidprism audit my_clips --out audit --fix repaired")
 def run_audit(fresh, **settings):
     "Read every file, with a time limit; write the report and the quarantine list."
-    from vidprism.data.audit import audit
+    from vidprism.data.audit import audit_clips
     bar, move = progress_bar("file")
     with bar:
-        found = audit(resume=not fresh, progress=move, **settings)
+        found = audit_clips(resume=not fresh, progress=move, **settings)
     print(found)
     print(f"report: {found.folder}/audit.md  quarantine: {found.quarantine}")
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CARD', 'ZERO_SHOT', 'NEEDED', 'KNOWN', 'VideoModel', 'zero_shot_model', 'to_disk', 'model_config', 'fetch_folder',
-           'read_config', 'saved_preprocess', 'given_encoder', 'named_encoder', 'load_encoder', 'sample_model',
-           'mix_states', 'interpolate', 'released_encoder', 'import_released']
+           'in_todays_names', 'read_config', 'saved_preprocess', 'given_encoder', 'named_encoder', 'load_encoder',
+           'sample_model', 'mix_states', 'interpolate', 'released_encoder', 'import_released']
 
 # %% ../nbs/model.ipynb #d2039788
 from copy import deepcopy
@@ -72,9 +72,9 @@ def features(self:VideoModel, clip) -> Tensor: # [1,T,D]
     return self.encoder(self.open_clip(clip).frames[None]).pooled
 
 @patch
-def forward(self:VideoModel, frames:Tensor, labels:Tensor=None, inspect:bool=False, keep=None) -> HeadOutput: # uint8 [B,T,H,W,3]
+def forward(self:VideoModel, frames:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None) -> HeadOutput: # uint8 [B,T,H,W,3]
     "Frames to logits, losses and trace."
-    return self.head(self.encoder(frames).pooled, labels, inspect, keep)
+    return self.head(self.encoder(frames).pooled, labels, inspect, active_experts)
 
 @patch
 @torch.no_grad()
@@ -164,6 +164,13 @@ def fetch_folder(name, **options) -> Path: # options: revision, token
     try: return Path(snapshot_download(str(name), allow_patterns=["config.json", "*.safetensors"], local_files_only=offline, **options))
     except Exception as e: raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({type(e).__name__}).") from None
 
+def in_todays_names(config: dict) -> dict:
+    "A config that version 0.1.0 saved: its preset `small` is the head `vidprism_lowdata`."
+    options = config["options"]
+    if config["head"] != "vidprism" or options.get("preset") != "small": return config
+    options = {k: v for k, v in options.items() if k != "preset"}
+    return {**config, "head": "vidprism_lowdata", "options": options}
+
 NEEDED, KNOWN = ("encoder", "head", "options", "labels", "sampling"), ("encoder_options", "preprocess", "encoder_weights", "story")
 
 def read_config(folder:Path) -> dict:
@@ -174,7 +181,7 @@ def read_config(folder:Path) -> dict:
     lacks = [k for k in NEEDED if k not in config]
     if lacks: raise ConfigError(f"{folder / 'config.json'} lacks {', '.join(lacks)}.")
     if extra := sorted(config.keys() - {*NEEDED, *KNOWN}): raise ConfigError(f"{folder / 'config.json'} says {', '.join(extra)}, which this version does not know.")
-    return config
+    return in_todays_names(config)
 
 # %% ../nbs/model.ipynb #03ab444b
 def saved_preprocess(c:dict): # None if an older file does not say

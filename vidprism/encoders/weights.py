@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRAPPERS', 'near', 'first_line', 'is_torchscript', 'read_torchscript', 'load_raw', 'read_weights', 'fold_names',
-           'Difference', 'compare_states', 'load_strictly', 'signs_of_openai', 'cached_file', 'find_on_hub',
+           'WeightDifference', 'compare_states', 'load_strictly', 'signs_of_openai', 'cached_file', 'find_on_hub',
            'fetch_file']
 
 # %% ../../nbs/encoders/weights.ipynb #1dcc9b1e
@@ -119,7 +119,7 @@ def fold_names(names) -> list: # of text
         return f"{pattern.replace('#', '{' + span + '}')} ({len(group)})"
     return [told(p, g) for p, g in groups.items()]
 
-class Difference(NamedTuple):
+class WeightDifference(NamedTuple):
     "How a state dict differs from what a module needs"
     missing: list   # names that the module needs and the file lacks
     extra: list     # names that the module has no place for
@@ -133,10 +133,10 @@ class Difference(NamedTuple):
         return "; ".join(parts)
 
 # %% ../../nbs/encoders/weights.ipynb #a381b193
-def compare_states(own: dict, given: dict) -> Difference:
+def compare_states(own: dict, given: dict) -> WeightDifference:
     "Names and shapes, held against each other"
     shapes = [(k, tuple(given[k].shape), tuple(own[k].shape)) for k in sorted(own.keys() & given.keys()) if own[k].shape != given[k].shape]
-    return Difference(sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys()), shapes)
+    return WeightDifference(sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys()), shapes)
 
 def load_strictly(module: torch.nn.Module, state: dict, what: str):
     "Load a state dict; say what is missing, left over, or of another shape."

@@ -16,20 +16,20 @@ from ..data.splits import class_splits, grouped_folds, k_shot, repeat_to
 from ..heads.base import HEADS, create_head
 from ..errors import one_of
 from ..training.trainer import TensorClips, TrainConfig, fit, seeded
-from .benchmark import Bench, Result, Side, make_record, rows_of, spread
+from .benchmark import Benchmark, Result, FeatureSplit, make_record, rows_of, mean_and_std
 from .metrics import measure, view_logits
 
 # %% ../../nbs/evaluation/protocols.ipynb #223c7ba5
-def build_head(bench:Bench, head:str, options:dict=None, seed:int=0, against:str="linear") -> nn.Module:
-    "A fresh head for a bench; `against`: 'linear', or 'text' for logits against the classes' text."
-    one_of(head, HEADS, "head"); one_of(against, ("linear", "text"), "against")
-    text = against == "text" or (options or {}).get("contrastive_weight", 0) > 0
+def build_head(bench:Benchmark, head:str, options:dict=None, seed:int=0, classifier:str="linear") -> nn.Module:
+    "A fresh head for a bench; `classifier`: 'linear', or 'text' for logits against the classes' text."
+    one_of(head, HEADS, "head"); one_of(classifier, ("linear", "text"), "classifier")
+    text = classifier == "text" or (options or {}).get("contrastive_weight", 0) > 0
     if text and bench.text is None: raise ConfigError(f"The bench {bench.name} has no text features; encoder {bench.story.get('encoder')} gave none.")
     with seeded(seed): return create_head(head, bench.dim, len(bench.classes), bench.frames, **({"text": bench.text} if text else {}), **(options or {}))
 
-def train_head(bench:Bench, train:Side, head:str, options:dict=None, config:TrainConfig=TrainConfig(), seed:int=0, against:str="linear", test:Side=None):
+def train_head(bench:Benchmark, train:FeatureSplit, head:str, options:dict=None, config:TrainConfig=TrainConfig(), seed:int=0, classifier:str="linear", test:FeatureSplit=None):
     "Build and fit; returns the head and its history."
-    model = build_head(bench, head, options, seed, against)
+    model = build_head(bench, head, options, seed, classifier)
     with seeded(seed): history = fit(model, TensorClips(train.features, train.labels), None if test is None else (test.features, test.labels), replace(config, seed=seed))
     return model, history
 
@@ -41,14 +41,14 @@ class Tuned(NamedTuple):
     config: TrainConfig
     record: dict   # grid, rows, chosen, how clips were held out
 
-def tune(bench:Bench, head:str, options:dict=None, config:TrainConfig=TrainConfig(), grid:dict=None, seed:int=0, against:str="linear", train:Side=None) -> Tuned:
+def tune(bench:Benchmark, head:str, options:dict=None, config:TrainConfig=TrainConfig(), grid:dict=None, seed:int=0, classifier:str="linear", train:FeatureSplit=None) -> Tuned:
     "The best point of the grid on held-out training clips; ties go to the lower loss, then to the earlier point."
     grid, train, rows = grid or GRID, train or bench.train, []
     fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
     kept, held = train.rows(fold.train), train.rows(fold.test)
     for point in itertools.product(*grid.values()):
         chosen = dict(zip(grid, point))
-        model, _ = train_head(bench, kept, head, options, replace(config, **chosen), seed, against)
+        model, _ = train_head(bench, kept, head, options, replace(config, **chosen), seed, classifier)
         logits = view_logits(model, held.features)
         rows.append(dict(**chosen, top1=measure(logits, held.labels).top1, loss=nn.functional.cross_entropy(logits, held.labels).item()))
     best = min(rows, key=lambda r: (-r["top1"], r["loss"]))
@@ -56,31 +56,31 @@ def tune(bench:Bench, head:str, options:dict=None, config:TrainConfig=TrainConfi
     return Tuned(replace(config, **chosen), dict(grid={k: list(v) for k, v in grid.items()}, held_out=f"{len(held.labels)} clips, one of 4 source-grouped folds", rows=rows, chosen=chosen))
 
 # %% ../../nbs/evaluation/protocols.ipynb #3c545ed0
-def close_set(bench:Bench, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2),
+def close_set(bench:Benchmark, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2),
               grid:dict=None,      # tune on it first, with the first seed; None: as `config` says
-              against:str="linear",    # "linear" or "text"
+              classifier:str="linear",    # "linear" or "text"
               curves:bool=False,   # keep top-1 after every epoch
              ) -> Result:
     "Train on one side, test on the other, once a seed."
-    tuned = tune(bench, head, options, config, grid, seeds[0], against) if grid else None
+    tuned = tune(bench, head, options, config, grid, seeds[0], classifier) if grid else None
     config, runs, heads = tuned.config if tuned else config, [], []
     for seed in seeds:
-        model, history = train_head(bench, bench.train, head, options, config, seed, against, bench.test if curves and bench.test.features.ndim == 3 else None)
+        model, history = train_head(bench, bench.train, head, options, config, seed, classifier, bench.test if curves and bench.test.features.ndim == 3 else None)
         curve = dict(curve=[{k: r[k] for k in ("total", "top1") if k in r} for r in history.rows]) if curves else {}
         runs.append(rows_of(measure(view_logits(model, bench.test.features), bench.test.labels), seed=seed, seconds=round(history.seconds, 1), **curve)); heads.append(model)
-    return Result(make_record("close-set", bench, head, options, config, runs, seeds=list(seeds), classifier=against,
+    return Result(make_record("close-set", bench, head, options, config, runs, seeds=list(seeds), classifier=classifier,
                               tuning=[tuned.record] if tuned else None, device=history.device), heads)
 
 # %% ../../nbs/evaluation/protocols.ipynb #2b7a346d
-def few_shot(bench:Bench, head:str="vidprism", k:int=2, options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2), grid:dict=None, against:str="linear") -> Result:
+def few_shot(bench:Benchmark, head:str="vidprism", k:int=2, options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2), grid:dict=None, classifier:str="linear") -> Result:
     "Train on K clips a class; every seed draws its own."
     runs, heads, lists, tuning, length = [], [], [], [], len(bench.train.labels)
     for seed in seeds:
         drawn = k_shot(bench.train.labels.tolist(), k, seed, bench.train.items, bench.classes)
         shots = bench.train.rows(drawn)
-        tuned = tune(bench, head, options, config, grid, seed, against, shots) if grid else None
+        tuned = tune(bench, head, options, config, grid, seed, classifier, shots) if grid else None
         train = shots.rows(repeat_to(list(range(len(drawn))), length))
-        model, history = train_head(bench, train, head, options, tuned.config if tuned else config, seed, against)
+        model, history = train_head(bench, train, head, options, tuned.config if tuned else config, seed, classifier)
         test = bench.test.features if bench.test.features.ndim == 3 else bench.test.features[:, :1]
         runs.append(rows_of(measure(view_logits(model, test), bench.test.labels), seed=seed, seconds=round(history.seconds, 1)))
         heads.append(model); lists.append(shots.items); tuning += [tuned.record] if tuned else []
@@ -106,7 +106,7 @@ def choose_classes(classes:list, size:int|None, splits, seed:int) -> tuple: # na
     return parts, "named"
 
 def zero_shot(head:nn.Module,    # with logits against text: trained on other classes, or a plain "mean" head
-              bench:Bench,       # its test side is used
+              bench:Benchmark,       # its test side is used
               size:int=None,     # classes a random split; None: all
               splits=3,          # how many random ones; or the splits themselves, class names each, as of `read_class_splits`
               seed:int=0,        # of the random splits
@@ -145,31 +145,31 @@ def over_splits(run,               # number of an official split -> Result
     same = {k: v for k, v in records[0].items() if all(k in r and r[k] == v for r in records)}
     rows = [split_row(n, r, same) for n, r in results.items()]
     found = dict(protocol=f"{records[0]['protocol']}, official splits {', '.join(map(str, splits))}", head=records[0]["head"], official_splits=splits,
-                 top1=spread([r["top1"] for r in rows]), top5=spread([r["top5"] for r in rows]), runs=rows)
+                 top1=mean_and_std([r["top1"] for r in rows]), top5=mean_and_std([r["top5"] for r in rows]), runs=rows)
     return Result({**same, **found}, [h for r in results.values() for h in r.heads])
 
 # %% ../../nbs/evaluation/protocols.ipynb #c1bfa7d1
-def cross_validate(bench:Bench, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), folds:int=5, seed:int=0, grid:dict=None, against:str="linear") -> Result:
+def cross_validate(bench:Benchmark, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), folds:int=5, seed:int=0, grid:dict=None, classifier:str="linear") -> Result:
     "Folds of the training side; no source stands on both sides of any. With a grid, each fold tunes on its own training part."
     runs, heads, tuning = [], [], []
     for i, fold in enumerate(grouped_folds(bench.train.labels.tolist(), bench.train.sources, folds, seed)):
         train, test = bench.train.rows(fold.train), bench.train.rows(fold.test)
-        tuned = tune(bench, head, options, config, grid, seed, against, train) if grid else None
-        model, history = train_head(bench, train, head, options, tuned.config if tuned else config, seed, against)
+        tuned = tune(bench, head, options, config, grid, seed, classifier, train) if grid else None
+        model, history = train_head(bench, train, head, options, tuned.config if tuned else config, seed, classifier)
         runs.append(rows_of(measure(view_logits(model, test.features), test.labels), fold=i, clips=len(test.labels), seconds=round(history.seconds, 1)))
         heads.append(model); tuning += [tuned.record] if tuned else []
     return Result(make_record(f"{folds}-fold", bench, head, options, config, runs, seeds=[seed], folds=folds, grouped_by="source", tuning=tuning or None), heads)
 
 # %% ../../nbs/evaluation/protocols.ipynb #6e7d2171
-def isolate_experts(head:nn.Module, bench:Bench, sets=None) -> dict: # {experts left on: Measures}
+def isolate_experts(head:nn.Module, bench:Benchmark, sets=None) -> dict: # {experts left on: Measures}
     "Accuracy with only some experts on; None: all, each alone, and all but each."
     count = getattr(head.config, "experts", None) or len(head.config.rates)
     everyone = tuple(range(count))
     sets = sets or [everyone, *((i,) for i in everyone), *(tuple(j for j in everyone if j != i) for i in everyone if count > 2)]
-    return {tuple(s): measure(view_logits(head, bench.test.features, keep=list(s)), bench.test.labels) for s in sets}
+    return {tuple(s): measure(view_logits(head, bench.test.features, active_experts=list(s)), bench.test.labels) for s in sets}
 
 # %% ../../nbs/evaluation/protocols.ipynb #baf106fb
-def compare(bench:Bench, heads=None, protocol=close_set, **options) -> list: # Results, one a head
+def compare(bench:Benchmark, heads=None, protocol=close_set, **options) -> list: # Results, one a head
     "The same protocol for every registered head, or those named."
     return [protocol(bench, name, **options) for name in heads or HEADS]
 

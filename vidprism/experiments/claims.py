@@ -109,8 +109,8 @@ def judge(study: Study, claim: Claim) -> Verdict:
     compared = compare_pairs(study, claim.pairs)
     if compared is None: return Verdict("not run", None)
     significant = [c for c in compared if c.p < LEVEL]
-    against = [c for c in significant if c.difference.mean < 0]
-    if against: return Verdict("contradicted", *min(against, key=attrgetter("p")))
+    classifier = [c for c in significant if c.difference.mean < 0]
+    if classifier: return Verdict("contradicted", *min(classifier, key=attrgetter("p")))
     worst = min(compared, key=attrgetter("difference.low"))
     in_favour = [c for c in significant if c.difference.mean > 0]
     is_supported = len(in_favour) == len(compared)
@@ -353,7 +353,7 @@ def prism_claims(study: Study) -> list:
     return [claim.resolve(study) for claim in declared]
 
 # %% ../../nbs/experiments/claims.ipynb #5902b872
-TEMPORAL_HEADS = ("temporal transformer", "BMoE", "MoTE", "VidPrism", "VidPrism, preset small")
+TEMPORAL_HEADS = ("temporal transformer", "BMoE", "MoTE", "VidPrism", "VidPrism, low data")
 
 
 def statistics_claims(study: Study) -> list:

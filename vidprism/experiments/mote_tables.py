@@ -6,10 +6,10 @@
 __all__ = ['UNMODULATED', 'TRANSFER', 'LINEAR_BASELINE', 'mote_table_1', 'K400_UCF_K600', 'mote_table_2a', 'mote_table_2b',
            'mote_table_2c', 'mote_table_2d', 'mote_table_2e', 'mote_table_2f', 'mote_table_7a', 'mote_table_7b',
            'mote_table_7c', 'mote_table_7d', 'mote_table_7e', 'mote_table_7f', 'mote_figure_3', 'mote_table_3',
-           'TABLE_4', 'mote_table_4', 'mote_table_5', 'MOTE', 'mote_figure_1b', 'entries_of_table_4']
+           'TABLE_4', 'mote_table_4', 'mote_table_5', 'MOTE_TABLES', 'mote_figure_1b', 'entries_of_table_4']
 
 # %% ../../nbs/experiments/mote_tables.ipynb #3923cd8e
-from .studies import Cell, Study
+from .studies import Trial, Study
 from .tables import BASIC_PROBES, CLIP_MEAN, EXPERTS_ONLY, FEW_SHOT_MOTE, BASELINE, TEXT4VIS
 from .tables import Column, Entry, PaperTable, Table, mote, mote_cell
 
@@ -156,7 +156,7 @@ mote_table_7e = PaperTable(
     TRANSFER,
     [
         Entry("CLIP", (80.9, 59.2), CLIP_MEAN),
-        Entry("Text4Vis", (95.6, 56.6), Cell("transformer", shots=16, against="text")),
+        Entry("Text4Vis", (95.6, 56.6), Trial("transformer", shots=16, classifier="text")),
         Entry("MoTE", (96.1, 66.3), mote_cell(shots=16), default=True),
     ],
     baseline=LINEAR_BASELINE)
@@ -205,7 +205,7 @@ def mote_figure_1b(study: Study) -> Table:
     entries = []
     for layers in (1, 2, 4):
         options = {} if layers == study.layers else dict(layers=layers)
-        text4vis = Cell("transformer", dict(layers=layers), against="text")
+        text4vis = Trial("transformer", dict(layers=layers), classifier="text")
         entries.append(Entry(f"Text4Vis, {layers} layers", cell=text4vis))
         is_default = layers == 2
         entries.append(Entry(f"MoTE, {layers} layers", cell=mote(study, **options), default=is_default))
@@ -305,12 +305,12 @@ mote_table_5 = PaperTable(
         Entry("ActionCLIP", ("47.5 / 57.9 / 57.3 / 59.1", "70.6 / 71.5 / 73.0 / 91.4", "4.1 / 5.8 / 8.4 / 11.1")),
         Entry("ViFi-CLIP", ("57.2 / 62.7 / 64.5 / 66.8", "80.7 / 85.1 / 90.0 / 92.7", "6.2 / 7.4 / 8.5 / 12.4")),
         Entry("MAXI", ("58.0 / 60.1 / 65.0 / 66.5", "86.8 / 89.3 / 92.4 / 93.5", "7.1 / 8.4 / 9.3 / 12.4")),
-        Entry("MoTE", FEW_SHOT_MOTE, Cell("mote", against="text", probes=BASIC_PROBES), default=True),
+        Entry("MoTE", FEW_SHOT_MOTE, Trial("mote", classifier="text", probes=BASIC_PROBES), default=True),
     ],
     baseline=BASELINE,
     few_shot=True)
 
-MOTE = dict(
+MOTE_TABLES = dict(
     table_1=mote_table_1,
     table_2a=mote_table_2a,
     table_2b=mote_table_2b,

@@ -6,7 +6,7 @@
 __all__ = ['MINI', 'HOW', 'QUANTITIES', 'SYSTEMS', 'ALSO', 'BuildConfig', 'Stopwatch', 'mini_model', 'clip_optimizer',
            'half_is_native', 'clip_loss', 'train_clip', 'to_length', 'save_clip', 'truths', 'probe', 'write_mp4',
            'build_samples', 'write_sources', 'shuffle_time', 'run_system', 'summarise', 'build_heads', 'build_world',
-           'main']
+           'rebuild']
 
 # %% ../../nbs/experiments/samples.ipynb #08342c14
 from contextlib import contextmanager
@@ -235,7 +235,7 @@ def build_world(folder=None,                      # where it goes; None: the che
     print(f"in all {sum(watch.seconds.values()) / 60:.1f} minutes")
     return results
 
-def main(argv=None):
+def rebuild(argv=None):
     "The command `vidprism-world`."
     p = argparse.ArgumentParser("vidprism-world", description="Rebuild data_samples from one seed.")
     p.add_argument("--out", help="where it goes (default: data_samples)"); p.add_argument("--seed", type=int, default=0)

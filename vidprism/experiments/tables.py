@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROBES', 'BASIC_PROBES', 'TEXT4VIS', 'CLIP_MEAN', 'EXPERTS_ONLY', 'TOP1', 'BASELINE', 'table_1', 'FEW_SHOT_DATA',
            'FEW_SHOT_MOTE', 'FEW_SHOT_VIDPRISM', 'table_2', 'UCF_HMDB', 'table_3', 'table_4', 'table_5a', 'table_5b',
-           'table_5c', 'PLAIN', 'table_7', 'table_9', 'table_10', 'table_11', 'VIDPRISM', 'TableRow', 'Table',
+           'table_5c', 'PLAIN', 'table_7', 'table_9', 'table_10', 'table_11', 'VIDPRISM_TABLES', 'TableRow', 'Table',
            'mean_of', 'format_runs', 'format_pick', 'draw_table', 'mote_cell', 'with_layers', 'mote', 'Column', 'Entry',
            'pick_for', 'with_positions', 'PaperTable', 'vidprism_cell', 'pair_probes', 'cell_of_rates', 'strided_cell',
            'entries_of_table_6', 'table_6']
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 import os, statistics
-from .studies import Cell, Pick, Study, cell_file, values
+from .studies import Trial, Metric, Study, cell_file, values
 
 # %% ../../nbs/experiments/tables.ipynb #118553da
 class TableRow(NamedTuple):
@@ -64,7 +64,7 @@ class Table(NamedTuple):
         return [pick.cell for pick in picks if pick is not None]
 
 # %% ../../nbs/experiments/tables.ipynb #7b24d9d0
-def mean_of(study: Study, pick: Pick | None) -> float | None:
+def mean_of(study: Study, pick: Metric | None) -> float | None:
     """Average a measured number over its runs.
 
     Parameters
@@ -107,7 +107,7 @@ def format_runs(found: list, runs: int) -> str:
     return text
 
 
-def format_pick(study: Study, pick: Pick | None, base: Path) -> str:
+def format_pick(study: Study, pick: Metric | None, base: Path) -> str:
     """Format a measured number as Markdown, with a link to its JSON file.
 
     Parameters
@@ -192,10 +192,10 @@ def draw_table(table: Table, study: Study, base=".") -> str:
 # `modulate`, `gamma`, `neighbours`: temporal feature modulation (MoTE, section 3.4).
 PROBES = {
     "unmodulated": dict(modulate=False),
-    "expert 1": dict(keep=[0], modulate=False),
-    "expert 2": dict(keep=[1], modulate=False),
-    "expert 3": dict(keep=[2], modulate=False),
-    "expert 4": dict(keep=[3], modulate=False),
+    "expert 1": dict(active_experts=[0], modulate=False),
+    "expert 2": dict(active_experts=[1], modulate=False),
+    "expert 3": dict(active_experts=[2], modulate=False),
+    "expert 4": dict(active_experts=[3], modulate=False),
     "random": dict(aggregation="random", modulate=False),
     "ensemble": dict(aggregation="ensemble", modulate=False),
     "gamma 0.04": dict(gamma=.04),
@@ -206,12 +206,12 @@ PROBES = {
 }
 BASIC_PROBES = {name: PROBES[name] for name in ("unmodulated", "expert 1")}
 
-TEXT4VIS = Cell("transformer", against="text")
-CLIP_MEAN = Cell("mean", against="text")                  # has no weights to train
+TEXT4VIS = Trial("transformer", classifier="text")
+CLIP_MEAN = Trial("mean", classifier="text")                  # has no weights to train
 EXPERTS_ONLY = dict(regulariser="none", consistency=0.)   # MoTE's options for temporal experts without its other losses
 
 
-def mote_cell(shots: int = 0, **options) -> Cell:
+def mote_cell(shots: int = 0, **options) -> Trial:
     """Declare a MoTE head against text.
 
     Parameters
@@ -227,10 +227,10 @@ def mote_cell(shots: int = 0, **options) -> Cell:
         A cell whose number of layers is not set yet; see `with_layers`.
     """
     probes = BASIC_PROBES if options or shots else PROBES
-    return Cell("mote", options, shots, against="text", probes=probes)
+    return Trial("mote", options, shots, classifier="text", probes=probes)
 
 # %% ../../nbs/experiments/tables.ipynb #d18a310c
-def with_layers(study: Study, cell: Cell) -> Cell:
+def with_layers(study: Study, cell: Trial) -> Trial:
     """Give a temporal transformer the study's number of layers, unless the cell sets its own.
 
     Parameters
@@ -249,7 +249,7 @@ def with_layers(study: Study, cell: Cell) -> Cell:
     return replace(cell, options={"layers": study.layers, **cell.options})
 
 
-def mote(study: Study, shots: int = 0, **options) -> Cell:
+def mote(study: Study, shots: int = 0, **options) -> Trial:
     """MoTE against text, with the study's number of layers.
 
     Parameters
@@ -277,7 +277,7 @@ class Column(NamedTuple):
     heading : str
         What stands above the column.
     measure : str
-        A measure of `Pick`: "top1", "top5", "zero", "seconds" or "trade_off".
+        A measure of `Metric`: "top1", "top5", "zero", "seconds" or "trade_off".
     shots : int or None
         Training clips of each class, 0 for all; None for the number that the cell declares.
     """
@@ -304,16 +304,16 @@ class Entry(NamedTuple):
     """
     name: str
     quoted: tuple = ()
-    cell: Cell | None = None
+    cell: Trial | None = None
     probe: str = ""
     default: bool = False
 
 
 TOP1 = (Column("top-1"),)
-BASELINE = Entry("statistics over time", cell=Cell("statistics"))
+BASELINE = Entry("statistics over time", cell=Trial("statistics"))
 
 # %% ../../nbs/experiments/tables.ipynb #26df8668
-def pick_for(study: Study, entry: Entry, column: Column) -> Pick | None:
+def pick_for(study: Study, entry: Entry, column: Column) -> Metric | None:
     """Find the number that stands where a row and a measured column meet.
 
     Parameters
@@ -331,14 +331,14 @@ def pick_for(study: Study, entry: Entry, column: Column) -> Pick | None:
     cell = entry.cell
     if cell is None: return None
     needs_text = column.measure in ("zero", "trade_off")
-    if needs_text and cell.against != "text": return None
+    if needs_text and cell.classifier != "text": return None
     is_trained = cell != CLIP_MEAN
     if is_trained and column.shots is not None:
         cell = replace(cell, shots=column.shots)
-    return Pick(with_layers(study, cell), entry.probe, column.measure)
+    return Metric(with_layers(study, cell), entry.probe, column.measure)
 
 # %% ../../nbs/experiments/tables.ipynb #48f1a88a
-def with_positions(cell: Cell) -> Cell:
+def with_positions(cell: Trial) -> Trial:
     """Give the experts of a head learned positions.
 
     Parameters
@@ -435,7 +435,7 @@ class PaperTable:
         return Table(self.title, rows, self.quoted, headings)
 
 # %% ../../nbs/experiments/tables.ipynb #203873d7
-def vidprism_cell(**options) -> Cell:
+def vidprism_cell(**options) -> Trial:
     """Declare a VidPrism head.
 
     Parameters
@@ -448,7 +448,7 @@ def vidprism_cell(**options) -> Cell:
     Cell
         A cell without probes.
     """
-    return Cell("vidprism", options)
+    return Trial("vidprism", options)
 
 
 def pair_probes(rates: tuple) -> dict:
@@ -467,11 +467,11 @@ def pair_probes(rates: tuple) -> dict:
     probes = {}
     for i, first in enumerate(rates):
         for j in range(i + 1, len(rates)):
-            probes[f"{first},{rates[j]}"] = dict(keep=[i, j])
+            probes[f"{first},{rates[j]}"] = dict(active_experts=[i, j])
     return probes
 
 
-def cell_of_rates(*rates: int) -> Cell:
+def cell_of_rates(*rates: int) -> Trial:
     """VidPrism with the given experts.
 
     Parameters
@@ -486,7 +486,7 @@ def cell_of_rates(*rates: int) -> Cell:
     """
     if rates == (2, 4, 8, 16): return vidprism_cell()
     probes = pair_probes(rates) if len(rates) == 3 else {}
-    return Cell("vidprism", dict(rates=rates), probes=probes)
+    return Trial("vidprism", dict(rates=rates), probes=probes)
 
 # %% ../../nbs/experiments/tables.ipynb #7bbf4767
 table_1 = PaperTable(
@@ -494,15 +494,15 @@ table_1 = PaperTable(
     ("Kinetics-400, 8 frames",),                  # ViT-B/16
     (Column("top-1"), Column("top-5", "top5")),
     [
-        Entry("mean pooling", cell=Cell("mean")),
-        Entry("statistics over time", cell=Cell("statistics")),
-        Entry("temporal transformer", cell=Cell("transformer")),
-        Entry("BMoE", (80.3,), Cell("bmoe")),
-        Entry("BMoE, positions", cell=with_positions(Cell("bmoe"))),
-        Entry("MoTE", (83.0,), Cell("mote")),
+        Entry("mean pooling", cell=Trial("mean")),
+        Entry("statistics over time", cell=Trial("statistics")),
+        Entry("temporal transformer", cell=Trial("transformer")),
+        Entry("BMoE", (80.3,), Trial("bmoe")),
+        Entry("BMoE, positions", cell=with_positions(Trial("bmoe"))),
+        Entry("MoTE", (83.0,), Trial("mote")),
         Entry("VidPrism", (84.0,), vidprism_cell(), default=True),
         Entry("VidPrism, positions", cell=with_positions(vidprism_cell())),
-        Entry("VidPrism, preset small", cell=vidprism_cell(preset="small")),
+        Entry("VidPrism, low data", cell=Trial("vidprism_lowdata")),
     ])
 
 # The paper prints one accuracy for each of K = 2, 4, 8 and 16 clips of a class.
@@ -523,13 +523,13 @@ table_2 = PaperTable(
     FEW_SHOT_DATA,
     (),
     [
-        Entry("mean pooling", cell=Cell("mean")),
-        Entry("statistics over time", cell=Cell("statistics")),
-        Entry("temporal transformer", cell=Cell("transformer")),
-        Entry("BMoE", cell=Cell("bmoe")),
-        Entry("MoTE", FEW_SHOT_MOTE, Cell("mote")),
+        Entry("mean pooling", cell=Trial("mean")),
+        Entry("statistics over time", cell=Trial("statistics")),
+        Entry("temporal transformer", cell=Trial("transformer")),
+        Entry("BMoE", cell=Trial("bmoe")),
+        Entry("MoTE", FEW_SHOT_MOTE, Trial("mote")),
         Entry("VidPrism", FEW_SHOT_VIDPRISM, vidprism_cell(), default=True),
-        Entry("VidPrism, preset small", cell=vidprism_cell(preset="small")),
+        Entry("VidPrism, low data", cell=Trial("vidprism_lowdata")),
     ],
     few_shot=True)
 
@@ -611,7 +611,7 @@ table_5c = PaperTable(
     baseline=BASELINE)
 
 # %% ../../nbs/experiments/tables.ipynb #8f2d0836
-def strided_cell(study: Study, head: str, options: dict, frames: int) -> Cell:
+def strided_cell(study: Study, head: str, options: dict, frames: int) -> Trial:
     """Declare a head that reads only some frames of each clip.
 
     Parameters
@@ -631,9 +631,9 @@ def strided_cell(study: Study, head: str, options: dict, frames: int) -> Cell:
         Without a stride where the clips are not longer than `frames`; VidPrism then has its default experts.
     """
     if frames < study.frames:
-        return Cell(head, options, stride=study.frames // frames)
+        return Trial(head, options, stride=study.frames // frames)
     if head == "vidprism": return vidprism_cell()
-    return Cell(head, options)
+    return Trial(head, options)
 
 
 def entries_of_table_6(study: Study) -> list:
@@ -654,7 +654,7 @@ def entries_of_table_6(study: Study) -> list:
     vidprism_8 = strided_cell(study, "vidprism", dict(rates=(2, 4, 8)), 8)
     return [
         Entry("BMoE, 8 frames", (80.3, 84.2), bmoe_8),
-        Entry(f"BMoE, {frames}", (81.0, 84.7), Cell("bmoe")),
+        Entry(f"BMoE, {frames}", (81.0, 84.7), Trial("bmoe")),
         Entry(f"VidPrism, {frames}", cell=vidprism_cell()),
         Entry("VidPrism, 8 frames", (84.0, 87.4), vidprism_8, default=True),
     ]
@@ -726,7 +726,7 @@ table_10 = PaperTable(
     FEW_SHOT_DATA,
     (),
     [
-        Entry("MoTE", FEW_SHOT_MOTE, Cell("mote")),
+        Entry("MoTE", FEW_SHOT_MOTE, Trial("mote")),
         Entry("ETL", ("61.2 / 62.3 / 67.1 / 70.4", "86.1 / 90.2 / 92.7 / 94.8", "9.1 / 10.4 / 13.4 / 17.5")),
         Entry("VidPrism-B/16", FEW_SHOT_VIDPRISM, vidprism_cell(), default=True),
         Entry("VidPrism-Base (VideoMAEv2)",
@@ -745,14 +745,14 @@ table_11 = PaperTable(
     (Column("all clips", shots=0),),
     [
         Entry("VidPrism, text", (83.2, "60.2 / 64.6 / 67.3 / 70.0", "87.3 / 92.2 / 94.7 / 95.6"),
-              Cell("vidprism", against="text")),
+              Trial("vidprism", classifier="text")),
         Entry("VidPrism, linear", (84.0, *FEW_SHOT_VIDPRISM[:2]),
-              Cell("vidprism", against="linear"), default=True),
+              Trial("vidprism", classifier="linear"), default=True),
     ],
     baseline=BASELINE,
     few_shot=True)
 
-VIDPRISM = dict(
+VIDPRISM_TABLES = dict(
     table_1=table_1,
     table_2=table_2,
     table_3=table_3,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'COMBINATIONS', 'Mixture', 'QuickGELU', 'Expert', 'attend', 'query_parameter', 'GlobalReadout',
            'spread_shares', 'even_shares', 'AverageReadout', 'LocalReadout', 'LinearReadout', 'MLPReadout', 'HMoE',
-           'left_on']
+           'check_active_experts']
 
 # %% ../../nbs/heads/hmoe.ipynb #d0a42762
 from typing import NamedTuple
@@ -66,9 +66,9 @@ class GlobalReadout(nn.Module):
         self.query, self.attn = query_parameter(1, dim), nn.MultiheadAttention(dim, heads, batch_first=True)
         self.ln = nn.LayerNorm(dim) if preset == "released" else nn.Identity()
 
-    def forward(self, outputs, keep):
+    def forward(self, outputs, active_experts):
         tokens = torch.cat(outputs, 1)
-        mask = torch.cat([torch.full((o.shape[1],), i not in keep, device=o.device) for i, o in enumerate(outputs)]) if len(keep) < len(outputs) else None
+        mask = torch.cat([torch.full((o.shape[1],), i not in active_experts, device=o.device) for i, o in enumerate(outputs)]) if len(active_experts) < len(outputs) else None
         video, readout = attend(self.attn, self.query, tokens, mask)
         return self.ln(video), readout
 
@@ -77,17 +77,17 @@ def spread_shares(shares:Tensor, outputs) -> Tensor: # [B,E] -> [B,sum N]
     "Each expert's share, evenly over its tokens."
     return torch.cat([shares[:, i:i+1].expand(-1, o.shape[1]) / o.shape[1] for i, o in enumerate(outputs)], 1)
 
-def even_shares(outputs, keep) -> Tensor: # [B,E]
+def even_shares(outputs, active_experts) -> Tensor: # [B,E]
     "The same share for every expert that is on."
-    on = torch.tensor([float(i in keep) for i in range(len(outputs))], dtype=outputs[0].dtype, device=outputs[0].device)
-    return (on / len(keep)).expand(outputs[0].shape[0], -1)
+    on = torch.tensor([float(i in active_experts) for i in range(len(outputs))], dtype=outputs[0].dtype, device=outputs[0].device)
+    return (on / len(active_experts)).expand(outputs[0].shape[0], -1)
 
 class AverageReadout(nn.Module):
     "The mean of the experts' time averages."
     def __init__(self, dim:int, experts:int, heads:int=4, preset:str="paper"): super().__init__()
-    def forward(self, outputs, keep):
-        video = torch.stack([outputs[i].mean(1) for i in keep]).mean(0)
-        return video, spread_shares(even_shares(outputs, keep), outputs)
+    def forward(self, outputs, active_experts):
+        video = torch.stack([outputs[i].mean(1) for i in active_experts]).mean(0)
+        return video, spread_shares(even_shares(outputs, active_experts), outputs)
 
 class LocalReadout(nn.Module):
     "A query of its own for each expert, then the mean."
@@ -95,10 +95,10 @@ class LocalReadout(nn.Module):
         super().__init__()
         self.query = query_parameter(experts, dim)
         self.attn = nn.ModuleList(nn.MultiheadAttention(dim, heads, batch_first=True) for _ in range(experts))
-    def forward(self, outputs, keep):
+    def forward(self, outputs, active_experts):
         parts = [attend(self.attn[i], self.query[i:i+1], o) for i, o in enumerate(outputs)]
-        readout = torch.cat([w * (i in keep) / len(keep) for i, (_, w) in enumerate(parts)], 1)
-        return torch.stack([parts[i][0] for i in keep]).mean(0), readout
+        readout = torch.cat([w * (i in active_experts) / len(active_experts) for i, (_, w) in enumerate(parts)], 1)
+        return torch.stack([parts[i][0] for i in active_experts]).mean(0), readout
 
 # %% ../../nbs/heads/hmoe.ipynb #9434b8a3
 class LinearReadout(nn.Module):
@@ -108,8 +108,8 @@ class LinearReadout(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(nn.Linear(dim, dim, bias=i == 0) for i in range(experts))
         self.out = nn.Sequential(nn.GELU(), nn.Linear(dim, dim)) if self.deep else nn.Identity()
-    def forward(self, outputs, keep):
-        parts = torch.stack([F.linear(o.mean(1), p.weight) * (i in keep) for i, (o, p) in enumerate(zip(outputs, self.parts))], 1)
+    def forward(self, outputs, active_experts):
+        parts = torch.stack([F.linear(o.mean(1), p.weight) * (i in active_experts) for i, (o, p) in enumerate(zip(outputs, self.parts))], 1)
         norms = parts.norm(dim=-1)
         shares = norms / norms.sum(1, keepdim=True).clamp_min(torch.finfo(norms.dtype).tiny)
         return self.out(parts.sum(1) + self.parts[0].bias), spread_shares(shares, outputs)
@@ -137,24 +137,24 @@ class HMoE(nn.Module):
         self.experts = nn.ModuleList(Expert(dim, heads, preset) for _ in range(experts))
         self.readout = COMBINATIONS[combination](dim, experts, heads, preset)
 
-def left_on(keep, count:int) -> list: # indices in order
+def check_active_experts(active_experts, count:int) -> list: # indices in order
     "All of `count` experts, or those named in `keep`, checked."
-    if keep is None: return list(range(count))
-    keep = sorted({int(k) for k in keep})
-    if not keep or keep[0] < 0 or keep[-1] >= count: raise ConfigError(f"keep must name at least one of the experts 0 to {count - 1}, not {keep}.")
-    return keep
+    if active_experts is None: return list(range(count))
+    active_experts = sorted({int(k) for k in active_experts})
+    if not active_experts or active_experts[0] < 0 or active_experts[-1] >= count: raise ConfigError(f"active_experts must name at least one of the experts 0 to {count - 1}, not {active_experts}.")
+    return active_experts
 
 # %% ../../nbs/heads/hmoe.ipynb #16af8e9a
 @patch
 def forward(self:HMoE,
             streams:list,        # E tensors [B,N_i,D]
             inspect:bool=False,  # also return the experts' attention
-            keep=None,           # indices of the experts left on; None: all
+            active_experts=None,           # indices of the experts left on; None: all
            ) -> Mixture:
     "Run every expert on its stream and read them out."
     if len(streams) != len(self.experts): raise ConfigError(f"HMoE has {len(self.experts)} experts and got {len(streams)} streams.")
     pairs = [expert(s, inspect) for expert, s in zip(self.experts, streams)]
     outputs = [o for o, _ in pairs]
-    video, readout = self.readout(outputs, left_on(keep, len(self.experts)))
+    video, readout = self.readout(outputs, check_active_experts(active_experts, len(self.experts)))
     shares = torch.stack([r.sum(1) for r in readout.split([o.shape[1] for o in outputs], 1)], 1)
     return Mixture(video, shares, readout, outputs, [a for _, a in pairs] if inspect else None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, asdict
 import torch, torch.nn.functional as F
 from torch import Tensor
 from .dbi import batch_mean
-from .rgsta import fold, window_shape
+from .rgsta import window_partition, window_shape
 
 # %% ../../nbs/heads/losses.ipynb #575ff163
 def ranking_target(x:Tensor,          # [B,T,D] frame features
@@ -19,7 +19,7 @@ def ranking_target(x:Tensor,          # [B,T,D] frame features
                   ) -> Tensor:        # [B,T], no gradient
     "Length plus mean similarity within the window, eq. 17."
     T = x.shape[1]
-    lengths = fold(torch.ones_like(x[..., 0]), rate).sum(-1, keepdim=True)      # [B,W,1]
+    lengths = window_partition(torch.ones_like(x[..., 0]), rate).sum(-1, keepdim=True)      # [B,W,1]
     mean = (similarity.sum(-1) / lengths).flatten(1)[:, :T]
     return (x.norm(dim=-1) + mean).detach()
 
@@ -31,8 +31,8 @@ def ranking_loss(predicted:Tensor,      # [B,T] the score head's scores
                 ) -> Tensor:            # scalar, >= 0
     "KL from target to prediction in each window, averaged."
     _, size, last = window_shape(predicted.shape[1], rate)
-    log_q = fold(predicted / temperature, rate, value=-torch.inf).log_softmax(-1)
-    log_p = fold(target.detach() / temperature, rate, value=-torch.inf).log_softmax(-1)
+    log_q = window_partition(predicted / temperature, rate, value=-torch.inf).log_softmax(-1)
+    log_p = window_partition(target.detach() / temperature, rate, value=-torch.inf).log_softmax(-1)
     terms = log_p.exp() * torch.where(log_p.isinf(), 0., log_p - torch.where(log_q.isinf(), 0., log_q))
     windows = terms.sum(-1)
     if last == 1: windows = windows[:, :-1]

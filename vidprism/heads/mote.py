@@ -13,11 +13,11 @@ import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 from ..errors import ConfigError
-from .base import register_head, create_head, check_features, make_classifier, make_squeeze
+from .base import register_head, create_head, check_features, make_classifier, make_in_proj
 from .base import HeadOutput
-from .hmoe import left_on
+from .hmoe import check_active_experts
 from ..errors import one_of, positive_int
-from .baselines import Route, SHAPES, TemporalModule, TemporalTrace, TransformerConfig, blend, classified
+from .baselines import Route, EXPERT_SHAPES, TemporalModule, TemporalTrace, TransformerConfig, blend, classified
 
 # %% ../../nbs/heads/mote.ipynb #8ee24c3f
 ROUTING = dict(multinomial=lambda n: torch.arange(1., n + 1).softmax(0),       # eq. 5
@@ -76,7 +76,7 @@ class MoTEConfig(TransformerConfig):
     def __post_init__(self):
         super().__post_init__()
         for name in ("experts", "neighbours"): positive_int(getattr(self, name), name)
-        for name, choices in dict(expert_type=SHAPES, init=("different", "same"), data=("routed", "all"), routing=ROUTING, aggregation=("random", "ensemble", "merge"),
+        for name, choices in dict(expert_type=EXPERT_SHAPES, init=("different", "same"), data=("routed", "all"), routing=ROUTING, aggregation=("random", "ensemble", "merge"),
                                   regulariser=("none", "point", "region", "kl", "mse"), temperatures=TEMPERATURES).items(): one_of(getattr(self, name), choices, name)
         for name in ("beta", "gamma"):
             if not getattr(self, name) > 0: raise ConfigError(f"{name} must be above 0, not {getattr(self, name)!r}.")
@@ -96,7 +96,7 @@ class MoTEHead(nn.Module):
     def __init__(self, config:MoTEConfig):
         super().__init__()
         c = self.config = config
-        self.squeeze = make_squeeze(c)
+        self.squeeze = make_in_proj(c)
         self.temporal = TemporalModule(c.inner, c.frames, c.layers, c.heads, c.experts, c.expert_type)
         self.classifier = make_classifier(c)
         if c.init == "same":
@@ -115,21 +115,21 @@ def training_routes(self:MoTEHead) -> list: # of routes for the passes of one st
     return [[one() for _ in range(c.layers)]]
 
 @patch
-def merged_routes(self:MoTEHead, keep=None, taus=None) -> list: # [Route] * L
+def merged_routes(self:MoTEHead, active_experts=None, taus=None) -> list: # [Route] * L
     "The merged network: plain mean, or one temperature a layer; over the experts in `keep`."
     c = self.config
-    on = [0] if c.routing == "fixed" and keep is None else left_on(keep, c.experts)
+    on = [0] if c.routing == "fixed" and active_experts is None else check_active_experts(active_experts, c.experts)
     def mix(tau):
         w = dict(zip(on, merge_weights(tau, len(on))))
         return Route(*[tuple(w.get(i, 0.) for i in range(c.experts))] * 2)
     return [mix(tau) for tau in taus or [math.inf] * c.layers]
 
 @patch
-def inference_routes(self:MoTEHead, keep=None) -> list:
+def inference_routes(self:MoTEHead, active_experts=None) -> list:
     "Of every pass at inference: one merged, one drawn evenly, or one for each expert."
     c = self.config
-    if c.aggregation == "merge": return [self.merged_routes(keep)]
-    on = left_on(keep, c.experts)
+    if c.aggregation == "merge": return [self.merged_routes(active_experts)]
+    on = check_active_experts(active_experts, c.experts)
     if c.aggregation == "ensemble": return [[Route(i, i)] * c.layers for i in on]
     return [[Route(i, i) for i in torch.tensor(on)[torch.randint(len(on), (c.layers,))].tolist()]]
 
@@ -161,11 +161,11 @@ def regularise(self:MoTEHead, features:Tensor, routed:Pass, labels:Tensor) -> di
 
 # %% ../../nbs/heads/mote.ipynb #b9a484b4
 @patch
-def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=False, keep=None, text:Tensor=None) -> HeadOutput:
+def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
     "In training one drawn network (and its losses); else the aggregated one. `keep`: the experts that are merged."
     c = self.config
     check_features(features, c.dim, labels, c.classes if text is None else len(text))
-    features, routes = self.squeeze(features), self.training_routes() if self.training else self.inference_routes(keep)
+    features, routes = self.squeeze(features), self.training_routes() if self.training else self.inference_routes(active_experts)
     passes = [self.run(features, r, inspect, text) for r in routes]
     mean = lambda part: sum(getattr(p, part) for p in passes) / len(passes) if len(passes) > 1 else getattr(passes[0], part)
     out = Pass(mean("logits"), mean("video"), mean("hidden"), passes[0].trace)
@@ -177,11 +177,11 @@ def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=Fal
     return HeadOutput(*out[:2], losses, out.trace)
 
 @patch
-def merged(self:MoTEHead, keep=None) -> nn.Module: # a "mote" head with one expert a layer
+def merged(self:MoTEHead, active_experts=None) -> nn.Module: # a "mote" head with one expert a layer
     "The network that inference runs, with the others gone."
     one = create_head("mote", **{**vars(self.config), "experts": 1, "regulariser": "none"})
     state = {k: v for k, v in self.state_dict().items() if ".mlp." not in k}
-    for l, (layer, route) in enumerate(zip(self.temporal.layers, self.merged_routes(keep))):
+    for l, (layer, route) in enumerate(zip(self.temporal.layers, self.merged_routes(active_experts))):
         for name, choice in (("fc_up", route.up), ("fc_dn", route.down)):
             weight, bias = blend(getattr(layer.mlp, name), choice)
             state |= {f"temporal.layers.{l}.mlp.{name}.0.weight": weight.detach(), f"temporal.layers.{l}.mlp.{name}.0.bias": bias.detach()}

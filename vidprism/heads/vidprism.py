@@ -17,15 +17,15 @@ from .dbi import DBI
 from .hmoe import HMoE
 from .losses import ranking_loss, ranking_target, diversity_loss, gate_balance_loss, contrastive_loss
 from .losses import LossWeights, weigh
-from .base import HeadOutput, Positions, SqueezeConfig, TextClassifier, Trace, check_features
-from .base import make_classifier, make_squeeze, register_head
+from .base import HeadOutput, Positions, InProjConfig, TextClassifier, Trace, check_features
+from .base import make_classifier, make_in_proj, register_head
 
 # %% ../../nbs/heads/vidprism.ipynb #58270518
 @dataclass(frozen=True)
-class VidPrismConfig(SqueezeConfig):
+class VidPrismConfig(InProjConfig):
     "All that makes a VidPrism head."
     rates: tuple = (2, 4, 8, 16)   # frames a token of each expert; paper: 2,4,8 for 8 frames
-    preset: str = "paper"          # "paper", "released", or "small" (few clips: see below)
+    preset: str = "paper"          # "paper" (the equations) or "released" (the published code)
     threshold: float | None = None # of the gates; None: .6 (paper suppl. 6.1), .3 released
     alpha: float = .7              # weight of the predicted score, paper suppl. 6.1
     tau: float = .1                # temperature of the merge weights
@@ -51,7 +51,7 @@ class VidPrismConfig(SqueezeConfig):
         if isinstance(self.rates, int): object.__setattr__(self, "rates", (self.rates,))
         object.__setattr__(self, "rates", tuple(self.rates))
         if not self.rates: raise ConfigError("A VidPrism head needs at least one rate.")
-        one_of(self.preset, ("paper", "released", "small"), "preset")
+        one_of(self.preset, ("paper", "released"), "preset")
         for name in ("keep", "heads"): positive_int(getattr(self, name), name)
         for r in self.rates: positive_int(r, "each rate")
         if self.contrastive_weight > 0 and self.classifier == "text": raise ConfigError("contrastive_weight goes with a linear classifier: a text classifier is a contrast with text.")
@@ -72,10 +72,11 @@ def make_projection(c:VidPrismConfig): # None where there is none
 class VidPrismHead(nn.Module):
     "RgSTA at every rate, DBI between them, one expert each, one readout."
     Config = VidPrismConfig
+    presets = "paper", "released"   # that a trained head can be asked to follow
     def __init__(self, config:VidPrismConfig):
         super().__init__()
         self.config = config
-        self.squeeze = make_squeeze(config)
+        self.squeeze = make_in_proj(config)
         self.build(config.inner, config.stages)
         self.classifier = make_classifier(config)
 
@@ -98,7 +99,7 @@ def build(self:VidPrismHead, dim:int, preset:str): # dim: width of the streams; 
 def run_stages(self:VidPrismHead,
                inputs:list,         # E tensors [B,T,D], what each rate's aggregation reads
                inspect:bool=False,  # also keep the experts' attention
-               keep=None,           # experts left on; None: all
+               active_experts=None,           # experts left on; None: all
               ) -> Trace:
     "Run the three stages."
     if self.positions is not None and inputs[0].shape[1] > self.config.frames:
@@ -107,7 +108,7 @@ def run_stages(self:VidPrismHead,
     exchange = self.interaction([m.tokens for m in merges])
     streams = exchange.streams
     if self.positions is not None: streams = [self.positions(s, m.kept) for s, m in zip(streams, merges)]
-    return Trace(merges, exchange, self.mixture(streams, inspect, keep))
+    return Trace(merges, exchange, self.mixture(streams, inspect, active_experts))
 
 @patch
 def inputs(self:VidPrismHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T,inner]
@@ -115,9 +116,9 @@ def inputs(self:VidPrismHead, features:Tensor) -> list: # [B,T,D] -> E tensors [
     return [self.squeeze(features)] * len(self.pools)
 
 @patch
-def trace(self:VidPrismHead, features:Tensor, inspect:bool=False, keep=None) -> Trace: # [B,T,D]
+def trace(self:VidPrismHead, features:Tensor, inspect:bool=False, active_experts=None) -> Trace: # [B,T,D]
     "The stages on what each rate reads."
-    return self.run_stages(self.inputs(features), inspect, keep)
+    return self.run_stages(self.inputs(features), inspect, active_experts)
 
 @patch
 def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothing:float=0.) -> dict: # inputs: as `run_stages`
@@ -130,11 +131,11 @@ def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothin
     return weigh(terms, self.weights)
 
 @patch
-def forward(self:VidPrismHead, features:Tensor, labels:Tensor=None, inspect:bool=False, keep=None, text:Tensor=None) -> HeadOutput:
+def forward(self:VidPrismHead, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
     "Features [B,T,D] (and labels [B], and text of other classes) to logits, losses and trace."
     check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
     inputs = self.inputs(features)
-    trace = self.run_stages(inputs, inspect, keep)
+    trace = self.run_stages(inputs, inspect, active_experts)
     video = trace.mixture.video
     if self.projection_head is not None and self.config.classifier == "text": video = self.projection_head(video)
     logits = self.classifier(video, text)

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from torch import nn, Tensor
 from ..errors import ConfigError
 from ..heads.base import HeadOutput, TextClassifier
-from ..heads.hmoe import AverageReadout, GlobalReadout, LinearReadout, LocalReadout, MLPReadout, left_on
+from ..heads.hmoe import AverageReadout, GlobalReadout, LinearReadout, LocalReadout, MLPReadout, check_active_experts
 
 # %% ../../nbs/interpret/attribution.ipynb #7b536323
 def frame_parts(merges,        # E Merge
@@ -99,25 +99,25 @@ def secant_parts(f, parts:Tensor, rest:Tensor) -> tuple:
     return parts * slope[:, None], f(rest)
 
 # %% ../../nbs/interpret/attribution.ipynb #87f35825
-def global_parts(readout, outputs, keep):
-    mask = torch.cat([torch.full((o.shape[1],), i not in keep, device=o.device) for i, o in enumerate(outputs)])
+def global_parts(readout, outputs, active_experts):
+    mask = torch.cat([torch.full((o.shape[1],), i not in active_experts, device=o.device) for i, o in enumerate(outputs)])
     return norm_parts(readout.ln, *attention_parts(readout.attn, readout.query, torch.cat(outputs, 1), mask))
 
-def average_parts(readout, outputs, keep):
-    parts = torch.cat([o * (i in keep) / (o.shape[1] * len(keep)) for i, o in enumerate(outputs)], 1)
+def average_parts(readout, outputs, active_experts):
+    parts = torch.cat([o * (i in active_experts) / (o.shape[1] * len(active_experts)) for i, o in enumerate(outputs)], 1)
     return parts, parts.new_zeros(parts.shape[-1])
 
-def linear_parts(readout, outputs, keep):
-    return torch.cat([F.linear(o, p.weight) * (i in keep) / o.shape[1] for i, (o, p) in enumerate(zip(outputs, readout.parts))], 1), readout.parts[0].bias
+def linear_parts(readout, outputs, active_experts):
+    return torch.cat([F.linear(o, p.weight) * (i in active_experts) / o.shape[1] for i, (o, p) in enumerate(zip(outputs, readout.parts))], 1), readout.parts[0].bias
 
-def mlp_parts(readout, outputs, keep):
+def mlp_parts(readout, outputs, active_experts):
     act, out = readout.out
-    parts, rest = secant_parts(act, *linear_parts(readout, outputs, keep))
+    parts, rest = secant_parts(act, *linear_parts(readout, outputs, active_experts))
     return F.linear(parts, out.weight), out(rest)
 
-def local_parts(readout, outputs, keep):
+def local_parts(readout, outputs, active_experts):
     each = [attention_parts(readout.attn[i], readout.query[i:i+1], o) for i, o in enumerate(outputs)]
-    return torch.cat([p * (i in keep) / len(keep) for i, (p, _) in enumerate(each)], 1), sum(each[i][1] for i in keep) / len(keep)
+    return torch.cat([p * (i in active_experts) / len(active_experts) for i, (p, _) in enumerate(each)], 1), sum(each[i][1] for i in active_experts) / len(active_experts)
 
 READOUT_PARTS = {GlobalReadout: global_parts, AverageReadout: average_parts, LinearReadout: linear_parts, MLPReadout: mlp_parts, LocalReadout: local_parts}
 
@@ -130,13 +130,13 @@ def part_names(head:nn.Module) -> tuple: # E names: a rate, or a word
     if hasattr(head, "temporal"): return ("spatial", "temporal")
     raise ConfigError(f"The head {head.name!r} has no experts to explain.")
 
-def video_parts(head:nn.Module, out:HeadOutput, keep=None) -> tuple: # [B,N,D] parts, [B,D] or [D] rest, N_i of each expert
+def video_parts(head:nn.Module, out:HeadOutput, active_experts=None) -> tuple: # [B,N,D] parts, [B,D] or [D] rest, N_i of each expert
     "The clip's vector as a sum over tokens."
     if hasattr(head, "mixture"):
         outputs, readout = out.trace.mixture.outputs, head.mixture.readout
         if type(readout) not in READOUT_PARTS: raise ConfigError(f"How {type(readout).__name__} adds up is not known: see READOUT_PARTS.")
-        parts, rest = READOUT_PARTS[type(readout)](readout, outputs, left_on(keep, len(outputs)))
-        if hasattr(head, "lift"): parts = head.lift(parts); rest = out.video - parts.sum(1)      # preset `small`: the streams are one part of the vector
+        parts, rest = READOUT_PARTS[type(readout)](readout, outputs, check_active_experts(active_experts, len(outputs)))
+        if hasattr(head, "lift"): parts = head.lift(parts); rest = out.video - parts.sum(1)      # vidprism_lowdata: the streams are one part of the vector
         return parts, rest, [o.shape[1] for o in outputs]
     part_names(head)
     if getattr(head.config, "aggregation", "merge") == "ensemble": raise ConfigError("An ensemble's answer is a mean of several networks' and is not taken apart: use aggregation='merge'.")
@@ -154,10 +154,10 @@ class Contributions(NamedTuple):
 def contributions(head:nn.Module,
                   out:HeadOutput, # what the head answered (with gradients, if you want them)
                   target,         # class, or [B] classes
-                  keep=None,      # as the head was called
+                  active_experts=None,      # as the head was called
                  ) -> Contributions:
     "What each expert added to the logit of a class."
-    parts, rest, sizes = video_parts(head, out, keep)
+    parts, rest, sizes = video_parts(head, out, active_experts)
     target, c = torch.as_tensor(target, device=parts.device).expand(len(parts)), head.classifier
     if isinstance(c, TextClassifier): w, b = c.scale * c.of()[target] / out.video.norm(dim=-1, keepdim=True).clamp_min(1e-12), 0.
     else: w, b = c.weight[target], c.bias[target]

@@ -15,7 +15,7 @@ from ..heads.base import HeadOutput
 from ..model import VideoModel
 from ..heads.rgsta import Merge
 from ..errors import one_of
-from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency, saliency
+from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency, saliency_maps
 from .attribution import contributions, frame_drops, frame_parts, part_names, passed_on
 from .attribution import rank_correlation
 
@@ -77,19 +77,19 @@ def explain(model:VideoModel,     # its head must have experts (or be a temporal
             expert:int=None,      # only this expert's part of the importance
             target=None,          # class that is explained: index or label; None: the answer
             method:str="gradcam", # of the saliency, one of METHODS; None: without
-            keep=None,            # experts left on; None: all
+            active_experts=None,            # experts left on; None: all
            ) -> Explanation:
     "Run a clip once and say what counted: frames, experts, places."
     names, clip, y = part_names(model.head), model.open_clip(clip), find_class(model, target)
     if expert is not None and not 0 <= expert < len(names): raise ConfigError(f"There are experts 0 to {len(names) - 1}, not {expert}.")
     if method is not None: one_of(method, METHODS, "method")
     untapped = None if method else nn.Identity()                       # a layer that never runs
-    kept, out, c = keep_pass(model, clip.frames, y, keep, untapped, method in PIXELS)
+    kept, out, c = keep_pass(model, clip.frames, y, active_experts, untapped, method in PIXELS)
     maps = kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method) if method else None
     features, out, c = kept.seen.pooled.detach()[0], HeadOutput(*map(detached, out)), detached(c)
     found, y = what_happened(model.head, out), int(out.logits[0].argmax()) if y is None else y
     importance = found["parts"].sum(0) if expert is None else found["parts"][expert] / found["parts"][expert].sum().clamp_min(1e-12)
-    with torch.no_grad(): drops = frame_drops(model.head, features, y, keep=keep)
+    with torch.no_grad(): drops = frame_drops(model.head, features, y, active_experts=active_experts)
     p = out.logits[0].softmax(-1)
     answer = [(model.labels[i], p[i].item()) for i in p.argsort(descending=True).tolist()]
     return Explanation(clip, answer, importance, rates=names, target=y, logit=c.logit.item(), contributions=c.experts[0], bias=c.bias.item(), drops=drops,

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Curves', 'first_parts', 'curves', 'frame_score', 'cell_score', 'cell_order', 'random_areas', 'scrambled', 'scramble',
-           'likeness', 'pixel_centres', 'pointing', 'random_hits', 'Judgement', 'contrast', 'judge_maps', 'judge']
+           'likeness', 'pixel_centres', 'pointing', 'random_hits', 'Judgement', 'contrast', 'judge_maps',
+           'judge_methods']
 
 # %% ../../nbs/interpret/faithfulness.ipynb #f8f7a552
 from typing import NamedTuple
@@ -132,7 +133,7 @@ def judge_maps(strength:Tensor, signed, place, size, score, side:int=8, steps:in
     return Judgement(hits.float().mean().item(), pointing(strength, place, size).float().mean(1), bool(hits[best]),
                      *curves(score, cell_order(whole, side), steps).areas, () if signed is None else curves(score, cell_order(signed, side), steps).areas)
 
-def judge(model:VideoModel,
+def judge_methods(model:VideoModel,
           frames:Tensor,  # uint8 [T,H,W,3], square
           place:Tensor, size:Tensor,   # [T,2], [T] of the thing that moves
           methods=tuple(METHODS), side:int=8, steps:int=8,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['linear_cka', 'mean_cosine', 'by_class', 'profile_overlap', 'peakiness', 'Observed', 'count_experts', 'observe_batch',
-           'observe', 'Specialisation', 'specialisation', 'off_diagonal', 'in_short']
+           'observe', 'Specialisation', 'measure_specialisation', 'off_diagonal', 'in_short']
 
 # %% ../../nbs/interpret/specialisation.ipynb #57380cdb
 from typing import NamedTuple
@@ -63,8 +63,8 @@ def count_experts(head:nn.Module) -> int:
 def observe_batch(head:nn.Module, x:Tensor) -> Observed: # [B,T,D]
     "One batch through all of it, each with each without."
     E = count_experts(head)
-    full, alone = head(x, inspect=True), [head(x, keep=[i], inspect=True) for i in range(E)]
-    without = [head(x, keep=[j for j in range(E) if j != i]).logits.argmax(1) for i in range(E)] if E > 1 else [full.logits.argmax(1)]
+    full, alone = head(x, inspect=True), [head(x, active_experts=[i], inspect=True) for i in range(E)]
+    without = [head(x, active_experts=[j for j in range(E) if j != i]).logits.argmax(1) for i in range(E)] if E > 1 else [full.logits.argmax(1)]
     if hasattr(head, "mixture"):
         m = full.trace.mixture
         outputs, shares, peaks = [o.mean(1) for o in m.outputs], m.shares, [peakiness(a) for a in m.attention]
@@ -95,7 +95,7 @@ class Specialisation(NamedTuple):
     changed: Tensor        # [B,E] bool: removing the expert changes the answer
     accuracy: float        # of the whole head
 
-def specialisation(head:nn.Module,   # "vidprism", "bmoe", "mote", or one of your own that keeps their trace and takes `keep`
+def measure_specialisation(head:nn.Module,   # "vidprism", "bmoe", "mote", or one of your own that keeps their trace and takes `keep`
                    features:Tensor,  # [B,T,D]
                    labels:Tensor,    # [B]
                    batch:int=128,    # clips at a time

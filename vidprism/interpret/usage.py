@@ -11,7 +11,7 @@ import math, statistics, torch
 from torch import nn, Tensor
 from ..errors import ConfigError
 from ..encoders.base import evaluation_mode
-from ..evaluation.benchmark import Bench, Side
+from ..evaluation.benchmark import Benchmark, FeatureSplit
 
 # %% ../../nbs/interpret/usage.ipynb #28d3e6d9
 class Usage(NamedTuple):
@@ -44,7 +44,7 @@ def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, classes:int) -> f
 
 # %% ../../nbs/interpret/usage.ipynb #b7732fb8
 @torch.no_grad()
-def shares_of(head:nn.Module, side:Side, batch:int=256): # -> (shares [N,E], logits [N,C])
+def shares_of(head:nn.Module, side:FeatureSplit, batch:int=256): # -> (shares [N,E], logits [N,C])
     "Each clip's shares and logits, first view."
     x, shares, logits = side.features if side.features.ndim == 3 else side.features[:, 0], [], []
     with evaluation_mode(head):
@@ -56,7 +56,7 @@ def shares_of(head:nn.Module, side:Side, batch:int=256): # -> (shares [N,E], log
             logits.append(out.logits)
     return torch.cat(shares), torch.cat(logits)
 
-def expert_usage(head:nn.Module, bench:Bench, permutations:int=500, seed:int=0) -> Usage:
+def expert_usage(head:nn.Module, bench:Benchmark, permutations:int=500, seed:int=0) -> Usage:
     "Usage by class over training, right and wrong test clips."
     C, y = len(bench.classes), bench.test.labels
     shares, logits = shares_of(head, bench.test)

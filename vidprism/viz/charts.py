@@ -10,7 +10,7 @@ __all__ = ['shares_figure', 'importance_figure', 'drops_figure', 'answer_figure'
 import html
 import numpy as np
 from .style import AMOUNT, INK, QUIET, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text
-from .style import frame_words, label, label_room, numbers, rate_color, shown, slowest_first
+from .style import frame_words, label, label_room, numbers, rate_color, shortened, slowest_first
 
 # %% ../../nbs/viz/charts.ipynb #dea97a20
 @drawn
@@ -75,7 +75,7 @@ def answer_figure(answer, # [(label, probability)]
                  ) -> Spec:
     "The best classes and their probabilities."
     answer = sorted(((str(l), float(p)) for l, p in answer), key=lambda p: -p[1])
-    names, values, fig = [shown(l) for l, _ in answer], [p for _, p in answer], Sketch()
+    names, values, fig = [shortened(l) for l, _ in answer], [p for _, p in answer], Sketch()
     fig.add_bar(x=values, y=list(range(len(values))), orientation="h", marker_color=[INK] + ["#aab0ba"] * (len(values) - 1), cliponaxis=False,
                 text=[f"{v:.1%}" for v in values], textposition="outside", textfont_color=INK, hoverinfo="text", name="probability",
                 hovertext=[f"{html.escape(l)}: {v:.4f}" for l, v in answer])
@@ -97,10 +97,10 @@ def before_after_figure(before,      # [(label, probability)], all classes
     rows = sorted({*best[0], *best[1]}, key=lambda l: (-max(s.get(l, 0.) for s in sides), l))[:topk + 2]
     fig, top = Sketch(), [b[0] for b in best]
     for k, (side, name) in enumerate(zip(sides, names)): _answer_column(fig, k, [side.get(l, 0.) for l in rows], rows, top[k], name)
-    ticks = [f"<b>{shown(l)}</b>" if l in top else shown(l) for l in rows]
+    ticks = [f"<b>{shortened(l)}</b>" if l in top else shortened(l) for l in rows]
     fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=ticks, range=[len(rows) - .5, -.5], showgrid=False, zeroline=False, fixedrange=True, ticklabelstandoff=6)
     told = [f"{name}: " + ", ".join(f"{l} {side[l]:.1%}" for l in b) + "." for name, side, b in zip(names, sides, best)]
-    return finish(fig, 44 + 30 * len(rows), told, width=760, margin=(max(120, label_room(map(shown, rows))), 34, 30, 8))
+    return finish(fig, 44 + 30 * len(rows), told, width=760, margin=(max(120, label_room(map(shortened, rows))), 34, 30, 8))
 
 # %% ../../nbs/viz/charts.ipynb #92ffaf58
 def _answer_column(fig, k, values, rows, top, name):

@@ -15,7 +15,7 @@ from .widget import PanelView
 from ..errors import ConfigError, VidPrismError
 from .style import expert_name, pictures, slowest_first
 from .session import ORDERS, Session, Settings, expert_names, frame_order, handles_of
-from .panels import PANELS, Screen, panels, tell
+from .panels import PANELS, Screen, make_panels, tell
 from .html import prism_page
 
 # %% ../../nbs/viz/inspector.ipynb #ea7c017e
@@ -251,7 +251,7 @@ def _show(self:ClipInspector):
 @patch
 def panels(self:ClipInspector) -> list: # [(heading, what to look at, figure or figures)]
     "Every panel as it stands, as plotly figures: the form that is readable where widgets don't run."
-    return panels(self.screen())
+    return make_panels(self.screen())
 
 @patch
 def save(self:ClipInspector, path) -> Path:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PANELS', 'percent', 'tell', 'has_merges', 'has_gates', 'Screen', 'lacks', 'answer_panel', 'frames_panel',
            'counted_panel', 'merged_panel', 'heard_panel', 'gates_panel', 'attention_panel', 'attention_pictures',
-           'tokens_panel', 'looks_panel', 'beside_panel', 'panels']
+           'tokens_panel', 'looks_panel', 'beside_panel', 'make_panels']
 
 # %% ../../nbs/viz/panels.ipynb #4fab8da7
 from dataclasses import dataclass, field
@@ -141,7 +141,7 @@ PANELS = dict(answer=answer_panel, frames=frames_panel, counted=counted_panel, m
               attention=attention_panel, looks=looks_panel, beside=beside_panel)
 
 # %% ../../nbs/viz/panels.ipynb #f4d91745
-def panels(e,          # an Explanation, a Reading or a Screen
+def make_panels(e,          # an Explanation, a Reading or a Screen
            topk:int=5, # answers shown
           ) -> list:   # [(heading, what to look at, figure or figures)]
     "Everything there is to see, in reading order; what is not there is left out."

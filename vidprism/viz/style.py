@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'QUIET', 'FAINT', 'AMOUNT', 'rate_color', 'expert_name', 'slowest_first', 'thumbnails', 'Pictures', 'pictures',
-           'Spec', 'drawn', 'words', 'Sketch', 'finish', 'numbers', 'seconds', 'frame_text', 'label', 'shown',
+           'Spec', 'drawn', 'words', 'Sketch', 'finish', 'numbers', 'seconds', 'frame_text', 'label', 'shortened',
            'label_room', 'frame_axis', 'frame_words', 'grid', 'heading']
 
 # %% ../../nbs/viz/style.ipynb #718228d4
@@ -154,7 +154,7 @@ def label(rate, rates) -> str:
     "A tick label: a swatch of the rate's colour, its name."
     return f'<span style="color:{rate_color(rate)}">■</span> {html.escape(expert_name(rate, rates))}'
 
-def shown(name:str, longest=30) -> str:
+def shortened(name:str, longest=30) -> str:
     "A class's name as a tick shows it: a very long one is cut (hover and words have it whole)."
     return html.escape(name if len(name) <= longest else name[:longest - 1].rstrip() + "…")
 

@@ -8,7 +8,7 @@ __all__ = ['PanelView']
 # %% ../../nbs/viz/widget.ipynb #4506cb97
 import anywidget, json, traitlets
 from plotly.offline import get_plotlyjs
-from .html import LIGHTS, LINKS
+from .html import FRAME_LIGHTS, LINKS
 
 # %% ../../nbs/viz/widget.ipynb #7b1adbb8
 _VIEW_JS = LINKS + """
@@ -78,7 +78,7 @@ async function render({model,el}){
 }
 export default {render};
 """
-_VIEW_CSS = LIGHTS + """
+_VIEW_CSS = FRAME_LIGHTS + """
 .prism{color:#1c2129;max-width:1000px;font:14px/1.5 system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
 .prism{display:flex;flex-wrap:wrap;gap:0 12px}.prism section{margin:.5rem 0;flex:1 1 100%;min-width:0}
 .prism.aim{outline:3px dashed #0072b2;outline-offset:4px}.prism:empty{min-height:120px}

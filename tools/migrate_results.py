@@ -1,0 +1,65 @@
+"""Rename the keys of results that version 0.1.0 kept; no number is touched.
+
+    python tools/migrate_results.py [FOLDER ...]     # folders of studies; without: benchmarks/tables/*
+
+`against` becomes `classifier`, `keep` of a probe `active_experts`, and the preset `small` of the head
+`vidprism` the head `vidprism_lowdata`. A result's file is named after its settings, so it is renamed, too.
+Results that have today's names already are left as they are."""
+from pathlib import Path
+import json, sys
+from vidprism.experiments.studies import Trial, cell_file, open_study
+
+ROOT = Path(__file__).parent.parent
+
+
+def renamed_probe(change: dict) -> dict:
+    "What differs at inference, in today's names."
+    return {"active_experts" if key == "keep" else key: value for key, value in change.items()}
+
+
+def renamed_head(head: str, options: dict) -> tuple:
+    "Name and options of a head, in today's names."
+    if head != "vidprism" or options.get("preset") != "small": return head, options
+    return "vidprism_lowdata", {key: value for key, value in options.items() if key != "preset"}
+
+
+def renamed_trial(cell: dict) -> dict:
+    "The settings of a result, in today's names."
+    head, options = renamed_head(cell["head"], cell["options"])
+    probes = {name: renamed_probe(change) for name, change in cell["probes"].items()}
+    classifier = cell["against"] if "against" in cell else cell["classifier"]
+    return dict(head=head, options=options, shots=cell["shots"], stride=cell["stride"], classifier=classifier, probes=probes)
+
+
+def migrate(folder: Path) -> int:
+    "Rename the keys of a study's results, and their files; how many were changed."
+    study, changed = open_study(folder), 0
+    for path in sorted(folder.glob("*-*.json")):
+        record = json.loads(path.read_text())
+        trial = renamed_trial(record["cell"])
+        if trial == record["cell"]: continue
+        record["cell"] = trial
+        path.unlink()
+        new = cell_file(study, Trial(**trial))
+        new.write_text(json.dumps(record, indent=1) + "\n")
+        changed += 1
+    return changed
+
+
+def migrate_rows(file: Path):
+    "Rename the heads of the rows of small_data.json."
+    data = json.loads(file.read_text())
+    for row in [*data["rows"], *data.get("unfinished", [])]:
+        row["settings"].update(zip(("head", "options"), renamed_head(row["settings"]["head"], row["settings"]["options"])))
+    for row in data.get("world", []):
+        row["settings"]["options"] = renamed_head("vidprism", row["settings"]["options"])[1]
+    file.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def main(folders):
+    for folder in folders: print(f"{folder.name}: {migrate(folder)} results renamed")
+    migrate_rows(ROOT / "benchmarks" / "small_data.json")
+
+
+if __name__ == "__main__":
+    main([Path(a) for a in sys.argv[1:]] or sorted(p for p in (ROOT / "benchmarks" / "tables").iterdir() if p.is_dir()))
