@@ -56,9 +56,18 @@ def migrate_rows(file: Path):
     file.write_text(json.dumps(data, indent=1) + "\n")
 
 
+def migrate_old_numbers(file: Path):
+    "Rename the settings of the cells in numbers_0_1_0.json."
+    data = json.loads(file.read_text())
+    for name in ("world", "jhmdb21", "world_text"):
+        for row in data[name]["cells"].values(): row["cell"] = renamed_trial(row["cell"])
+    file.write_text(json.dumps(data, indent=1) + "\n")
+
+
 def main(folders):
     for folder in folders: print(f"{folder.name}: {migrate(folder)} results renamed")
     migrate_rows(ROOT / "benchmarks" / "small_data.json")
+    migrate_old_numbers(ROOT / "benchmarks" / "numbers_0_1_0.json")
 
 
 if __name__ == "__main__":
