@@ -238,3 +238,13 @@ def test_live_curve_is_one_picture(monkeypatch):
         rows.append(dict(epoch=epoch, total=1 / epoch, top1=.5))
         draw(rows)
     assert log == [("display", True, ["application/json"]), *[("update", True, ["application/json"])] * 3]
+
+
+LINK = re.compile(r"\]\((\.\.?/[^)\s#]+)\)")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_links_lead_somewhere(path):
+    "A relative link of a cell, or of what it shows, leads to a file."
+    links = {link for link in LINK.findall(path.read_text(encoding="utf-8"))}
+    assert not [link for link in links if not (path.parent / link).exists()]
