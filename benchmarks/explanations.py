@@ -30,7 +30,7 @@ def write(**parts):
     OUT.write_text(json.dumps({**found, **parts}, indent=1) + "\n")
 
 
-def judge_methods(model, start, n):
+def judge_all_methods(model, start, n):
     "Pointing, deletion and insertion of every method; the controls."
     rows = []
     for i in range(start, start + n):
@@ -107,7 +107,7 @@ def methods(args):
     "Everything about saliency and frame importance."
     model, begin = sample_model(), time.time()
     parts = dict(samples=lambda: judge_samples(model), frames=lambda: judge_frames(model, args.start, args.n), layers=lambda: judge_layers(model, args.start, args.n),
-                 methods=lambda: judge_methods(model, args.start, args.n), weights=lambda: judge_weights(model, args.start, args.few), convergence=lambda: judge_convergence(model, args.start, args.few))
+                 methods=lambda: judge_all_methods(model, args.start, args.n), weights=lambda: judge_weights(model, args.start, args.few), convergence=lambda: judge_convergence(model, args.start, args.few))
     for name in args.parts or parts:
         write(**{name: parts[name]()}); print(name, f"{time.time() - begin:.0f} s", flush=True)
     write(story=dict(model="sample_model('vidprism')", clips=f"world 0 test {args.start} to {args.start + args.n - 1}; scrambled weights and convergence on the first {args.few}",

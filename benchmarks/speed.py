@@ -22,7 +22,6 @@ from vidprism.model import VideoModel
 from vidprism.heads.rgsta import RgSTA
 from vidprism.training.trainer import checkpoint_blocks, LossesOnly, TensorClips, TrainConfig, fit, make_optimizer
 from vidprism.training.trainer import seeded, train_mode, tune_encoder
-import vidprism.heads.baselines
 
 HERE = Path(__file__).parent
 FILE = HERE / "speed.json"

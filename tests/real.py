@@ -1,10 +1,16 @@
-"Real clips and weights that are not the kit's: where they are, and what a test does without them."
+"What tests share: the checkout, its modules, and real clips and weights that are not the kit's (a test skips without them)."
 from pathlib import Path
 import os
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("VIDPRISM_SHARED", ROOT.parent / "shared"))
+
+
+def module_order():
+    "The modules, such as heads/rgsta, in the order of nbs/order.txt."
+    lines = (ROOT / "nbs" / "order.txt").read_text().splitlines()
+    return [line for line in lines if line and line[0] != "#"]
 
 
 def shared(*parts):

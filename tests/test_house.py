@@ -1,11 +1,10 @@
 "The house: order of imports, public names, clean tracked files."
-from pathlib import Path
-import ast, json, re, subprocess, sys
+import ast, json, subprocess, sys
 import pytest
 import vidprism
+from real import ROOT, module_order
 
-ROOT = Path(__file__).parent.parent
-ORDER = [line for line in (ROOT / "nbs" / "order.txt").read_text().splitlines() if line and line[0] != "#"]
+ORDER = module_order()
 FOLDERS = ("data", "encoders", "heads", "training", "evaluation", "interpret", "viz", "experiments")
 
 

@@ -2,7 +2,7 @@
 from textwrap import dedent
 import subprocess, sys
 import pytest
-from real import ROOT
+from real import ROOT, module_order
 from vidprism.heads.base import BUILT_IN
 
 NAMES = list(BUILT_IN)
@@ -49,8 +49,7 @@ def test_a_registered_head_stays():
 
 def test_the_table_is_whole():
     "After every module of the kit is imported, the heads are those of the table, from the modules it names."
-    order = (ROOT / "nbs" / "order.txt").read_text().splitlines()
-    modules = [line.replace("/", ".") for line in order if line and line[0] != "#"]
+    modules = [module.replace("/", ".") for module in module_order()]
     assert fresh(f"""
         from importlib import import_module
         from vidprism.heads.base import BUILT_IN, HEADS

@@ -6,7 +6,6 @@ from vidprism.training import trainer as training
 from vidprism.heads.base import create_head
 from vidprism.data.shards import ShardClips
 from vidprism.training.trainer import TensorClips, TrainConfig, fit, seeded
-import vidprism.heads.baselines
 
 PRISM = dict(rates=(2, 4), gate_weight=3.)
 ROUTED = dict(layers=2, experts=3, heads=2)

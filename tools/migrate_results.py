@@ -8,6 +8,7 @@ Results that have today's names already are left as they are."""
 from pathlib import Path
 import json, sys
 from vidprism.experiments.studies import Trial, cell_file, open_study
+from vidprism.model import todays_head
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,15 +18,9 @@ def renamed_probe(change: dict) -> dict:
     return {"active_experts" if key == "keep" else key: value for key, value in change.items()}
 
 
-def renamed_head(head: str, options: dict) -> tuple:
-    "Name and options of a head, in today's names."
-    if head != "vidprism" or options.get("preset") != "small": return head, options
-    return "vidprism_lowdata", {key: value for key, value in options.items() if key != "preset"}
-
-
 def renamed_trial(cell: dict) -> dict:
     "The settings of a result, in today's names."
-    head, options = renamed_head(cell["head"], cell["options"])
+    head, options = todays_head(cell["head"], cell["options"])
     probes = {name: renamed_probe(change) for name, change in cell["probes"].items()}
     classifier = cell["against"] if "against" in cell else cell["classifier"]
     return dict(head=head, options=options, shots=cell["shots"], stride=cell["stride"], classifier=classifier, probes=probes)
@@ -50,9 +45,9 @@ def migrate_rows(file: Path):
     "Rename the heads of the rows of small_data.json."
     data = json.loads(file.read_text())
     for row in [*data["rows"], *data.get("unfinished", [])]:
-        row["settings"].update(zip(("head", "options"), renamed_head(row["settings"]["head"], row["settings"]["options"])))
+        row["settings"].update(zip(("head", "options"), todays_head(row["settings"]["head"], row["settings"]["options"])))
     for row in data.get("world", []):
-        row["settings"]["options"] = renamed_head("vidprism", row["settings"]["options"])[1]
+        row["settings"]["options"] = todays_head("vidprism", row["settings"]["options"])[1]
     file.write_text(json.dumps(data, indent=1) + "\n")
 
 

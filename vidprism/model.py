@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CARD', 'ZERO_SHOT', 'NEEDED', 'KNOWN', 'VideoModel', 'zero_shot_model', 'to_disk', 'model_config', 'fetch_folder',
-           'in_todays_names', 'read_config', 'saved_preprocess', 'given_encoder', 'named_encoder', 'load_encoder',
+           'todays_head', 'read_config', 'saved_preprocess', 'given_encoder', 'named_encoder', 'load_encoder',
            'sample_model', 'mix_states', 'interpolate', 'released_encoder', 'import_released']
 
 # %% ../nbs/model.ipynb #d2039788
@@ -164,12 +164,10 @@ def fetch_folder(name, **options) -> Path: # options: revision, token
     try: return Path(snapshot_download(str(name), allow_patterns=["config.json", "*.safetensors"], local_files_only=offline, **options))
     except Exception as e: raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({type(e).__name__}).") from None
 
-def in_todays_names(config: dict) -> dict:
-    "A config that version 0.1.0 saved: its preset `small` is the head `vidprism_lowdata`."
-    options = config["options"]
-    if config["head"] != "vidprism" or options.get("preset") != "small": return config
-    options = {k: v for k, v in options.items() if k != "preset"}
-    return {**config, "head": "vidprism_lowdata", "options": options}
+def todays_head(head: str, options: dict) -> tuple:
+    "Name and options of a head that version 0.1.0 saved: its preset `small` is the head `vidprism_lowdata`."
+    if head != "vidprism" or options.get("preset") != "small": return head, options
+    return "vidprism_lowdata", {k: v for k, v in options.items() if k != "preset"}
 
 NEEDED, KNOWN = ("encoder", "head", "options", "labels", "sampling"), ("encoder_options", "preprocess", "encoder_weights", "story")
 
@@ -181,7 +179,8 @@ def read_config(folder:Path) -> dict:
     lacks = [k for k in NEEDED if k not in config]
     if lacks: raise ConfigError(f"{folder / 'config.json'} lacks {', '.join(lacks)}.")
     if extra := sorted(config.keys() - {*NEEDED, *KNOWN}): raise ConfigError(f"{folder / 'config.json'} says {', '.join(extra)}, which this version does not know.")
-    return in_todays_names(config)
+    head, options = todays_head(config["head"], config["options"])
+    return {**config, "head": head, "options": options}
 
 # %% ../nbs/model.ipynb #03ab444b
 def saved_preprocess(c:dict): # None if an older file does not say

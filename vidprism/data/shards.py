@@ -13,13 +13,12 @@ import copy, io, json, random, shutil, tempfile, warnings, zipfile
 import torch, webdataset as wds
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from ..errors import ClipError, ConfigError
+from ..errors import ClipError, ConfigError, positive_int
 from .clips import crop_views, read_clip
 from .augment import read_varied
 from .splits import hashed
 from .manifests import IMAGE_SUFFIXES
 from .shared_batches import SharedBatchLoader
-from ..errors import positive_int
 
 # %% ../../nbs/data/shards.ipynb #fb3c5606
 class Packed(NamedTuple):

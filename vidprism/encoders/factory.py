@@ -19,10 +19,8 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..data.clips import samples_folder
-from .base import Features, FrameEncoder, ModuleEncoder, Preprocess, check_preprocess
-from .base import weights_hash
-from .weights import fetch_file, first_line, load_strictly, near, read_weights
-from .weights import signs_of_openai
+from .base import Features, FrameEncoder, ModuleEncoder, Preprocess, check_preprocess, weights_hash
+from .weights import fetch_file, first_line, load_strictly, near, read_weights, signs_of_openai
 
 # %% ../../nbs/encoders/factory.ipynb #37361292
 class OpenClipEncoder(FrameEncoder):

@@ -13,11 +13,10 @@ from typing import NamedTuple
 import itertools, json, math, platform, statistics, subprocess, torch
 from torch import Tensor
 from fastcore.basics import patch
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of
 from ..data.clips import read_clip, read_views, view_indices
 from ..encoders.base import Features, FrameEncoder
 from ..encoders.cache import FeatureCache, clip_key, fingerprint
-from ..errors import one_of
 from ..training.trainer import TrainConfig
 from ..data.synthetic import MOTIONS, world_batches
 import vidprism, vidprism.heads.baselines

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import io, json, math, os, platform, statistics, time
 import torch
 from PIL import Image
-from ..errors import ClipError, ConfigError
+from ..errors import ClipError, ConfigError, one_of, positive_int
 from ..data.clips import crop_views, read_clip, sample_clips
 from .cost import VisualTower, head_cost, paper_options, shape_head
 from ..heads.base import make_config
-from ..errors import one_of, positive_int
 
 # %% ../../nbs/evaluation/budget.ipynb #8e9bd0c1
 @dataclass(frozen=True)

@@ -14,19 +14,17 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 import json, statistics, time, weakref
-import open_clip, torch
+import open_clip, torch, vidprism
 from torch import nn, Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
-from ..errors import ConfigError
+from ..errors import ConfigError, positive_int
 from ..encoders.base import evaluation_mode, find_device, modes_kept
 from ..training.trainer import checkpoint_blocks, train_mode
 from ..heads.dbi import gate_mlp
 from ..heads.base import create_head
-from ..errors import positive_int
-import vidprism.heads.baselines   # registers its heads
 
 # %% ../../nbs/evaluation/cost.ipynb #73036c88
 @contextmanager

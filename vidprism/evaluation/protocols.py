@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import NamedTuple
 import itertools, torch
 from torch import nn
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of
 from ..data.splits import class_splits, grouped_folds, k_shot, repeat_to
 from ..heads.base import HEADS, create_head
-from ..errors import one_of
 from ..training.trainer import TensorClips, TrainConfig, fit, seeded
 from .benchmark import Benchmark, Result, FeatureSplit, make_record, rows_of, mean_and_std
 from .metrics import measure, view_logits

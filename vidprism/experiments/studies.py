@@ -17,14 +17,13 @@ import torch, torch.nn.functional as F
 from scipy.stats import t
 from tqdm.auto import tqdm
 import vidprism
-from ..errors import ConfigError, VidPrismError
+from ..errors import ConfigError, VidPrismError, one_of, positive_int
 from ..data.splits import grouped_folds, k_shot, repeat_to
 from ..encoders.cache import FeatureCache, fingerprint
 from ..evaluation.benchmark import Benchmark, FeatureSplit, find_commit, prompts, mean_and_std, world_bench
 from ..evaluation.protocols import build_head, train_head
 from ..evaluation.metrics import measure, view_logits
 from ..data.cliplist import ClipList
-from ..errors import one_of, positive_int
 from ..training.trainer import TrainConfig
 from ..training.pipeline import default_cache, find_encoder, side_of
 from ..data.synthetic import APPEARANCES, COLOURS, clip_scene

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import difflib, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
-from ..errors import ConfigError
-from ..errors import one_of, positive_int
+from ..errors import ConfigError, one_of, positive_int
 
 # %% ../../nbs/heads/base.ipynb #fb2630d8
 class Trace(NamedTuple):

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of, positive_int
 from .dbi import Exchange
 from .base import register_head, check_features, make_classifier, make_in_proj
 from .base import HeadConfig, InProjConfig, HeadOutput, LinearClassifier, Positions, Trace
 from .lowdata import STATISTICS, Standardise, time_statistics
 from .hmoe import HMoE, QuickGELU
 from .losses import gate_balance_loss
-from ..errors import one_of, positive_int
 from .rgsta import Merge
 
 # %% ../../nbs/heads/baselines.ipynb #294be54b

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import math, torch, torch.distributed as dist, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
-from ..errors import ConfigError
-from ..errors import one_of, positive_int
+from ..errors import ConfigError, one_of, positive_int
 
 # %% ../../nbs/heads/dbi.ipynb #e60b5f47
 class Exchange(NamedTuple):

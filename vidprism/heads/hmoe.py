@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
-from ..errors import ConfigError
-from ..errors import one_of
+from ..errors import ConfigError, one_of
 
 # %% ../../nbs/heads/hmoe.ipynb #40ec95e4
 class Mixture(NamedTuple):

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
-from ..errors import ConfigError
-from ..errors import one_of, positive_int
+from ..errors import ConfigError, one_of, positive_int
 from .base import HeadOutput, LinearClassifier, TextClassifier, check_features, register_head
 from .vidprism import VidPrismConfig, VidPrismHead
 

@@ -12,11 +12,9 @@ from typing import NamedTuple
 import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
-from ..errors import ConfigError
-from .base import register_head, create_head, check_features, make_classifier, make_in_proj
-from .base import HeadOutput
+from ..errors import ConfigError, one_of, positive_int
+from .base import register_head, create_head, check_features, make_classifier, make_in_proj, HeadOutput
 from .hmoe import check_active_experts
-from ..errors import one_of, positive_int
 from .baselines import Route, EXPERT_SHAPES, TemporalModule, TemporalTrace, TransformerConfig, blend, classified
 
 # %% ../../nbs/heads/mote.ipynb #8ee24c3f

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of, positive_int
 from .rgsta import RgSTA, WindowPool
-from ..errors import one_of, positive_int
 from .dbi import DBI
 from .hmoe import HMoE
 from .losses import ranking_loss, ranking_target, diversity_loss, gate_balance_loss, contrastive_loss

@@ -10,13 +10,12 @@ from typing import NamedTuple
 import math, torch
 from torch import nn, Tensor
 from ..data.clips import Clip
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of
 from ..heads.base import HeadOutput
 from ..model import VideoModel
 from ..heads.rgsta import Merge
-from ..errors import one_of
-from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency, saliency_maps
-from .attribution import contributions, frame_drops, frame_parts, part_names, passed_on
+from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency
+from .attribution import frame_drops, frame_parts, part_names, passed_on
 from .attribution import rank_correlation
 
 # %% ../../nbs/interpret/explanation.ipynb #93cb6cc2

@@ -14,10 +14,9 @@ import math, torch, torch.nn.functional as F
 from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, LayerGradientXActivation
 from captum._utils.common import _run_forward
 from torch import nn, Tensor
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of
 from ..encoders.base import Preprocess, preprocess
 from ..model import VideoModel
-from ..errors import one_of
 from .attribution import contributions
 
 # %% ../../nbs/interpret/saliency.ipynb #11e33010

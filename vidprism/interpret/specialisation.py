@@ -10,9 +10,8 @@ __all__ = ['linear_cka', 'mean_cosine', 'by_class', 'profile_overlap', 'peakines
 from typing import NamedTuple
 import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
-from ..errors import ConfigError
+from ..errors import ConfigError, positive_int
 from ..encoders.base import evaluation_mode
-from ..errors import positive_int
 
 # %% ../../nbs/interpret/specialisation.ipynb #6f53b2ce
 def linear_cka(outputs:Tensor, # [B,E,D]

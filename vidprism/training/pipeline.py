@@ -14,7 +14,7 @@ from typing import NamedTuple
 import json, os, platform, sys, torch
 import vidprism
 from ..encoders.cache import cache_features
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of, positive_int
 from ..encoders.base import FrameEncoder, find_device
 from ..encoders.factory import create_encoder
 from ..evaluation.protocols import GRID, close_set
@@ -25,7 +25,6 @@ from ..heads.base import create_head
 from ..data.cliplist import ClipList
 from ..data.dataset import ClipDataset
 from ..model import VideoModel
-from ..errors import one_of, positive_int
 from .trainer import TrainConfig, fit, seeded, tune_encoder
 
 # %% ../../nbs/training/pipeline.ipynb #a9f74731

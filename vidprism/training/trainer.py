@@ -20,12 +20,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of, positive_int
 from ..encoders.base import evaluation_mode
 from ..heads.dbi import whole_batch
 from ..data.shared_batches import SharedBatchLoader
 from .allocator import keep_freed, kept_memory
-from ..errors import one_of, positive_int
 
 # %% ../../nbs/training/trainer.ipynb #e7935cad
 @dataclass(frozen=True)

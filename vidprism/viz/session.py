@@ -19,13 +19,12 @@ from fastcore.basics import patch
 from ..interpret.attribution import frame_drops, frame_parts, part_names
 from ..interpret.saliency import saliency_maps
 from ..data.clips import Clip, read_clip
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of
 from ..heads.dbi import PRESETS
 from ..encoders.cache import fingerprint
 from ..heads.base import Trace, create_head
 from ..model import VideoModel
 from ..heads.rgsta import Merge, RgSTA
-from ..errors import one_of
 
 # %% ../../nbs/viz/session.ipynb #cab78861
 ORDERS = ("as filmed", "reversed", "shuffled", "frozen")
