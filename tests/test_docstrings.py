@@ -98,7 +98,7 @@ def test_docstrings(module):
 
 def test_a_gap_is_found():
     "The check itself: a parameter, a shape, an error and a result that are not described."
-    def scale(x: "Tensor", by: float) -> "Tensor":
+    def scale(x: Tensor, by: float) -> Tensor:
         """Multiply.
 
         Parameters
