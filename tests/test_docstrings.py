@@ -6,6 +6,7 @@ import inspect
 import pytest
 import re
 from real import ROOT, module_order
+from torch import Tensor
 
 UNFINISHED = (ROOT / "tests" / "docstrings_to_come.txt").read_text().split()
 CHECKS = ("one_of", "positive_int", "check_features", "check_active_experts")   # they raise ConfigError
