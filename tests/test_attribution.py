@@ -3,7 +3,7 @@ import pytest, torch
 from torch import nn
 from real import SHARED
 from vidprism.interpret.saliency import METHODS, hooks_on, encode_for_maps, saliency_maps, tap
-from vidprism.interpret.attribution import contributions, head_rows
+from vidprism.interpret.attribution import head_rows
 from vidprism.interpret.explanation import explain
 from vidprism.errors import ConfigError
 from vidprism.data.clips import sample_clips
@@ -40,7 +40,7 @@ def test_contributions_sum_to_the_logit(model, path):
         head = sample_model().head.to(dtype)
         with torch.no_grad(): out = head(features.to(dtype))
         for y in range(len(model.labels)):
-            c = contributions(head, out, y)
+            c = head.parts(out, y)
             assert float((c.experts.sum(1) + c.bias - out.logits[:, y]).detach().abs()) <= bound * max(1., float(c.experts.detach().abs().max()))
 
 

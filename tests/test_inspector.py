@@ -145,7 +145,7 @@ def test_frame_slider(lab):
 def test_expert_off_and_on(lab, expected):
     i, button = Inspector(lab), lab.locator(".vidprism-inspector").first.get_by_role("button", name="rate 2 (fastest)")
     i.after(button.click)
-    before, after = expected.read(expected.settings), expected.turn(off=(0,))
+    before, after = expected.read(expected.settings), expected.change(off=(0,))
     shown = i.figure("answer")
     assert shown["layout"]["words"] == [words(before.answer, "before"), words(after.answer, "after")]
     rows = [t.removeprefix("<b>").removesuffix("</b>") for t in shown["layout"]["ticks"]]
@@ -154,14 +154,14 @@ def test_expert_off_and_on(lab, expected):
     i.shot("expert_off")
     i.after(i.box.get_by_role("button", name="as trained").click)
     assert i.figure("answer")["layout"]["words"] == words(before.answer)
-    expected.turn(off=())
+    expected.change(off=())
 
 
 def test_gate_threshold(lab, expected):
     i = Inspector(lab)
     i.tab("Gates")
     i.after(lambda: i.box.locator(".widget-slider:has(label:text-is('threshold')) .noUi-handle").press("End"))
-    gates = expected.turn(threshold=1.).gates.flip(0, 1)
+    gates = expected.change(threshold=1.).gates.flip(0, 1)
     figure = i.figure("gates")
     shut = [s for s in figure["layout"]["shapes"] if s.startswith("shut ")]
     assert len(shut) == 12 and figure["data"][0]["z"] == [pytest.approx(row, abs=1e-4) for row in gates.tolist()]
@@ -169,7 +169,7 @@ def test_gate_threshold(lab, expected):
     assert bar.count() == 1 and "opens" in bar.text_content() and "at 1" in bar.text_content()
     i.shot("gate_threshold")
     i.after(i.box.get_by_role("button", name="as trained").click)
-    expected.turn(threshold=None)
+    expected.change(threshold=None)
 
 
 HANDLES = [("alpha", "End", dict(alpha=1.)), ("tau", "End", dict(tau=1.)), ("delta", "Home", dict(delta=0.)), ("interaction", "none", dict(interaction="none")),
@@ -184,13 +184,13 @@ def test_every_handle(lab, expected, name, value, change):
     if value in ("Home", "End"): i.after(lambda: i.box.locator(f".widget-slider:has(label:text-is('{name}')) .noUi-handle").press(value))
     elif name == "drop frames": i.after(lambda: (i.box.get_by_placeholder("3, 5-7").fill(value), i.box.get_by_placeholder("3, 5-7").press("Enter")))
     else: i.choose(name, value)
-    after, note = expected.turn(**change), i.view.locator("[data-panel=answer] .note").text_content()
+    after, note = expected.change(**change), i.view.locator("[data-panel=answer] .note").text_content()
     assert i.figure("answer")["layout"]["words"] == [words(before.answer, "before"), words(after.answer, "after")]
     assert f"Right: {expected.differs()[0]}." in note and ("never trained" in note) == ("untrained" in value)
     assert len(i.figure("frames")["data"][0]["x"]) == len(after.clip.frames)
     i.after(i.box.get_by_role("button", name="as trained").click)
     assert i.figure("answer")["layout"]["words"] == words(before.answer)
-    expected.turn(**dict.fromkeys(("alpha", "tau", "delta", "interaction", "combination", "preset")), order="as filmed", frozen=0, dropped=())
+    expected.change(**dict.fromkeys(("alpha", "tau", "delta", "interaction", "combination", "preset")), order="as filmed", frozen=0, dropped=())
 
 
 def test_sampling_and_frames(lab, expected):
@@ -226,7 +226,7 @@ def test_where_each_looks(lab, expected):
     "The maps of the frame marked, slowest first, on one scale; the frame slider moves them."
     from vidprism.viz.maps import saliency_cells
     i = Inspector(lab); i.tab("Where each looks")
-    cells = saliency_cells(expected.look(expected.settings))
+    cells = saliency_cells(expected.saliency(expected.settings))
     def shown(): return [d["z"] for d in i.figure("looks")["data"] if d["z"]]
     def near(frame): return all(abs(a - b) <= 1 for k, z in zip((3, 2, 1, 0), shown()) for r, q in zip(z, cells[k, frame].tolist()) for a, b in zip(r, q))
     assert near(9) and not near(20)
@@ -242,7 +242,7 @@ def test_two_models(lab, expected):
     said = i.figure("beside")["layout"]["words"]
     assert said[1].startswith(f"MoTE: {mote.predict(expected.clip)[0][0]} {mote.predict(expected.clip)[0][1]:.1%}")
     curves = i.figure("beside", 2)["data"]
-    assert [d["name"] for d in curves] == ["VidPrism", "MoTE"] and curves[0]["y"] == pytest.approx(expected.read(expected.settings).heard.tolist(), abs=1e-4)
+    assert [d["name"] for d in curves] == ["VidPrism", "MoTE"] and curves[0]["y"] == pytest.approx(expected.read(expected.settings).readout_weight.tolist(), abs=1e-4)
     assert "MoTE has no merges and no gates" in i.view.locator("[data-panel=beside] .note").text_content()
 
 

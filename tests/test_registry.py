@@ -39,9 +39,9 @@ def test_names_are_known_before_their_modules():
 def test_a_registered_head_stays():
     "A head that the user registers under a built-in name is not replaced by a later import."
     assert fresh("""
-        from vidprism.heads.base import HEADS, register_head
+        from vidprism.heads.base import HEADS, Head, register_head
         @register_head("mean")
-        class Own: pass
+        class Own(Head): pass
         import vidprism.heads.baselines
         print(HEADS["mean"] is Own, *HEADS)
     """) == " ".join(["True", *NAMES])

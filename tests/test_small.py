@@ -124,18 +124,19 @@ def test_folds_keep_sources_apart(bench):
 def test_explained_and_inspected():
     "What an expert of the head added is what the answer loses without its streams' vector; the inspector's handles turn, and give back the answer they found."
     from vidprism import ClipInspector, explain
-    from vidprism.viz.session import handles_of, reshape_head, set_numbers, Settings
+    from vidprism.heads.base import variant
+    from vidprism.viz.session import settings_of
     encoder = create_encoder("mini")
     with seeded(0), torch.no_grad():
         head = create_head("vidprism_lowdata", encoder.dim, 3, 16)
         head.train()(torch.randn(8, 16, encoder.dim)); head.classifier.weight.normal_(std=.2)
     model = VideoModel(encoder, head.eval(), ["a", "b", "c"]); found = explain(model, sample_clips()[0])
     assert float(found.contributions.sum()) + found.bias == pytest.approx(found.logit, abs=1e-4) and found.contributions.abs().sum() > .01
-    assert found.saliency.shape[0] == 3 and torch.isfinite(found.saliency).all() and "preset" not in handles_of(head)
+    assert found.saliency.shape[0] == 3 and torch.isfinite(found.saliency).all() and "preset" not in settings_of(head)
     x = torch.randn(4, 16, encoder.dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        other = reshape_head(head, interaction="none"); again = reshape_head(other.head, interaction="both")
+        other = variant(head, interaction="none"); again = variant(other.head, interaction="both")
         assert not torch.allclose(other.head(x).logits, head(x).logits) and again.untrained
-        avg = reshape_head(head, combination="avg"); assert torch.equal(avg.head.clip_scale.mean, head.clip_scale.mean) and avg.untrained == []
-        same = set_numbers(reshape_head(head).head, head.config, Settings()); assert torch.equal(same(x).logits, head(x).logits)
+        avg = variant(head, combination="avg"); assert torch.equal(avg.head.clip_scale.mean, head.clip_scale.mean) and avg.untrained == []
+        same = variant(head).head; assert torch.equal(same(x).logits, head(x).logits)
     assert ClipInspector(model, sample_clips()[:1]).children

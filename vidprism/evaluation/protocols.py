@@ -162,7 +162,8 @@ def cross_validate(bench:Benchmark, head:str="vidprism", options:dict=None, conf
 # %% ../../nbs/evaluation/protocols.ipynb #6e7d2171
 def isolate_experts(head:nn.Module, bench:Benchmark, sets=None) -> dict: # {experts left on: Measures}
     "Accuracy with only some experts on; None: all, each alone, and all but each."
-    count = getattr(head.config, "experts", None) or len(head.config.rates)
+    count = head.num_experts
+    if not count: raise ConfigError(f"The head {head.name!r} has no experts that could be switched off.")
     everyone = tuple(range(count))
     sets = sets or [everyone, *((i,) for i in everyone), *(tuple(j for j in everyone if j != i) for i in everyone if count > 2)]
     return {tuple(s): measure(view_logits(head, bench.test.features, active_experts=list(s)), bench.test.labels) for s in sets}

@@ -22,6 +22,7 @@ from ..data.splits import grouped_folds, k_shot, repeat_to
 from ..encoders.cache import FeatureCache, fingerprint
 from ..evaluation.benchmark import Benchmark, FeatureSplit, find_commit, prompts, mean_and_std, world_bench
 from ..evaluation.protocols import build_head, train_head
+from ..heads.base import variant
 from ..evaluation.metrics import measure, view_logits
 from ..data.cliplist import ClipList
 from ..training.trainer import TrainConfig
@@ -114,27 +115,23 @@ def sides_of(study:Study, cell:Trial, run:int) -> tuple: # (train, test, seed)
     return train, test, seed
 
 # %% ../../nbs/experiments/studies.ipynb #781e8443
-def _changed(head, options):
-    "The head with other options at inference, its own ones back afterwards."
-    kept = head.config
-    head.config = replace(kept, **options)
-    return kept
-
 def rounded(per_class:list) -> list: # None where a class has no clip
     "Accuracy of each class, as it is kept."
     return [None if math.isnan(v) else round(v, 4) for v in per_class]
 
 def ask(study:Study, cell:Trial, head, test:FeatureSplit, change:dict) -> dict: # {"top1", "top5", "per_class", "zero", "zero_per_class"}
     "Accuracy with a change at inference, and that on other classes where there are any."
-    call = {k: v for k, v in change.items() if k == "active_experts"}
-    kept = _changed(head, {k: v for k, v in change.items() if k != "active_experts"})
-    try:
-        m = measure(view_logits(head, test.features, **call), test.labels)
-        found = dict(top1=m.top1, top5=m.top5, per_class=rounded(m.per_class))
-        if cell.classifier == "text" and study.zero_text is not None and not study.folds:
-            zero = measure(view_logits(head, test.features, text=study.zero_text, **call), study.zero_labels)
-            found.update(zero=zero.top1, zero_per_class=rounded(zero.per_class))
-    finally: head.config = kept
+    options = dict(change)
+    active = options.pop("active_experts", None)
+    if options:
+        head, untrained = variant(head, **options)
+        if untrained: raise ConfigError(f"The change {options} needs tensors that were never trained.")
+    m = measure(view_logits(head, test.features, active_experts=active), test.labels)
+    found = dict(top1=m.top1, top5=m.top5, per_class=rounded(m.per_class))
+    if cell.classifier == "text" and study.zero_text is not None and not study.folds:
+        logits = view_logits(head, test.features, text=study.zero_text, active_experts=active)
+        zero = measure(logits, study.zero_labels)
+        found.update(zero=zero.top1, zero_per_class=rounded(zero.per_class))
     return found
 
 def fitted(study:Study, cell:Trial, train:FeatureSplit, test:FeatureSplit, seed:int): # -> (head, its History; None where there is nothing to train, as the mean against text)

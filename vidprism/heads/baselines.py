@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXPERT_SHAPES', 'MeanConfig', 'MeanHead', 'classified', 'StatisticsConfig', 'StatisticsHead', 'Route', 'blend',
            'ExpertFFN', 'TemporalTrace', 'TemporalLayer', 'TemporalModule', 'heads_for', 'TransformerConfig',
-           'TransformerHead', 'BMoEConfig', 'unmerged', 'BMoEHead']
+           'TemporalHead', 'TransformerHead', 'BMoEConfig', 'unmerged', 'BMoEHead']
 
 # %% ../../nbs/heads/baselines.ipynb #62482ddc
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from ..errors import ConfigError, one_of, positive_int
 from .dbi import Exchange
 from .base import register_head, check_features, make_classifier, make_in_proj
-from .base import HeadConfig, InProjConfig, HeadOutput, LinearClassifier, Positions, Trace
+from .base import Head, HeadConfig, Parts, InProjConfig, HeadOutput, LinearClassifier, Positions, Trace
 from .lowdata import STATISTICS, Standardise, time_statistics
 from .hmoe import HMoE, QuickGELU
 from .losses import gate_balance_loss
@@ -27,12 +27,12 @@ class MeanConfig(HeadConfig):
     "Mean pooling and a classifier."
 
 @register_head("mean")
-class MeanHead(nn.Module):
+class MeanHead(Head):
     "The mean over frames, then the classifier."
     Config = MeanConfig
     def __init__(self, config:MeanConfig):
-        super().__init__()
-        self.config, self.classifier = config, make_classifier(config)
+        super().__init__(config)
+        self.classifier = make_classifier(config)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput: # [B,T,D]
         check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
@@ -63,12 +63,12 @@ class StatisticsConfig(HeadConfig):
         if self.classifier == "text": raise ConfigError("Statistics over time can't be compared with text: this head is linear.")
 
 @register_head("statistics")
-class StatisticsHead(nn.Module):
+class StatisticsHead(Head):
     "Statistics over time of every channel, standardised, then a linear layer that starts at zero."
     Config = StatisticsConfig
     def __init__(self, config:StatisticsConfig):
-        super().__init__()
-        c = self.config = config
+        super().__init__(config)
+        c = config
         width = c.dim * len(c.statistics)
         self.clip_scale, self.classifier = Standardise(width), LinearClassifier(width, c.classes)
         nn.init.zeros_(self.classifier.weight)
@@ -165,13 +165,36 @@ class TransformerConfig(InProjConfig):
         if self.heads is None: object.__setattr__(self, "heads", heads_for(self.inner))
         for name in ("layers", "heads"): positive_int(getattr(self, name), name)
 
+class TemporalHead(Head):
+    "A head whose clip vector is the mean frame plus a temporal part: its two parts."
+    part_names = ("spatial", "temporal")
+
+    def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
+        """The two terms of the clip's vector.
+
+        Parameters
+        ----------
+        output : HeadOutput
+            What the head returned.
+        active_experts : sequence of int, optional
+            Experts that were on; the split does not need them.
+
+        Returns
+        -------
+        Parts
+            Tokens [B,2,D]: the spatial and the (modulated) temporal part.
+        """
+        t = output.trace
+        tokens = torch.stack([t.spatial, t.modulation[:, None] * t.temporal], 1)
+        return Parts(tokens, t.spatial.new_zeros(t.spatial.shape[1]), [1, 1])
+
 @register_head("transformer")
-class TransformerHead(nn.Module):
+class TransformerHead(TemporalHead):
     "Temporal transformer with a residual to the mean, MoTE eq. 2."
     Config = TransformerConfig
     def __init__(self, config:TransformerConfig):
-        super().__init__()
-        c = self.config = config
+        super().__init__(config)
+        c = config
         self.squeeze, self.temporal, self.classifier = make_in_proj(c), TemporalModule(c.inner, c.frames, c.layers, c.heads), make_classifier(c)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
@@ -206,12 +229,14 @@ def unmerged(x:Tensor) -> Merge: # [B,T,D]
 
 # %% ../../nbs/heads/baselines.ipynb #8ca632f5
 @register_head("bmoe")
-class BMoEHead(nn.Module):
+class BMoEHead(Head):
     "VidPrism's experts and readout on one unsplit sequence."
     Config = BMoEConfig
+    inference_options = ("combination",)
+
     def __init__(self, config:BMoEConfig):
-        super().__init__()
-        c = self.config = config
+        super().__init__(config)
+        c = config
         self.positions = None if c.positions == "none" else Positions(c.positions, c.frames, c.inner)
         self.squeeze, self.mixture, self.classifier = make_in_proj(c), HMoE(c.inner, c.experts, c.heads, c.combination), make_classifier(c)
 
@@ -228,3 +253,27 @@ class BMoEHead(nn.Module):
         if labels is None: return HeadOutput(logits, trace.mixture.video, {}, trace)
         cls, gate = F.cross_entropy(logits, labels), gate_balance_loss(trace.mixture.shares)
         return HeadOutput(logits, trace.mixture.video, dict(cls=cls, gate=gate, total=cls + c.gate_weight * gate), trace)
+
+    @property
+    def expert_names(self) -> tuple:
+        "Experts have no rates: numbers."
+        return tuple(f"expert {i}" for i in range(self.config.experts))
+
+    def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
+        """The clip's vector as a sum over the experts' tokens.
+
+        Parameters
+        ----------
+        output : HeadOutput
+            What the head returned.
+        active_experts : sequence of int, optional
+            The experts that were on.
+
+        Returns
+        -------
+        Parts
+            Tokens [B,E*T,D], with E sizes.
+        """
+        outputs = output.trace.mixture.outputs
+        tokens, rest = self.mixture.video_parts(outputs, active_experts)
+        return Parts(tokens, rest, [o.shape[1] for o in outputs])

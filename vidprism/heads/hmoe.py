@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'COMBINATIONS', 'Mixture', 'QuickGELU', 'Expert', 'attend', 'query_parameter', 'GlobalReadout',
            'spread_shares', 'even_shares', 'AverageReadout', 'LocalReadout', 'LinearReadout', 'MLPReadout', 'HMoE',
-           'check_active_experts']
+           'check_active_experts', 'norm_parts', 'secant_parts']
 
 # %% ../../nbs/heads/hmoe.ipynb #d0a42762
 from typing import NamedTuple
@@ -157,3 +157,131 @@ def forward(self:HMoE,
     video, readout = self.readout(outputs, check_active_experts(active_experts, len(self.experts)))
     shares = torch.stack([r.sum(1) for r in readout.split([o.shape[1] for o in outputs], 1)], 1)
     return Mixture(video, shares, readout, outputs, [a for _, a in pairs] if inspect else None)
+
+# %% ../../nbs/heads/hmoe.ipynb #bea9e9a0
+def _attention_parts(attn, query, tokens, mask=None) -> tuple:
+    "What each token [B,N,D] adds to the answer to one query [1,1,D], and what the biases add [D]."
+    D, H = tokens.shape[-1], attn.num_heads
+    q = query.expand(len(tokens), -1, -1)
+    mask = None if mask is None else mask[None]
+    weights = attn(q, tokens, tokens, attn_mask=mask, average_attn_weights=False)[1]     # [B,H,1,N]
+    values = (tokens @ attn.in_proj_weight[2 * D:].T).unflatten(-1, (H, -1))
+    values = values * weights[:, :, 0].transpose(1, 2)[..., None]
+    parts = attn.out_proj(values.flatten(2)) - attn.out_proj.bias
+    return parts, attn.out_proj(attn.in_proj_bias[2 * D:])
+
+def _centred(parts, sigma, ln):
+    "A LayerNorm without its bias, its scale held at sigma."
+    return (parts - parts.mean(-1, keepdim=True)) / sigma * ln.weight
+
+def norm_parts(ln, parts: Tensor, rest: Tensor) -> tuple:
+    """A sum through a LayerNorm, its scale held.
+
+    Parameters
+    ----------
+    ln : nn.Module
+        The LayerNorm; anything else changes nothing.
+    parts : Tensor
+        [B,N,D] terms.
+    rest : Tensor
+        [D] or [B,D].
+
+    Returns
+    -------
+    tuple of Tensor
+        Terms and rest that sum to the LayerNorm of the sum.
+    """
+    if not isinstance(ln, nn.LayerNorm): return parts, rest
+    whole = parts.sum(1) + rest
+    sigma = (whole.var(-1, unbiased=False, keepdim=True) + ln.eps).sqrt()
+    return _centred(parts, sigma[:, None], ln), _centred(rest, sigma, ln) + ln.bias
+
+def secant_parts(f, parts: Tensor, rest: Tensor) -> tuple:
+    """A sum through an elementwise function: integrated gradients from the rest to the sum, in closed form.
+
+    Parameters
+    ----------
+    f : callable
+        Elementwise.
+    parts : Tensor
+        [B,N,D] terms.
+    rest : Tensor
+        [D] or [B,D].
+
+    Returns
+    -------
+    tuple of Tensor
+        Terms and rest that sum to `f` of the sum.
+    """
+    whole = parts.sum(1) + rest
+    step = whole - rest
+    slope = torch.where(step == 0, 0., (f(whole) - f(rest)) / torch.where(step == 0, 1., step))
+    return parts * slope[:, None], f(rest)
+
+# %% ../../nbs/heads/hmoe.ipynb #dd3e56c9
+def _off(outputs, active_experts) -> Tensor:
+    "[sum N] True for the tokens of experts that are off."
+    rows = [torch.full((o.shape[1],), i not in active_experts, device=o.device) for i, o in enumerate(outputs)]
+    return torch.cat(rows)
+
+@patch
+def video_parts(self: GlobalReadout, outputs, active_experts) -> tuple:
+    "Terms [B,sum N,D] and rest of the clip's vector."
+    mask = _off(outputs, active_experts)
+    return norm_parts(self.ln, *_attention_parts(self.attn, self.query, torch.cat(outputs, 1), mask))
+
+@patch
+def video_parts(self: AverageReadout, outputs, active_experts) -> tuple:
+    "Terms [B,sum N,D] and rest of the clip's vector."
+    count = len(active_experts)
+    terms = [o * (i in active_experts) / (o.shape[1] * count) for i, o in enumerate(outputs)]
+    terms = torch.cat(terms, 1)
+    return terms, terms.new_zeros(terms.shape[-1])
+
+@patch
+def video_parts(self: LocalReadout, outputs, active_experts) -> tuple:
+    "Terms [B,sum N,D] and rest of the clip's vector."
+    each = [_attention_parts(a, self.query[i:i+1], o) for i, (a, o) in enumerate(zip(self.attn, outputs))]
+    count = len(active_experts)
+    terms = [p * (i in active_experts) / count for i, (p, _) in enumerate(each)]
+    rest = sum(each[i][1] for i in active_experts) / count
+    return torch.cat(terms, 1), rest
+
+@patch
+def video_parts(self: LinearReadout, outputs, active_experts) -> tuple:
+    "Terms [B,sum N,D] and rest of the clip's vector."
+    terms = []
+    for i, (o, linear) in enumerate(zip(outputs, self.parts)):
+        terms.append(F.linear(o, linear.weight) * (i in active_experts) / o.shape[1])
+    return torch.cat(terms, 1), self.parts[0].bias
+
+@patch
+def video_parts(self: MLPReadout, outputs, active_experts) -> tuple:
+    "Terms [B,sum N,D] and rest of the clip's vector."
+    act, out = self.out
+    terms, rest = secant_parts(act, *LinearReadout.video_parts(self, outputs, active_experts))
+    return F.linear(terms, out.weight), out(rest)
+
+# %% ../../nbs/heads/hmoe.ipynb #84250da2
+@patch
+def video_parts(self: HMoE, outputs: list, active_experts=None) -> tuple:
+    """The readout's result as a sum over tokens.
+
+    Parameters
+    ----------
+    outputs : list of Tensor
+        E outputs [B,N_i,D] of the experts, `Mixture.outputs`.
+    active_experts : sequence of int, optional
+        The experts that were on; without it, all.
+
+    Returns
+    -------
+    tuple of Tensor
+        Terms [B,sum N,D] and rest [D] or [B,D]; `terms.sum(1) + rest` is `Mixture.video`.
+
+    Raises
+    ------
+    ConfigError
+        If `active_experts` names an expert that does not exist, or none.
+    """
+    return self.readout.video_parts(outputs, check_active_experts(active_experts, len(outputs)))

@@ -11,7 +11,7 @@ import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 from ..errors import ConfigError, one_of, positive_int
-from .base import HeadOutput, LinearClassifier, TextClassifier, check_features, register_head
+from .base import Head, HeadOutput, Parts, LinearClassifier, TextClassifier, check_features, register_head
 from .vidprism import VidPrismConfig, VidPrismHead
 
 # %% ../../nbs/heads/lowdata.ipynb #79a7ab4a
@@ -91,8 +91,8 @@ class LowDataHead(VidPrismHead):
     Config = LowDataConfig
     presets = ("paper",)
     def __init__(self, config:LowDataConfig):
-        nn.Module.__init__(self)
-        c = self.config = config
+        Head.__init__(self, config)
+        c = config
         self.frame_scale, self.clip_scale = Standardise(c.dim), Standardise(sum(c.blocks)) if c.blocks else None
         self.appearance, self.changes = nn.Linear(c.look, c.width), nn.Linear(c.motion, c.width, bias=False) if c.motion else None
         self.build(c.width, c.stages)
@@ -115,6 +115,26 @@ def inputs(self:LowDataHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B
 def lift(self:LowDataHead, v:Tensor) -> Tensor: # [...,width] -> [...,width of `video`]
     "What a vector of the streams is in the clip's vector."
     return self.rise(v) if self.rise else F.pad(v, (sum(self.config.blocks), 0))
+
+@patch
+def video_parts(self: LowDataHead, output: HeadOutput, active_experts=None) -> Parts:
+    """The streams' tokens in the clip's vector; the statistics are the rest.
+
+    Parameters
+    ----------
+    output : HeadOutput
+        What the head returned.
+    active_experts : sequence of int, optional
+        The experts that were on.
+
+    Returns
+    -------
+    Parts
+        Tokens [B,sum N,W], with E sizes.
+    """
+    outputs = output.trace.mixture.outputs
+    tokens = self.lift(self.mixture.video_parts(outputs, active_experts)[0])
+    return Parts(tokens, output.video - tokens.sum(1), [o.shape[1] for o in outputs])
 
 @patch
 def statistics(self:LowDataHead, features:Tensor) -> Tensor: # [B,T,D] -> [B, sum of blocks]

@@ -13,9 +13,9 @@ import math, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 from ..errors import ConfigError, one_of, positive_int
-from .base import register_head, create_head, check_features, make_classifier, make_in_proj, HeadOutput
+from .base import register_head, create_head, check_features, make_classifier, make_in_proj, HeadOutput, Parts
 from .hmoe import check_active_experts
-from .baselines import Route, EXPERT_SHAPES, TemporalModule, TemporalTrace, TransformerConfig, blend, classified
+from .baselines import Route, EXPERT_SHAPES, TemporalHead, TemporalModule, TemporalTrace, TransformerConfig, blend, classified
 
 # %% ../../nbs/heads/mote.ipynb #8ee24c3f
 ROUTING = dict(multinomial=lambda n: torch.arange(1., n + 1).softmax(0),       # eq. 5
@@ -88,18 +88,59 @@ class Pass(NamedTuple):
     trace: TemporalTrace
 
 @register_head("mote")
-class MoTEHead(nn.Module):
+class MoTEHead(TemporalHead):
     "A temporal transformer whose layers hold several experts, merged for inference."
     Config = MoTEConfig
+    inference_options = ("aggregation", "modulate", "neighbours", "gamma")
+
     def __init__(self, config:MoTEConfig):
-        super().__init__()
-        c = self.config = config
+        super().__init__(config)
+        c = config
         self.squeeze = make_in_proj(c)
         self.temporal = TemporalModule(c.inner, c.frames, c.layers, c.heads, c.experts, c.expert_type)
         self.classifier = make_classifier(c)
         if c.init == "same":
             for linears in (l for layer in self.temporal.layers for l in (layer.mlp.fc_up, layer.mlp.fc_dn)):
                 for l in linears[1:]: l.load_state_dict(linears[0].state_dict())
+
+    @property
+    def expert_names(self) -> tuple:
+        "The experts of every layer have numbers."
+        return tuple(f"expert {i}" for i in range(self.config.experts))
+
+    def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
+        """The spatial and the temporal part of the merged network.
+
+        Parameters
+        ----------
+        output : HeadOutput
+            What the head returned.
+        active_experts : sequence of int, optional
+            The experts that were merged; the split does not need them.
+
+        Returns
+        -------
+        Parts
+            Tokens [B,2,D].
+
+        Raises
+        ------
+        ConfigError
+            If the answer is an ensemble's.
+        """
+        if self.config.aggregation == "ensemble":
+            raise ConfigError("An ensemble's answer is a mean of several networks' and is not taken apart: use aggregation='merge'.")
+        return super().video_parts(output, active_experts)
+
+    def for_inference(self) -> nn.Module:
+        """The merged network.
+
+        Returns
+        -------
+        nn.Module
+            A "mote" head with one expert a layer.
+        """
+        return self.merged()
 
 # %% ../../nbs/heads/mote.ipynb #56fdea2e
 @patch

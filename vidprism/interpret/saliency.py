@@ -17,7 +17,6 @@ from torch import nn, Tensor
 from ..errors import ConfigError, one_of
 from ..encoders.base import Preprocess, preprocess
 from ..model import VideoModel
-from .attribution import contributions
 
 # %% ../../nbs/interpret/saliency.ipynb #11e33010
 @contextmanager
@@ -91,10 +90,10 @@ def keep_pass(model:VideoModel, frames:Tensor, target=None, active_experts=None,
         seen = seen or encode_for_maps(model.encoder, frames, layer, pixels)
         out = model.head(seen.pooled, inspect=True, active_experts=active_experts)
         y = int(out.logits[0].argmax()) if target is None else target
-        parts = contributions(model.head, out, y, active_experts)
+        parts = model.head.parts(out, y, active_experts)
     def again(x):
         run = lambda clip: model.head(torch.cat([model.encoder.encode(p).pooled for p in clip.split(model.encoder.chunk)])[None], active_experts=active_experts)
-        return torch.cat([contributions(model.head, run(clip), y, active_experts).experts for clip in x])
+        return torch.cat([model.head.parts(run(clip), y, active_experts).experts for clip in x])
     return KeptPass(seen, parts.experts, again), out, parts
 
 # %% ../../nbs/interpret/saliency.ipynb #a14cc87b

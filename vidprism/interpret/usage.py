@@ -11,6 +11,7 @@ import math, statistics, torch
 from torch import nn, Tensor
 from ..errors import ConfigError
 from ..encoders.base import evaluation_mode
+from ..heads.base import Trace
 from ..evaluation.benchmark import Benchmark, FeatureSplit
 
 # %% ../../nbs/interpret/usage.ipynb #28d3e6d9
@@ -50,7 +51,7 @@ def shares_of(head:nn.Module, side:FeatureSplit, batch:int=256): # -> (shares [N
     with evaluation_mode(head):
         for part in x.split(batch):
             out = head(part)
-            if not hasattr(out.trace, "mixture"):
+            if not isinstance(out.trace, Trace):
                 raise ConfigError(f"The head {head.name} has no shares: its experts are not read out clip by clip.")
             shares.append(out.trace.mixture.shares)
             logits.append(out.logits)

@@ -10,11 +10,10 @@ from pathlib import Path
 import html, re, tempfile
 import ipywidgets as W
 from fastcore.basics import patch
-from ..interpret.attribution import part_names
 from .widget import PanelView
 from ..errors import ConfigError, VidPrismError
 from .style import expert_name, pictures, slowest_first
-from .session import ORDERS, Session, Settings, expert_names, frame_order, handles_of
+from .session import ORDERS, Session, Settings, frame_order, settings_of
 from .panels import PANELS, Screen, make_panels, tell
 from .html import prism_page
 
@@ -29,14 +28,14 @@ def _choice(name, options, value, width="250px"):
 
 def _numbers(head) -> dict: # widgets by field
     "Sliders for threshold, alpha, tau and delta."
-    c, have = head.config, handles_of(head)
+    c, have = head.config, settings_of(head)
     spans = dict(threshold=(0., 1., .01), alpha=(0., 1., .01), tau=(.01, 1., .01), delta=(0., 2., .05))
-    values = dict(threshold=head.interaction.threshold) if "threshold" in have else {}
+    values = dict(threshold=head.gate_threshold) if "threshold" in have else {}
     return {k: _slider(k, *span, values.get(k, getattr(c, k, 0.) or 0.)) for k, span in spans.items() if k in have}
 
 def _forms(head) -> dict:
     "Choices of interaction, combination and preset; those that need untrained weights say so."
-    c, have = head.config, handles_of(head)
+    c, have = head.config, settings_of(head)
     need = dict(interaction=lambda v: c.interaction != "both" and v not in ("none", c.interaction), combination=lambda v: v not in ("avg", c.combination), preset=lambda v: v != c.preset)
     options = dict(interaction=("none", "slow2fast", "fast2slow", "both"), combination=("avg", "linear", "mlp", "local", "global"), preset=("paper", "released"))
     return {k: _choice(k, [(f"{v} (untrained)" if need[k](v) else v, v) for v in o], getattr(c, k)) for k, o in options.items() if k in have}
@@ -89,7 +88,7 @@ def _make_clip_row(self:ClipInspector):
 def _make_handles(self:ClipInspector):
     "A widget a handle, and what each writes."
     head = self.session.model.head
-    names = expert_names(head)
+    names = head.expert_names
     self.on = {i: W.ToggleButton(value=True, description=expert_name(names[i], names), icon="check", tooltip="switch this expert off or on", layout=W.Layout(width="150px")) for i in slowest_first(names)}
     self.reset = W.Button(description="as trained", icon="undo", tooltip="put all handles back")
     self.experts = W.HBox([*self.on.values(), self.reset], layout=W.Layout(flex_flow="row wrap"))
@@ -116,7 +115,7 @@ def _wanted(self:ClipInspector) -> dict:
     return told | dict(off=tuple(sorted(i for i, b in self.on.items() if not b.value)), order=self.order.value, frozen=self.frame.value if self.order.value == "frozen" else 0, dropped=parse_places(self.dropped.value))
 
 def _trained(head) -> dict: # numbers as trained
-    return {k: head.interaction.threshold if k == "threshold" else getattr(head.config, k) for k in ("threshold", "alpha", "tau", "delta") if k in handles_of(head)}
+    return {k: head.gate_threshold if k == "threshold" else getattr(head.config, k) for k in ("threshold", "alpha", "tau", "delta") if k in settings_of(head)}
 
 @patch
 def _turned(self:ClipInspector, change):
@@ -125,7 +124,7 @@ def _turned(self:ClipInspector, change):
     if self._quiet: return
     try:
         if self.session.clip is None: raise ConfigError("There is no clip open.")
-        self._after = self.session.turn(**self._wanted()); self._say("")
+        self._after = self.session.change(**self._wanted()); self._say("")
     except VidPrismError as e:
         self._say(str(e)); self._put_back(self.session.settings)
     self._show()
@@ -221,11 +220,11 @@ def screen(self:ClipInspector, slider=True) -> Screen: # slider: for panels and 
     beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if tab("Two models") else {}
     looks, looked = self._saliency(again=slider) if tab("Where each looks") else (None, "")
     drops = self._once("drops", lambda: s.drops(self._after)) if tab("What counted") else None
-    return self._screen(slider=slider, beside=beside, saliency=looks, looked=looked, look_names=() if looks is None else part_names(s.model.head), drops=drops)
+    return self._screen(slider=slider, beside=beside, saliency=looks, looked=looked, look_names=() if looks is None else s.model.head.part_names, drops=drops)
 
 @patch
 def _read_beside(self:ClipInspector, name:str):
-    "A Reading of another model, or why it has none: it may not take so many frames."
+    "What another model does, or why it gives no answer: it may not take so many frames."
     try: return self.session.read_beside(name, self.session.settings)
     except VidPrismError as e: return str(e)
 
@@ -263,7 +262,7 @@ def _saliency(self:ClipInspector, again=False) -> tuple: # [E,T,H,W] or None, a 
     "The maps: made once a clip, or when asked again, as the encoder has to run for them; older ones say so."
     s = self.session
     try:
-        if again and self._maps.get("of") != s.settings or not self._maps: self._maps = dict(maps=s.look(s.settings), of=s.settings)
+        if again and self._maps.get("of") != s.settings or not self._maps: self._maps = dict(maps=s.saliency(s.settings), of=s.settings)
     except ConfigError as e: return None, str(e)
     if self._maps["of"] == s.settings: return self._maps["maps"], ""
     frames = all(getattr(self._maps["of"], k) == getattr(s.settings, k) for k in ("order", "dropped", "frozen"))

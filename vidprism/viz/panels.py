@@ -23,7 +23,7 @@ def percent(p:float) -> str:
     if p > .999 or p < .001: return "over 99.9%" if p > .5 else "under 0.1%"
     return f"{p:.0%}" if .01 <= p <= .99 else f"{p:.1%}"
 
-def tell(e,        # an Explanation, or a Reading of a session
+def tell(e,        # an Explanation
         ) -> list: # sentences
     "What happened, in a few sentences; what a model has not is left out."
     label, p = e.answer[0]
@@ -41,16 +41,16 @@ def tell(e,        # an Explanation, or a Reading of a session
     return said
 
 def has_merges(e) -> bool: return bool(e.merges) and not isinstance(e.rates[0], str)    # a homogeneous expert sees every frame
-def has_gates(e) -> bool: return e.gates is not None and e.threshold == e.threshold     # and its threshold is NaN
+def has_gates(e) -> bool: return e.gates is not None
 
 # %% ../../nbs/viz/panels.ipynb #ba9fb8bb
 @dataclass
 class Screen:
     "What is to be shown."
-    after: object                 # an Explanation or Reading
+    after: object                 # an Explanation
     before: object = None         # as trained and filmed, to stand beside it
     changes: list = field(default_factory=list)  # what stands otherwise, in words
-    beside: dict = field(default_factory=dict)   # {name: Reading} of other models; or why one has none, in a sentence
+    beside: dict = field(default_factory=dict)   # {name: Explanation} of other models; or why one has none, in a sentence
     name: str = "this model"
     saliency: object = None       # [E,T,H,W]
     looked: str = ""              # what to say of it
@@ -66,7 +66,7 @@ class Screen:
 def lacks(what, s) -> str: return f"{s.name[0].upper()}{s.name[1:]} has no {what}, so there is nothing to show here."
 
 def answer_panel(s:Screen):
-    fresh = getattr(s.after, "untrained", None)
+    fresh = s.after.untrained
     warn = f" Careful: {len(fresh)} tensors of this form were never trained ({', '.join(sorted({n.rpartition('.')[0] for n in fresh}))}); they are random." if fresh else ""
     if not s.changes or s.before is None: return "The answer", "The most probable classes." + warn, [answer_figure.spec(s.after.answer[:s.topk])]
     return "The answer", f"Left: as trained and filmed. Right: {', '.join(s.changes)}.{warn}", [before_after_figure.spec(s.before.answer, s.after.answer, ("before", "after"), s.topk)]
@@ -74,7 +74,7 @@ def answer_panel(s:Screen):
 def frames_panel(s:Screen):
     c = s.after.clip
     return ("The frames", "Every frame the model saw, in its order, with its time; the wider its purple ring and bar, the more it counted.",
-            [strip_figure.spec(s.pics, c.times, s.after.importance if s.after.importance is not None else getattr(s.after, "heard", None), c.indices, None if s.slider else s.frame)])
+            [strip_figure.spec(s.pics, c.times, s.after.importance if s.after.importance is not None else s.after.readout_weight, c.indices, None if s.slider else s.frame)])
 
 def counted_panel(s:Screen):
     a = s.after
@@ -103,14 +103,14 @@ def gates_panel(s:Screen):
 
 def attention_panel(s:Screen):
     a = s.after
-    if getattr(a, "maps", None) is None: return tokens_panel(s)
+    if a.maps is None: return tokens_panel(s)
     return ("Attention between frames", "Row reads column. Dark columns are frames that all others read; flat grey chooses nothing. The curve is the mean of the columns.",
             attention_pictures(a))
 
 def attention_pictures(a) -> list:
     "A reading's maps between frames, and their curves."
     maps, names, curves = a.maps, a.map_names, a.maps.mean(1)
-    if a.shares is not None: curves = torch.cat([curves[:-1], a.heard[None].to(curves)])
+    if a.shares is not None: curves = torch.cat([curves[:-1], a.readout_weight[None].to(curves)])
     return [frame_attention_figure.spec(maps, names), attention_curve_figure.spec(curves, a.clip.times, names)]
 
 def tokens_panel(s:Screen):
@@ -131,7 +131,7 @@ def beside_panel(s:Screen):
         if isinstance(other, str): said.append(f"{name[0].upper()}{name[1:]} has no answer to this clip: {other}"); continue
         figures.append(before_after_figure.spec(s.after.answer, other.answer, (s.name, name), s.topk))
         if other.maps is not None: figures.append(attention_pictures(other)[0])
-        lines = {k: r.heard for k, r in ((s.name, s.after), (name, other)) if r.heard is not None}
+        lines = {k: r.readout_weight for k, r in ((s.name, s.after), (name, other)) if r.readout_weight is not None}
         if lines: figures.append(attention_curve_figure.spec(torch.stack(list(lines.values())), other.clip.times, list(lines), [INK, "#be185d"], ["solid", "dash"]))
         missing = [w for w, there in (("merges", has_merges(other)), ("gates", has_gates(other)), ("attention between frames", other.maps is not None)) if not there]
         if missing: said.append(f"{name[0].upper()}{name[1:]} has no {' and no '.join(missing)}: those panels are left out.")
@@ -141,10 +141,10 @@ PANELS = dict(answer=answer_panel, frames=frames_panel, counted=counted_panel, m
               attention=attention_panel, looks=looks_panel, beside=beside_panel)
 
 # %% ../../nbs/viz/panels.ipynb #f4d91745
-def make_panels(e,          # an Explanation, a Reading or a Screen
+def make_panels(e,          # an Explanation or a Screen
            topk:int=5, # answers shown
           ) -> list:   # [(heading, what to look at, figure or figures)]
     "Everything there is to see, in reading order; what is not there is left out."
-    screen = e if isinstance(e, Screen) else Screen(e, topk=topk, saliency=getattr(e, "saliency", None), drops=getattr(e, "drops", None))
+    screen = e if isinstance(e, Screen) else Screen(e, topk=topk, saliency=e.saliency, drops=e.drops)
     made = [(h, note, [spec.figure() for spec in specs]) for h, note, specs in (panel(screen) for panel in PANELS.values())]
     return [(h, note, figs[0] if len(figs) == 1 else figs) for h, note, figs in made if figs]
