@@ -68,6 +68,19 @@ def raised(thing):
     return {n for n in found if n.endswith("Error")}
 
 
+def described(thing):
+    "Parameters or fields that a docstring describes; those of a base class count where the docstring names it in backticks."
+    text = inspect.getdoc(thing) or ""
+    parts = sections(text)
+    told = {}
+    for base in inspect.getmro(thing)[1:] if inspect.isclass(thing) else ():
+        if f"`{base.__name__}`" in text:
+            told |= described(base)
+    for heading in ("Parameters", "Attributes"):
+        told |= entries(parts.get(heading, ""))
+    return told
+
+
 def lacking(name, thing):
     "What a docstring does not say."
     text = inspect.getdoc(thing)
@@ -75,9 +88,7 @@ def lacking(name, thing):
     if not text or not own or own.startswith(f"{thing.__name__}("):
         return [f"{name}: no docstring"]
     parts = sections(text)
-    told = {}
-    for heading in ("Parameters", "Attributes", "Fields"):
-        told |= entries(parts.get(heading, ""))
+    told = described(thing)
     out = [f"{name}: {p} is not described" for p in parameters(thing) if p not in told]
     tensors = [p for p, kind in parameters(thing).items() if "Tensor" in str(kind) and p in told]
     out += [f"{name}: {p} has no shape" for p in tensors if "[" not in told[p] and "scalar" not in told[p]]

@@ -218,32 +218,53 @@ BUILT_IN = {   # name -> the module that registers the head
 }
 
 class HeadRegistry(MutableMapping):
-    "Name -> head class. The module of a built-in head is imported when its class is first read."
-    def __init__(self, built_in:dict): # name -> module
+    """Name -> head class. The module of a built-in head is imported when its class is first read.
+
+    Parameters
+    ----------
+    built_in : dict
+        {name: module that registers the head}.
+    """
+    def __init__(self, built_in: dict):
         self.built_in, self.classes = dict(built_in), {}
 
-    def load(self, name:str):
-        "Import the module of a built-in head, unless its class is registered already."
-        if name in self.built_in and name not in self.classes: import_module(self.built_in[name])
+    def load(self, name: str):
+        """Import the module of a built-in head, unless its class is registered already.
 
-    def __getitem__(self, name:str):
+        Parameters
+        ----------
+        name : str
+            Any name; one that is not built in is ignored.
+        """
+        if name in self.built_in and name not in self.classes:
+            import_module(self.built_in[name])
+
+    def __getitem__(self, name: str):
         self.load(name)
         return self.classes[name]
 
-    def __setitem__(self, name:str, cls):
+    def __setitem__(self, name: str, cls):
         module = self.built_in.get(name)
-        late = cls.__module__ == module and name in self.classes and self.classes[name].__module__ != module
-        if not late: self.classes[name] = cls   # a built-in head that is imported late does not replace the user's
+        own = name in self.classes and self.classes[name].__module__ != module
+        if own and cls.__module__ == module: return   # a built-in head that is imported late does not replace the user's
+        self.classes[name] = cls
 
-    def __delitem__(self, name:str):
+    def __delitem__(self, name: str):
         self.load(name)
         del self.classes[name]
         self.built_in.pop(name, None)
 
-    def __contains__(self, name): return name in self.built_in or name in self.classes
-    def __iter__(self): return iter(dict.fromkeys([*self.built_in, *self.classes]))   # built-in heads first
-    def __len__(self): return len(self.built_in.keys() | self.classes.keys())
-    def __repr__(self): return f"HeadRegistry({', '.join(self)})"
+    def __contains__(self, name):
+        return name in self.built_in or name in self.classes
+
+    def __iter__(self):
+        return iter(dict.fromkeys([*self.built_in, *self.classes]))   # built-in heads first
+
+    def __len__(self):
+        return len(self.built_in.keys() | self.classes.keys())
+
+    def __repr__(self):
+        return f"HeadRegistry({', '.join(self)})"
 
 # %% ../../nbs/heads/base.ipynb #38f3f0b5
 HEADS = HeadRegistry(BUILT_IN)   # name -> head class; `register_head` adds to it
@@ -275,56 +296,137 @@ def register_head(name: str):
     return register
 
 def make_config(cls, **options):
-    "Fill a config dataclass; unknown keys raise."
+    """Fill a config dataclass.
+
+    Parameters
+    ----------
+    cls : type
+        The dataclass.
+    **options
+        Its fields.
+
+    Returns
+    -------
+    cls
+        The config.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown; the message names the nearest one.
+    """
     known = [f.name for f in fields(cls)]
     for key in options:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            raise ConfigError(f"{cls.__name__} has no option {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}."))
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}."
+            raise ConfigError(f"{cls.__name__} has no option {key!r}{hint}")
     return cls(**options)
 
-def create_head(name:str,     # "vidprism", or any registered head
-                dim:int,      # D, width of the features
-                classes:int,  # C
-                frames:int,   # T, frames a clip
-                text=None,    # text features of the classes [C,D], for logits against text, or for `contrastive_weight`
-                **options,    # the head's own options
-               ) -> nn.Module:
-    "Build a head by name."
+def create_head(name: str, dim: int, classes: int, frames: int, text: Tensor = None, **options) -> Head:
+    """Build a head by name.
+
+    Parameters
+    ----------
+    name : str
+        "vidprism", or any registered head.
+    dim : int
+        D, width of the features.
+    classes : int
+        C.
+    frames : int
+        T, frames a clip.
+    text : Tensor, optional
+        [C,D] text features of the classes, for logits against text, or for `contrastive_weight`.
+    **options
+        The head's own options.
+
+    Returns
+    -------
+    Head
+        In training mode, with random weights.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown, or a value is out of range.
+    """
     cls = HEADS[one_of(name, HEADS, "head")]
     contrast = options.get("contrastive_weight", 0) > 0
     if text is not None and not contrast: options["classifier"] = "text"
     head = cls(make_config(cls.Config, dim=dim, classes=classes, frames=frames, **options))
-    if text is not None: (head.contrast if contrast else head.classifier).name_classes(text)
+    if text is None: return head
+    target = head.contrast if contrast else head.classifier
+    target.name_classes(text)
     return head
 
 # %% ../../nbs/heads/base.ipynb #5ec0c1e6
-def check_features(features:Tensor, dim:int, labels=None, classes:int=0):
-    "Refuse features of another shape, and labels that name no class."
-    if features.ndim != 3: raise ConfigError(f"A head takes features [B,T,D], not {list(features.shape)}.")
-    if features.shape[-1] != dim: raise ConfigError(f"This head was built for features of width {dim}, and got width {features.shape[-1]}.")
-    if features.shape[1] < 1: raise ConfigError("A head needs at least one frame.")
+def check_features(features: Tensor, dim: int, labels: Tensor = None, classes: int = 0):
+    """Refuse features of another shape, and labels that name no class.
+
+    Parameters
+    ----------
+    features : Tensor
+        Must be [B,T,D] with T of 1 or more.
+    dim : int
+        D of the head.
+    labels : Tensor, optional
+        Must be [B]; their values are checked on the CPU only.
+    classes : int
+        Labels lie below it.
+
+    Raises
+    ------
+    ConfigError
+        If a shape or a label does not fit.
+    """
+    if features.ndim != 3:
+        raise ConfigError(f"A head takes features [B,T,D], not {list(features.shape)}.")
+    if features.shape[-1] != dim:
+        raise ConfigError(f"This head was built for features of width {dim}, and got width {features.shape[-1]}.")
+    if features.shape[1] < 1:
+        raise ConfigError("A head needs at least one frame.")
     if labels is None or torch.compiler.is_compiling() or labels.device.type != "cpu": return
-    if labels.shape != features.shape[:1]: raise ConfigError(f"Labels must be [B] = [{len(features)}], not {list(labels.shape)}.")
-    if ((labels < 0) | (labels >= classes)).any(): raise ConfigError(f"Labels must lie between 0 and {classes - 1}; got {labels.min()} to {labels.max()}.")
+    if labels.shape != features.shape[:1]:
+        raise ConfigError(f"Labels must be [B] = [{len(features)}], not {list(labels.shape)}.")
+    if ((labels < 0) | (labels >= classes)).any():
+        raise ConfigError(f"Labels must lie between 0 and {classes - 1}; got {labels.min()} to {labels.max()}.")
 
 # %% ../../nbs/heads/base.ipynb #84b4894b
 @dataclass(frozen=True)
 class HeadConfig:
-    "What every head of the kit is told."
-    dim: int                       # D, width of the features
-    classes: int                   # C
-    frames: int = 32               # T, frames a clip
-    classifier: str = "linear"     # "linear", or "text": cosine to text features of the classes
-    text_scale: float = 100.       # from cosine to logit, CLIP's own
+    """The options of every head of the kit.
+
+    Attributes
+    ----------
+    dim : int
+        D, width of the features.
+    classes : int
+        C.
+    frames : int
+        T, frames a clip.
+    classifier : str
+        "linear", or "text": cosine to text features of the classes.
+    text_scale : float
+        From cosine to logit, above 0; CLIP's own is 100.
+    """
+    dim: int
+    classes: int
+    frames: int = 32
+    classifier: str = "linear"
+    text_scale: float = 100.
 
     def __post_init__(self):
-        for name in ("dim", "classes", "frames"): positive_int(getattr(self, name), name)
+        for name in ("dim", "classes", "frames"):
+            positive_int(getattr(self, name), name)
         one_of(self.classifier, ("linear", "text"), "classifier")
-        if not self.text_scale > 0: raise ConfigError(f"text_scale must be above 0, not {self.text_scale!r}.")
+        if not self.text_scale > 0:
+            raise ConfigError(f"text_scale must be above 0, not {self.text_scale!r}.")
 
     @property
-    def inner(self) -> int: return self.dim   # channels inside the head
+    def inner(self) -> int:
+        "Channels inside the head."
+        return self.dim
 
     def changed(self, **options):
         """The same options, some of them changed.
@@ -348,41 +450,134 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class InProjConfig(HeadConfig):
-    "Of a head that can be narrower than the features."
-    width: int | None = None       # channels that features are squeezed to first; None: all D, as in the papers
+    """Options of a head that can be narrower than the features. The other fields are those of `HeadConfig`.
+
+    Attributes
+    ----------
+    width : int, optional
+        Channels that the features are projected to first; None: all D, as in the papers.
+    """
+    width: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
         if self.width is not None: positive_int(self.width, "width")
 
     @property
-    def inner(self) -> int: return self.width or self.dim
+    def inner(self) -> int:
+        "Channels inside the head."
+        return self.width or self.dim
 
 # %% ../../nbs/heads/base.ipynb #51370b9d
 class LinearClassifier(nn.Linear):
-    "A linear layer; it knows its own classes only."
-    def name_classes(self, text): raise ConfigError("This head has a linear classifier; text needs classifier='text'.")
-    def forward(self, video, text=None):
+    """A linear layer, for its own classes only.
+
+    Parameters
+    ----------
+    in_features, out_features, bias, device, dtype
+        As of `nn.Linear`: W channels, C classes.
+    """
+
+    def name_classes(self, text: Tensor):
+        """There is nothing to name.
+
+        Parameters
+        ----------
+        text : Tensor
+            [C,D], refused.
+
+        Raises
+        ------
+        ConfigError
+            Always.
+        """
+        raise ConfigError("This head has a linear classifier; text needs classifier='text'.")
+
+    def forward(self, video: Tensor, text: Tensor = None) -> Tensor:
+        """Logits.
+
+        Parameters
+        ----------
+        video : Tensor
+            [B,W].
+        text : Tensor, optional
+            [C,D], refused: a linear classifier has its own classes.
+
+        Returns
+        -------
+        Tensor
+            [B,C].
+        """
         if text is not None: self.name_classes(text)
         return super().forward(video)
 
-    def rows(self, video, target=None) -> tuple:
-        "Weights and biases of the classes [B]: ([B,W], [B]); without `target`, of all: ([1,C,W], [C])."
+    def rows(self, video: Tensor, target: Tensor = None) -> tuple:
+        """Weights and biases of classes: the logit is their product with `video`.
+
+        Parameters
+        ----------
+        video : Tensor
+            [B,W].
+        target : Tensor, optional
+            [B] classes; without it, all.
+
+        Returns
+        -------
+        tuple of Tensor
+            [B,W] and [B]; of all classes [1,C,W] and [C].
+        """
         if target is None: return self.weight[None], self.bias
         return self.weight[target], self.bias[target]
 
 class TextClassifier(nn.Module):
-    "Scaled cosine to the text feature of each class."
-    def __init__(self, dim:int, classes:int, scale:float=100.):
+    """Scaled cosine to the text feature of each class.
+
+    Parameters
+    ----------
+    dim : int
+        D, width of the text features.
+    classes : int
+        C.
+    scale : float
+        From cosine to logit.
+    """
+    def __init__(self, dim: int, classes: int, scale: float = 100.):
         super().__init__()
         self.scale, self.given = scale, False
         self.register_buffer("text", torch.zeros(classes, dim))
 
-    def forward(self, video:Tensor, text:Tensor=None) -> Tensor: # [B,D], [C,D] -> [B,C]
+    def forward(self, video: Tensor, text: Tensor = None) -> Tensor:
+        """Logits.
+
+        Parameters
+        ----------
+        video : Tensor
+            [B,D], any length.
+        text : Tensor, optional
+            [C',D] of other classes; without it, those of training.
+
+        Returns
+        -------
+        Tensor
+            [B,C] or [B,C'].
+        """
         return self.scale * F.normalize(video, dim=-1) @ self.of(text).T
 
-    def rows(self, video, target=None) -> tuple:
-        "As those of a linear classifier, the length of `video` held: ([B,W], 0) or ([B,C,W], 0)."
+    def rows(self, video: Tensor, target: Tensor = None) -> tuple:
+        """Weights of classes, the length of `video` held: the logit is their product with it.
+
+        Parameters
+        ----------
+        video : Tensor
+            [B,D].
+        target : Tensor, optional
+            [B] classes; without it, all.
+
+        Returns
+        -------
+        tuple
+            [B,D], or [B,C,D] of all classes; and 0 for the bias.
+        """
         length = video.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         if target is None: return self.scale * self.of() / length[..., None], 0.
         return self.scale * self.of()[target] / length, 0.
@@ -393,44 +588,140 @@ class TextClassifier(nn.Module):
 
 # %% ../../nbs/heads/base.ipynb #978a24ea
 @patch
-def name_classes(self:TextClassifier, text:Tensor): # [C,D], any length
-    "Take the text features of the training classes."
-    if text.shape != self.text.shape: raise ConfigError(f"This head needs text features {list(self.text.shape)} (classes, width), not {list(text.shape)}.")
-    self.text.copy_(F.normalize(text.detach().to(self.text), dim=-1)); self.given = True
+def name_classes(self: TextClassifier, text: Tensor):
+    """Take the text features of the training classes.
+
+    Parameters
+    ----------
+    text : Tensor
+        [C,D], rows of any length.
+
+    Raises
+    ------
+    ConfigError
+        If the shape is another one.
+    """
+    if text.shape != self.text.shape:
+        needed, got = list(self.text.shape), list(text.shape)
+        raise ConfigError(f"This head needs text features {needed} (classes, width), not {got}.")
+    self.text.copy_(F.normalize(text.detach().to(self.text), dim=-1))
+    self.given = True
 
 @patch
-def of(self:TextClassifier, text:Tensor=None) -> Tensor: # [C,D], rows of length 1
-    "The classes asked for: those of training, or those given."
-    if text is None and not self.given: raise ConfigError("This head compares with text, and has no text features: pass create_head(..., text=...).")
+def of(self: TextClassifier, text: Tensor = None) -> Tensor:
+    """The text features that the clip is compared with.
+
+    Parameters
+    ----------
+    text : Tensor, optional
+        [C,D] of other classes; without it, those of training.
+
+    Returns
+    -------
+    Tensor
+        [C,D], rows of length 1.
+
+    Raises
+    ------
+    ConfigError
+        If the shape is another one, or no text was given.
+    """
+    if text is None and not self.given:
+        raise ConfigError("This head compares with text, and has no text features: pass create_head(..., text=...).")
     if text is None: return self.text
-    if text.ndim != 2 or text.shape[1] != self.text.shape[1]: raise ConfigError(f"Text features must be [C,{self.text.shape[1]}], not {list(text.shape)}.")
+    if text.ndim != 2 or text.shape[1] != self.text.shape[1]:
+        raise ConfigError(f"Text features must be [C,{self.text.shape[1]}], not {list(text.shape)}.")
     return F.normalize(text, dim=-1)
 
-def make_classifier(c:HeadConfig) -> nn.Module:
-    "The last layer that a config asks for."
-    if c.classifier == "linear": return LinearClassifier(c.inner, c.classes)
-    if c.inner != c.dim: raise ConfigError("Text is compared with at the features' own width: leave width out.")
-    return TextClassifier(c.dim, c.classes, c.text_scale)
+def make_classifier(config: HeadConfig) -> nn.Module:
+    """The last layer that a config asks for.
 
-def make_in_proj(c:InProjConfig) -> nn.Module:
-    "The first layer that a config asks for: [B,T,D] to [B,T,width], or nothing."
-    return nn.Identity() if c.width is None else nn.Linear(c.dim, c.width)
+    Parameters
+    ----------
+    config : HeadConfig
+        Its `classifier`, widths and classes count.
+
+    Returns
+    -------
+    LinearClassifier or TextClassifier
+
+    Raises
+    ------
+    ConfigError
+        If a head is narrower than the text that it is compared with.
+    """
+    if config.classifier == "linear": return LinearClassifier(config.inner, config.classes)
+    if config.inner != config.dim:
+        raise ConfigError("Text is compared with at the features' own width: leave width out.")
+    return TextClassifier(config.dim, config.classes, config.text_scale)
+
+def make_in_proj(config: InProjConfig) -> nn.Module:
+    """The first layer that a config asks for.
+
+    Parameters
+    ----------
+    config : InProjConfig
+        Its `width`.
+
+    Returns
+    -------
+    nn.Module
+        [B,T,D] to [B,T,width], or an identity.
+    """
+    return nn.Identity() if config.width is None else nn.Linear(config.dim, config.width)
 
 # %% ../../nbs/heads/base.ipynb #a8fd135e
-def sinusoids(frames:int, dim:int) -> Tensor: # [T,D]
-    "sin and cos at wavelengths from 2 pi to 10000 * 2 pi."
+def sinusoids(frames: int, dim: int) -> Tensor:
+    """sin and cos at wavelengths from 2 pi to 10000 * 2 pi.
+
+    Parameters
+    ----------
+    frames : int
+        T.
+    dim : int
+        D.
+
+    Returns
+    -------
+    Tensor
+        [T,D].
+    """
     at = torch.arange(frames)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
     return torch.stack([at.sin(), at.cos()], -1).flatten(1)[:, :dim]
 
 class Positions(nn.Module):
-    "Adds to each token a vector for the frame it was built on."
-    def __init__(self, kind:str, frames:int, dim:int):
+    """Adds to each token a vector for the frame it was built on.
+
+    Parameters
+    ----------
+    kind : str
+        "learned" (std 0.02) or "sinusoidal".
+    frames : int
+        T, the most frames of a clip.
+    dim : int
+        D.
+    """
+    def __init__(self, kind: str, frames: int, dim: int):
         super().__init__()
         table = sinusoids(frames, dim) if kind == "sinusoidal" else torch.randn(frames, dim) * .02
         if kind == "learned": self.table = nn.Parameter(table)
         else: self.register_buffer("table", table, persistent=False)
 
-    def forward(self, tokens:Tensor, kept:Tensor) -> Tensor: # [B,N,D], [B,N]
+    def forward(self, tokens: Tensor, kept: Tensor) -> Tensor:
+        """Tokens with their positions.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            [B,N,D].
+        kept : Tensor
+            [B,N] frame of each token.
+
+        Returns
+        -------
+        Tensor
+            [B,N,D].
+        """
         return tokens + self.table[kept]
 
 # %% ../../nbs/heads/base.ipynb #85f6ba87

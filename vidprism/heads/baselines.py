@@ -24,34 +24,92 @@ from .rgsta import Merge
 # %% ../../nbs/heads/baselines.ipynb #294be54b
 @dataclass(frozen=True)
 class MeanConfig(HeadConfig):
-    "Mean pooling and a classifier."
+    "Mean pooling and a classifier; its fields are those of `HeadConfig`."
 
 @register_head("mean")
 class MeanHead(Head):
-    "The mean over frames, then the classifier."
+    """The mean over frames, then the classifier.
+
+    Parameters
+    ----------
+    config : MeanConfig
+        Options.
+    """
     Config = MeanConfig
     def __init__(self, config:MeanConfig):
         super().__init__(config)
         self.classifier = make_classifier(config)
 
-    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput: # [B,T,D]
+    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+        """Run it.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features.
+        labels : Tensor, optional
+            [B] classes; with them the losses are computed.
+        inspect : bool
+            Also keep attention.
+        active_experts : optional
+            The experts left on; without it, all.
+        text : Tensor, optional
+            [C,D] text features of other classes.
+
+        Returns
+        -------
+        HeadOutput
+            [B,T,D].
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range, or a name does not exist.
+        """
         check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
         video = features.mean(1)
         logits = self.classifier(video, text)
         return HeadOutput(logits, video, {} if labels is None else classified(logits, labels))
 
-def classified(logits:Tensor, labels:Tensor, **more) -> dict: # more: terms already weighted, added to the total
-    "Cross-entropy, other terms, and their sum."
+def classified(logits:Tensor, labels:Tensor, **more) -> dict:
+    """Cross-entropy, other terms, and their sum.
+
+    Parameters
+    ----------
+    logits : Tensor
+        [B,C].
+    labels : Tensor
+        [B] classes; with them the losses are computed.
+    **more : scalar Tensor
+        Further terms, already weighted.
+
+    Returns
+    -------
+    dict
+        More: terms already weighted, added to the total.
+    """
     cls = F.cross_entropy(logits, labels)
     return dict(cls=cls, **more, total=cls + sum(more.values()))
 
 # %% ../../nbs/heads/baselines.ipynb #a77e0332
 @dataclass(frozen=True)
 class StatisticsConfig(HeadConfig):
-    "A linear classifier on statistics over time; the defaults are those of `vidprism_lowdata`."
-    statistics: tuple = ("mean", "deviation", "change", "drift")   # names of `STATISTICS`
-    power: float = .5    # of the features first, the sign kept; 1: as they are
-    scale: float = 8.    # length of each standardised block
+    """A linear classifier on statistics over time; the defaults are those of `vidprism_lowdata`.
+
+    The other fields are those of `HeadConfig`.
+
+    Attributes
+    ----------
+    statistics : tuple
+        Names of `STATISTICS`.
+    power : float
+        Of the features first, the sign kept; 1: as they are.
+    scale : float
+        Length of each standardised block.
+    """
+    statistics: tuple = ("mean", "deviation", "change", "drift")
+    power: float = .5
+    scale: float = 8.
 
     def __post_init__(self):
         super().__post_init__()
@@ -64,7 +122,13 @@ class StatisticsConfig(HeadConfig):
 
 @register_head("statistics")
 class StatisticsHead(Head):
-    "Statistics over time of every channel, standardised, then a linear layer that starts at zero."
+    """Statistics over time of every channel, standardised, then a linear layer that starts at zero.
+
+    Parameters
+    ----------
+    config : StatisticsConfig
+        Options.
+    """
     Config = StatisticsConfig
     def __init__(self, config:StatisticsConfig):
         super().__init__(config)
@@ -73,7 +137,32 @@ class StatisticsHead(Head):
         self.clip_scale, self.classifier = Standardise(width), LinearClassifier(width, c.classes)
         nn.init.zeros_(self.classifier.weight)
 
-    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput: # [B,T,D]
+    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+        """Run it.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features.
+        labels : Tensor, optional
+            [B] classes; with them the losses are computed.
+        inspect : bool
+            Also keep attention.
+        active_experts : optional
+            The experts left on; without it, all.
+        text : Tensor, optional
+            [C,D] text features of other classes.
+
+        Returns
+        -------
+        HeadOutput
+            [B,T,D].
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range, or a name does not exist.
+        """
         c = self.config
         check_features(features, c.dim, labels, c.classes)
         statistics = torch.cat(time_statistics(features, c.statistics, c.power), -1)
@@ -83,12 +172,33 @@ class StatisticsHead(Head):
 
 # %% ../../nbs/heads/baselines.ipynb #075d3c6d
 class Route(NamedTuple):
-    "Which experts a layer runs: an index, or N merge weights, for either projection."
+    """Which experts a layer runs: an index, or N merge weights, for either projection.
+
+    Attributes
+    ----------
+    up : int or tuple of float
+        Of the first projection.
+    down : int or tuple of float
+        Of the second projection.
+    """
     up: object
     down: object
 
-def blend(layers, choice) -> tuple: # (weight, bias) of one linear layer
-    "The layer picked, or the weighted sum of those with a weight."
+def blend(layers, choice) -> tuple:
+    """The layer picked, or the weighted sum of those with a weight.
+
+    Parameters
+    ----------
+    layers : sequence of nn.Linear
+        The experts of one projection.
+    choice : int or tuple of float
+        The expert to run, or a weight for each.
+
+    Returns
+    -------
+    tuple
+        (weight, bias) of one linear layer.
+    """
     if len(layers) == 1: return layers[0].weight, layers[0].bias
     if isinstance(choice, int): return layers[choice].weight, layers[choice].bias
     return tuple(sum(w * getattr(l, part) for w, l in zip(choice, layers) if w) for part in ("weight", "bias"))
@@ -96,7 +206,17 @@ def blend(layers, choice) -> tuple: # (weight, bias) of one linear layer
 EXPERT_SHAPES = dict(ffn=(True, True), up=(True, False), down=(False, True), both=(True, True))   # which projections are experts
 
 class ExpertFFN(nn.Module):
-    "N feed-forward networks of width 4 D, run as one."
+    """N feed-forward networks of width 4 D, run as one.
+
+    Parameters
+    ----------
+    dim : int
+        D, feature width.
+    experts : int
+        N, number of experts.
+    shape : str
+        Which projections are experts, a key of `EXPERT_SHAPES`.
+    """
     def __init__(self, dim:int, experts:int=1, shape:str="ffn"):
         super().__init__()
         ups, downs = (experts if many else 1 for many in EXPERT_SHAPES[shape])
@@ -105,26 +225,76 @@ class ExpertFFN(nn.Module):
         self.act = QuickGELU()
 
     def forward(self, x:Tensor, route:Route) -> Tensor:
+        """Run it.
+
+        Parameters
+        ----------
+        x : Tensor
+            [B,T,D] frame features.
+        route : Route
+            Which expert runs.
+
+        Returns
+        -------
+        Tensor
+        """
         return F.linear(self.act(F.linear(x, *blend(self.fc_up, route.up))), *blend(self.fc_dn, route.down))
 
 # %% ../../nbs/heads/baselines.ipynb #2480b95b
 class TemporalTrace(NamedTuple):
-    "What a temporal transformer added."
-    spatial: Tensor      # [B,D] mean of the frame features
-    temporal: Tensor     # [B,D] mean of the temporal module's output
-    modulation: Tensor   # [B] the weight of the temporal part; 1 where nothing is modulated
-    routes: list         # L Route, what each layer ran
-    attention: list | None  # L tensors [B,heads,T,T] if inspected
+    """What a temporal transformer added.
+
+    Attributes
+    ----------
+    spatial : Tensor
+        [B,D] mean of the frame features.
+    temporal : Tensor
+        [B,D] mean of the temporal module's output.
+    modulation : Tensor
+        [B] the weight of the temporal part; 1 where nothing is modulated.
+    routes : list
+        L Route, what each layer ran.
+    attention : list, optional
+        L tensors [B,heads,T,T] if inspected.
+    """
+    spatial: Tensor
+    temporal: Tensor
+    modulation: Tensor
+    routes: list
+    attention: list | None
 
 class TemporalLayer(nn.Module):
-    "A pre-norm transformer layer."
+    """A pre-norm transformer layer.
+
+    Parameters
+    ----------
+    dim : int
+        D, feature width.
+    heads : int
+        Attention heads; they must divide the width.
+    experts : int
+        N, number of experts.
+    shape : str
+        Which projections are experts, a key of `EXPERT_SHAPES`.
+    """
     def __init__(self, dim:int, heads:int, experts:int=1, shape:str="ffn"):
         super().__init__()
         self.attn = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.ln_1, self.ln_2 = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
         self.mlp = ExpertFFN(dim, experts, shape)
 
-    def forward(self, x:Tensor, route:Route, inspect:bool=False): # -> ([B,T,D], [B,heads,T,T] or None)
+    def forward(self, x:Tensor, route:Route, inspect:bool=False):
+        """Run it.
+
+        Parameters
+        ----------
+        x : Tensor
+            [B,T,D] frame features.
+        route : Route
+            Which expert runs.
+        inspect : bool
+            Also keep attention.
+        """
         y = self.ln_1(x)
         mixed, attention = self.attn(y, y, y, need_weights=inspect, average_attn_weights=False)
         x = x + mixed
@@ -132,7 +302,28 @@ class TemporalLayer(nn.Module):
 
 # %% ../../nbs/heads/baselines.ipynb #082da2ed
 class TemporalModule(nn.Module):
-    "Positions and layers."
+    """Positions and layers.
+
+    Parameters
+    ----------
+    dim : int
+        D, feature width.
+    frames : int
+        T, frames a clip.
+    layers : int
+        Number of layers.
+    heads : int
+        Attention heads; they must divide the width.
+    experts : int
+        N, number of experts.
+    shape : str
+        Which projections are experts, a key of `EXPERT_SHAPES`.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     def __init__(self, dim:int, frames:int, layers:int, heads:int, experts:int=1, shape:str="ffn"):
         super().__init__()
         if dim % heads: raise ConfigError(f"The width {dim} can't be shared among {heads} heads.")
@@ -141,7 +332,23 @@ class TemporalModule(nn.Module):
         for name, p in self.layers.named_parameters():          # MoTE, supplement B
             if "ln_" not in name: nn.init.normal_(p, std=.02) if p.ndim > 1 else nn.init.zeros_(p)
 
-    def forward(self, x:Tensor, routes:list, inspect:bool=False): # [B,T,D], one Route a layer -> ([B,T,D], attention)
+    def forward(self, x:Tensor, routes:list, inspect:bool=False):
+        """Run it.
+
+        Parameters
+        ----------
+        x : Tensor
+            [B,T,D] features.
+        routes : list
+            One Route a layer.
+        inspect : bool
+            Also keep attention.
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range, or a name does not exist.
+        """
         if x.shape[1] > len(self.positions): raise ConfigError(f"This head has positions for {len(self.positions)} frames, and got {x.shape[1]}.")
         x, attention = x + self.positions[:x.shape[1]], []
         for layer, route in zip(self.layers, routes):
@@ -150,15 +357,33 @@ class TemporalModule(nn.Module):
         return x, attention if inspect else None
 
 def heads_for(dim:int) -> int:
-    "One attention head per 64 numbers, as in CLIP."
+    """One attention head per 64 numbers, as in CLIP.
+
+    Parameters
+    ----------
+    dim : int
+        D, feature width.
+
+    Returns
+    -------
+    int
+    """
     return max(1, dim // 64)
 
 # %% ../../nbs/heads/baselines.ipynb #cafbb9f2
 @dataclass(frozen=True)
 class TransformerConfig(InProjConfig):
-    "The temporal transformer of Text4Vis."
-    layers: int = 6           # 6 in Text4Vis and MoTE's baseline
-    heads: int | None = None  # attention heads; None: one per 64 numbers of the width
+    """The temporal transformer of Text4Vis. The other fields are those of `InProjConfig`.
+
+    Attributes
+    ----------
+    layers : int
+        6 in Text4Vis and MoTE's baseline.
+    heads : int, optional
+        Attention heads; None: one per 64 numbers of the width.
+    """
+    layers: int = 6
+    heads: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -166,7 +391,13 @@ class TransformerConfig(InProjConfig):
         for name in ("layers", "heads"): positive_int(getattr(self, name), name)
 
 class TemporalHead(Head):
-    "A head whose clip vector is the mean frame plus a temporal part: its two parts."
+    """A head whose clip vector is the mean frame plus a temporal part: its two parts.
+
+    Parameters
+    ----------
+    config : HeadConfig
+        Options.
+    """
     part_names = ("spatial", "temporal")
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
@@ -190,7 +421,13 @@ class TemporalHead(Head):
 
 @register_head("transformer")
 class TransformerHead(TemporalHead):
-    "Temporal transformer with a residual to the mean, MoTE eq. 2."
+    """Temporal transformer with a residual to the mean, MoTE eq. 2.
+
+    Parameters
+    ----------
+    config : TransformerConfig
+        Options.
+    """
     Config = TransformerConfig
     def __init__(self, config:TransformerConfig):
         super().__init__(config)
@@ -198,6 +435,30 @@ class TransformerHead(TemporalHead):
         self.squeeze, self.temporal, self.classifier = make_in_proj(c), TemporalModule(c.inner, c.frames, c.layers, c.heads), make_classifier(c)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+        """Run it.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features.
+        labels : Tensor, optional
+            [B] classes; with them the losses are computed.
+        inspect : bool
+            Also keep attention.
+        active_experts : optional
+            The experts left on; without it, all.
+        text : Tensor, optional
+            [C,D] text features of other classes.
+
+        Returns
+        -------
+        HeadOutput
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range, or a name does not exist.
+        """
         check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
         features, routes = self.squeeze(features), [Route(0, 0)] * self.config.layers
         h, attention = self.temporal(features, routes, inspect)
@@ -209,20 +470,45 @@ class TransformerHead(TemporalHead):
 # %% ../../nbs/heads/baselines.ipynb #54fc6e16
 @dataclass(frozen=True)
 class BMoEConfig(InProjConfig):
-    "The homogeneous mixture of experts."
-    experts: int = 4             # as many as VidPrism has rates
-    combination: str = "global"  # as VidPrism's
-    positions: str = "none"      # as VidPrism's: "none", "learned" or "sinusoidal"
-    heads: int = 4               # attention heads, as VidPrism's
-    gate_weight: float = .2      # of the balance loss, as VidPrism's
+    """The homogeneous mixture of experts. The other fields are those of `InProjConfig`.
+
+    Attributes
+    ----------
+    experts : int
+        As many as VidPrism has rates.
+    combination : str
+        As VidPrism's.
+    positions : str
+        As VidPrism's: "none", "learned" or "sinusoidal".
+    heads : int
+        Attention heads, as VidPrism's.
+    gate_weight : float
+        Of the balance loss, as VidPrism's.
+    """
+    experts: int = 4
+    combination: str = "global"
+    positions: str = "none"
+    heads: int = 4
+    gate_weight: float = .2
 
     def __post_init__(self):
         super().__post_init__()
         for name in ("experts", "heads"): positive_int(getattr(self, name), name)
         one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
 
-def unmerged(x:Tensor) -> Merge: # [B,T,D]
-    "Every frame a token of its own."
+def unmerged(x:Tensor) -> Merge:
+    """Every frame a token of its own.
+
+    Parameters
+    ----------
+    x : Tensor
+        [B,T,D] frame features.
+
+    Returns
+    -------
+    Merge
+        [B,T,D].
+    """
     B, T, _ = x.shape
     flat, eye = x.new_zeros(B, T), torch.eye(T, dtype=x.dtype, device=x.device).expand(B, T, T)
     return Merge(x, eye, flat, flat, torch.arange(T, device=x.device).expand(B, T), flat[:, :, None, None])
@@ -230,7 +516,13 @@ def unmerged(x:Tensor) -> Merge: # [B,T,D]
 # %% ../../nbs/heads/baselines.ipynb #8ca632f5
 @register_head("bmoe")
 class BMoEHead(Head):
-    "VidPrism's experts and readout on one unsplit sequence."
+    """VidPrism's experts and readout on one unsplit sequence.
+
+    Parameters
+    ----------
+    config : BMoEConfig
+        Options.
+    """
     Config = BMoEConfig
     inference_options = ("combination",)
 
@@ -241,6 +533,30 @@ class BMoEHead(Head):
         self.squeeze, self.mixture, self.classifier = make_in_proj(c), HMoE(c.inner, c.experts, c.heads, c.combination), make_classifier(c)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+        """Run it.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features.
+        labels : Tensor, optional
+            [B] classes; with them the losses are computed.
+        inspect : bool
+            Also keep attention.
+        active_experts : optional
+            The experts left on; without it, all.
+        text : Tensor, optional
+            [C,D] text features of other classes.
+
+        Returns
+        -------
+        HeadOutput
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range, or a name does not exist.
+        """
         c, (B, T) = self.config, features.shape[:2]
         check_features(features, c.dim, labels, c.classes if text is None else len(text))
         if self.positions is not None and T > c.frames: raise ConfigError(f"With positions this head takes at most {c.frames} frames, not {T}.")
@@ -256,7 +572,12 @@ class BMoEHead(Head):
 
     @property
     def expert_names(self) -> tuple:
-        "Experts have no rates: numbers."
+        """Experts have no rates: numbers.
+
+        Returns
+        -------
+        tuple
+        """
         return tuple(f"expert {i}" for i in range(self.config.experts))
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:

@@ -19,32 +19,85 @@ STATISTICS = dict(mean=lambda x: x.mean(1), deviation=lambda x: (x - x.mean(1, k
                   change=lambda x: x.diff(dim=1).abs().mean(1) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]),
                   drift=lambda x: x[:, x.shape[1] // 2:].mean(1) - x[:, :x.shape[1] // 2].mean(1) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]))   # [B,T,D] -> [B,D]
 
-def power(x:Tensor, p:float=.5, floor:float=1e-4) -> Tensor: # floor: keeps the slope at 0 finite
-    "Signed power of each number."
+def power(x:Tensor, p:float=.5, floor:float=1e-4) -> Tensor:
+    """Signed power of each number.
+
+    Parameters
+    ----------
+    x : Tensor
+        [B,T,D] frame features.
+    p : float
+        The exponent.
+    floor : float
+        Keeps the slope at 0 finite.
+
+    Returns
+    -------
+    Tensor
+    """
     return x if p == 1 else x * (x.abs() + floor) ** (p - 1)
 
-def time_statistics(x:Tensor,        # [B,T,D]
-                    names,           # of `STATISTICS`
-                    exponent:float=1., # signed power taken of the features first
-                   ) -> list:        # of [B,D], one a name
-    "The named statistics over time of each channel."
+def time_statistics(x:Tensor, names, exponent:float=1.) -> list:
+    """The named statistics over time of each channel.
+
+    Parameters
+    ----------
+    x : Tensor
+        [B,T,D].
+    names
+        Of `STATISTICS`.
+    exponent : float
+        Signed power taken of the features first.
+
+    Returns
+    -------
+    list
+        Of [B,D], one a name.
+    """
     x = power(x, exponent)
     return [STATISTICS[name](x) for name in names]
 
 class Standardise(nn.Module):
-    "Channels less their mean, over their deviation, by all that training has shown so far."
-    def __init__(self, dim:int, floor:float=.1): # floor: part of the mean deviation, added to each channel's
+    """Channels less their mean, over their deviation, by all that training has shown so far.
+
+    Parameters
+    ----------
+    dim : int
+        D, feature width.
+    floor : float
+        Part of the mean deviation that is added to the deviation of each channel.
+    """
+    def __init__(self, dim:int, floor:float=.1):
         super().__init__()
         self.floor = floor
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self.register_buffer("mean", torch.zeros(dim)); self.register_buffer("square", torch.ones(dim))
 
     @torch.no_grad()
-    def learn(self, x:Tensor): # [n,D]
+    def learn(self, x:Tensor):
+        """Take more features into the mean and the deviation.
+
+        Parameters
+        ----------
+        x : Tensor
+            [B,T,D] frame features.
+        """
         self.seen += len(x); part = len(x) / self.seen
         self.mean += part * (x.mean(0) - self.mean); self.square += part * (x.square().mean(0) - self.square)
 
-    def forward(self, x:Tensor) -> Tensor: # [...,D]
+    def forward(self, x:Tensor) -> Tensor:
+        """Run it.
+
+        Parameters
+        ----------
+        x : Tensor
+            [B,T,D] frame features.
+
+        Returns
+        -------
+        Tensor
+            [...,D].
+        """
         if self.training: self.learn(x.detach().flatten(0, -2))
         deviation = (self.square - self.mean.square()).clamp_min(0).sqrt()
         return (x - self.mean) / (deviation + self.floor * deviation.mean() + 1e-6)
@@ -52,19 +105,49 @@ class Standardise(nn.Module):
 # %% ../../nbs/heads/lowdata.ipynb #c5ffb52c
 @dataclass(frozen=True)
 class LowDataConfig(VidPrismConfig):
-    "Options of `vidprism_lowdata`; the defaults were chosen in `papers/04_small_data`."
-    rates: tuple = None      # None: 2, 4, 8, and 16 too from 32 frames on
+    """Options of `vidprism_lowdata`; the defaults were chosen in `papers/04_small_data`.
+
+    The other fields are those of `VidPrismConfig`.
+
+    Attributes
+    ----------
+    rates : tuple
+        None: 2, 4, 8, and 16 too from 32 frames on.
+    positions : str
+        "none", "learned" or "sinusoidal".
+    motion : int
+        M, how many of the last channels of `dim` are motion.
+    fast : int
+        Streams of rates up to this one read motion.
+    width : int
+        Of the streams, whatever that of the features: wide ones learn the clips by heart.
+    centre : bool
+        Streams read each frame less the clip's mean, which the statistics have.
+    channel_dropout : float
+        Part of a clip's channels that the streams don't see, in training.
+    power : float
+        Of the features that statistics are taken of, the sign kept; 1: as they are.
+    statistics : tuple
+        What the linear part reads.
+    scale : float
+        Length of each standardised statistic.
+    dropout : float
+        Of the streams.
+    smoothing : float
+        Of the labels, in training.
+    """
+    rates: tuple = None
     positions: str = "learned"
-    motion: int = 0          # M, how many of the last channels of `dim` are motion
-    fast: int = 4            # streams of rates up to this one read motion
-    width: int = 32          # of the streams, whatever that of the features: wide ones learn the clips by heart
-    centre: bool = True      # streams read each frame less the clip's mean, which the statistics have
-    channel_dropout: float = .5    # part of a clip's channels that the streams don't see, in training
-    power: float = .5        # of the features that statistics are taken of, the sign kept; 1: as they are
-    statistics: tuple = ("mean", "deviation", "change", "drift")   # what the linear part reads
-    scale: float = 8.        # length of each standardised statistic
-    dropout: float = .2      # of the streams
-    smoothing: float = 0.    # of the labels, in training
+    motion: int = 0
+    fast: int = 4
+    width: int = 32
+    centre: bool = True
+    channel_dropout: float = .5
+    power: float = .5
+    statistics: tuple = ("mean", "deviation", "change", "drift")
+    scale: float = 8.
+    dropout: float = .2
+    smoothing: float = 0.
 
     def __post_init__(self):
         if self.rates is None: object.__setattr__(self, "rates", (2, 4, 8) if self.frames < 32 else (2, 4, 8, 16))
@@ -87,7 +170,13 @@ class LowDataConfig(VidPrismConfig):
 # %% ../../nbs/heads/lowdata.ipynb #702a5cb6
 @register_head("vidprism_lowdata")
 class LowDataHead(VidPrismHead):
-    "A linear classifier on time statistics, and narrow streams; both start at zero."
+    """A linear classifier on time statistics, and narrow streams; both start at zero.
+
+    Parameters
+    ----------
+    config : LowDataConfig
+        Options.
+    """
     Config = LowDataConfig
     presets = ("paper",)
     def __init__(self, config:LowDataConfig):
@@ -102,8 +191,19 @@ class LowDataHead(VidPrismHead):
 
 # %% ../../nbs/heads/lowdata.ipynb #23a0531a
 @patch
-def inputs(self:LowDataHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T,width]
-    "What each rate reads: squeezed appearance, and motion too where it is fast."
+def inputs(self:LowDataHead, features:Tensor) -> list:
+    """What each rate reads: squeezed appearance, and motion too where it is fast.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D].
+
+    Returns
+    -------
+    list
+        E tensors [B,T,width].
+    """
     c = self.config
     x = self.frame_scale(features - features.mean(1, keepdim=True) if c.centre else features)
     x = F.dropout1d(x.mT, c.channel_dropout, self.training).mT
@@ -112,8 +212,19 @@ def inputs(self:LowDataHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B
     return [F.dropout(both if r <= c.fast else look, c.dropout, self.training) for r in c.rates]
 
 @patch
-def lift(self:LowDataHead, v:Tensor) -> Tensor: # [...,width] -> [...,width of `video`]
-    "What a vector of the streams is in the clip's vector."
+def lift(self:LowDataHead, v:Tensor) -> Tensor:
+    """What a vector of the streams is in the clip's vector.
+
+    Parameters
+    ----------
+    v : Tensor
+        [...,width].
+
+    Returns
+    -------
+    Tensor
+        [...,width of `video`].
+    """
     return self.rise(v) if self.rise else F.pad(v, (sum(self.config.blocks), 0))
 
 @patch
@@ -137,8 +248,19 @@ def video_parts(self: LowDataHead, output: HeadOutput, active_experts=None) -> P
     return Parts(tokens, output.video - tokens.sum(1), [o.shape[1] for o in outputs])
 
 @patch
-def statistics(self:LowDataHead, features:Tensor) -> Tensor: # [B,T,D] -> [B, sum of blocks]
-    "Time statistics, standardised, each of length `scale`."
+def statistics(self:LowDataHead, features:Tensor) -> Tensor:
+    """Time statistics, standardised, each of length `scale`.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D].
+
+    Returns
+    -------
+    Tensor
+        [B, sum of blocks].
+    """
     c = self.config
     look, motion = features.split([c.look, c.motion], -1)
     s = time_statistics(look, c.statistics, c.power)
@@ -149,7 +271,30 @@ def statistics(self:LowDataHead, features:Tensor) -> Tensor: # [B,T,D] -> [B, su
 
 @patch
 def forward(self:LowDataHead, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
-    "As VidPrism's; `video` is the statistics and the streams' vector side by side, or for text their sum with the mean."
+    """As VidPrism's; `video` is the statistics and the streams' vector side by side, or for text their sum with the mean.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D] frame features.
+    labels : Tensor, optional
+        [B] classes; with them the losses are computed.
+    inspect : bool
+        Also keep attention.
+    active_experts : optional
+        The experts left on; without it, all.
+    text : Tensor, optional
+        [C,D] text features of other classes.
+
+    Returns
+    -------
+    HeadOutput
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     c = self.config
     check_features(features, c.dim, labels, c.classes if text is None else len(text))
     inputs = self.inputs(features)

@@ -21,31 +21,87 @@ from .baselines import Route, EXPERT_SHAPES, TemporalHead, TemporalModule, Tempo
 ROUTING = dict(multinomial=lambda n: torch.arange(1., n + 1).softmax(0),       # eq. 5
                random=lambda n: torch.full((n,), 1 / n), fixed=lambda n: torch.eye(n)[0])
 
-def draw_expert(routing:str, experts:int) -> int: # index from 0
-    "One expert, by the policy's probabilities; torch's own random state."
+def draw_expert(routing:str, experts:int) -> int:
+    """One expert, by the policy's probabilities; torch's own random state.
+
+    Parameters
+    ----------
+    routing : str
+        A key of `ROUTING`, MoTE eq. 5.
+    experts : int
+        N, number of experts.
+
+    Returns
+    -------
+    int
+        Index from 0.
+    """
     return int(torch.multinomial(ROUTING[routing](experts), 1))
 
 # %% ../../nbs/heads/mote.ipynb #f7d38bc1
-def merge_weights(tau:float, experts:int) -> tuple: # N floats that sum to 1
-    "Softmax of i / tau, i = 1..N; infinity gives the plain mean."
+def merge_weights(tau:float, experts:int) -> tuple:
+    """Softmax of i / tau, i = 1..N; infinity gives the plain mean.
+
+    Parameters
+    ----------
+    tau : float
+        Temperature, not 0.
+    experts : int
+        N, number of experts.
+
+    Returns
+    -------
+    tuple
+        N floats that sum to 1.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     if not abs(tau) > 0: raise ConfigError(f"A merging temperature can't be {tau!r}.")
     return tuple((torch.arange(1., experts + 1, dtype=torch.float64) / tau).softmax(0).tolist())
 
-def discrete_temperatures(beta:float=.6) -> list: # 11 of them
-    "The candidate set of MoTE, section 3.3."
+def discrete_temperatures(beta:float=.6) -> list:
+    """The candidate set of MoTE, section 3.3.
+
+    Parameters
+    ----------
+    beta : float
+        The set is {±2^n beta, n = 0..4} and infinity.
+
+    Returns
+    -------
+    list
+        11 of them.
+    """
     return [sign * 2 ** n * beta for n in range(5) for sign in (1, -1)] + [math.inf]
 
 TEMPERATURES = dict(discrete=lambda beta: discrete_temperatures(beta)[int(torch.randint(11, ()))],
                     normal=lambda beta: float(torch.randn(())) or 1e-6, uniform=lambda beta: float((2 * torch.rand(()) - 1) * 16 * beta) or 1e-6)
 
 # %% ../../nbs/heads/mote.ipynb #9dc0200d
-def temporal_modulation(spatial:Tensor,    # [B,D] mean features
-                        test:Tensor,       # [C',D] text of the classes at hand, rows of length 1
-                        train:Tensor,      # [C,D] text of the training classes, rows of length 1
-                        neighbours:int=5,  # K, MoTE 4.1
-                        gamma:float=.05,   # MoTE 4.1
-                       ) -> Tensor:        # [B] rho, in (0, 1]
-    "How far to trust the temporal part on these classes, MoTE eq. 11."
+def temporal_modulation(spatial:Tensor, test:Tensor, train:Tensor, neighbours:int=5, gamma:float=.05) -> Tensor:
+    """How far to trust the temporal part on these classes, MoTE eq. 11.
+
+    Parameters
+    ----------
+    spatial : Tensor
+        [B,D] mean features.
+    test : Tensor
+        [C',D] text of the classes at hand, rows of length 1.
+    train : Tensor
+        [C,D] text of the training classes, rows of length 1.
+    neighbours : int
+        K, MoTE 4.1.
+    gamma : float
+        MoTE 4.1.
+
+    Returns
+    -------
+    Tensor
+        [B] rho, in (0, 1].
+    """
     e = F.normalize(spatial, dim=-1)
     proxy = lambda bank: bank[(e @ bank.T).topk(min(neighbours, len(bank))).indices]   # [B,K,D]
     association = (proxy(test) @ proxy(train).transpose(1, 2)).amax(-1).mean(-1)
@@ -54,22 +110,58 @@ def temporal_modulation(spatial:Tensor,    # [B,D] mean features
 # %% ../../nbs/heads/mote.ipynb #c8c97673
 @dataclass(frozen=True)
 class MoTEConfig(TransformerConfig):
-    "Mixture of temporal experts; the defaults are the paper's."
-    layers: int = 4                   # 4 for ViT-B/16, 6 for ViT-L/14 (MoTE 4.1)
-    experts: int = 4                  # N, a layer (MoTE table 2b)
-    expert_type: str = "ffn"          # "ffn", "up", "down" or "both" (two routers), MoTE table 7a
-    init: str = "different"           # or "same": experts start equal, MoTE table 2a
-    data: str = "routed"              # or "all": every expert learns from every batch, MoTE table 2a
-    routing: str = "multinomial"      # "fixed", "random" or "multinomial", MoTE table 2d
-    aggregation: str = "merge"        # "random", "ensemble" or "merge", at inference, MoTE table 2c
-    regulariser: str = "region"       # "none", "point", "region", MoTE table 2e; "kl" or "mse", table 7c
-    temperatures: str = "discrete"    # "discrete", "normal" or "uniform", MoTE table 7f
-    beta: float = .6                  # of the candidate set, MoTE table 2e
-    merge_weight: float = .5          # lambda, of the regulariser, MoTE eq. 10
-    consistency: float = .1           # eta, of the consistency term (a mean over frames and channels), MoTE eq. 9, 10; 0: off
-    modulate: bool = True             # temporal feature modulation on other classes, MoTE table 1
-    neighbours: int = 5               # K, MoTE table 7b
-    gamma: float = .05                # MoTE table 2f
+    """Mixture of temporal experts; the defaults are the paper's.
+
+    The other fields are those of `TransformerConfig`.
+
+    Attributes
+    ----------
+    layers : int
+        4 for ViT-B/16, 6 for ViT-L/14 (MoTE 4.1)
+    experts : int
+        N, a layer (MoTE table 2b)
+    expert_type : str
+        "ffn", "up", "down" or "both" (two routers), MoTE table 7a.
+    init : str
+        Or "same": experts start equal, MoTE table 2a.
+    data : str
+        Or "all": every expert learns from every batch, MoTE table 2a.
+    routing : str
+        "fixed", "random" or "multinomial", MoTE table 2d.
+    aggregation : str
+        "random", "ensemble" or "merge", at inference, MoTE table 2c.
+    regulariser : str
+        "none", "point", "region", MoTE table 2e; "kl" or "mse", table 7c.
+    temperatures : str
+        "discrete", "normal" or "uniform", MoTE table 7f.
+    beta : float
+        Of the candidate set, MoTE table 2e.
+    merge_weight : float
+        Lambda, of the regulariser, MoTE eq. 10.
+    consistency : float
+        Eta, of the consistency term (a mean over frames and channels), MoTE eq. 9, 10; 0: off.
+    modulate : bool
+        Temporal feature modulation on other classes, MoTE table 1.
+    neighbours : int
+        K, MoTE table 7b.
+    gamma : float
+        MoTE table 2f.
+    """
+    layers: int = 4
+    experts: int = 4
+    expert_type: str = "ffn"
+    init: str = "different"
+    data: str = "routed"
+    routing: str = "multinomial"
+    aggregation: str = "merge"
+    regulariser: str = "region"
+    temperatures: str = "discrete"
+    beta: float = .6
+    merge_weight: float = .5
+    consistency: float = .1
+    modulate: bool = True
+    neighbours: int = 5
+    gamma: float = .05
 
     def __post_init__(self):
         super().__post_init__()
@@ -81,15 +173,33 @@ class MoTEConfig(TransformerConfig):
 
 # %% ../../nbs/heads/mote.ipynb #c583a6ec
 class Pass(NamedTuple):
-    "One run of the temporal network."
-    logits: Tensor   # [B,C]
-    video: Tensor    # [B,D]
-    hidden: Tensor   # [B,T,D] what the temporal module adds to each frame
+    """One run of the temporal network.
+
+    Attributes
+    ----------
+    logits : Tensor
+        [B,C].
+    video : Tensor
+        [B,D].
+    hidden : Tensor
+        [B,T,D] what the temporal module adds to each frame.
+    trace : TemporalTrace
+        The stages' results.
+    """
+    logits: Tensor
+    video: Tensor
+    hidden: Tensor
     trace: TemporalTrace
 
 @register_head("mote")
 class MoTEHead(TemporalHead):
-    "A temporal transformer whose layers hold several experts, merged for inference."
+    """A temporal transformer whose layers hold several experts, merged for inference.
+
+    Parameters
+    ----------
+    config : MoTEConfig
+        Options.
+    """
     Config = MoTEConfig
     inference_options = ("aggregation", "modulate", "neighbours", "gamma")
 
@@ -105,7 +215,12 @@ class MoTEHead(TemporalHead):
 
     @property
     def expert_names(self) -> tuple:
-        "The experts of every layer have numbers."
+        """The experts of every layer have numbers.
+
+        Returns
+        -------
+        tuple
+        """
         return tuple(f"expert {i}" for i in range(self.config.experts))
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
@@ -144,8 +259,14 @@ class MoTEHead(TemporalHead):
 
 # %% ../../nbs/heads/mote.ipynb #56fdea2e
 @patch
-def training_routes(self:MoTEHead) -> list: # of routes for the passes of one step: [[Route] * L] * passes
-    "One expert drawn for each layer; with `data='all'` a pass for each expert."
+def training_routes(self:MoTEHead) -> list:
+    """One expert drawn for each layer; with `data='all'` a pass for each expert.
+
+    Returns
+    -------
+    list
+        Of routes for the passes of one step: [[Route] * L] * passes.
+    """
     c = self.config
     if c.data == "all": return [[Route(i, i)] * c.layers for i in range(c.experts)]
     def one():
@@ -154,8 +275,26 @@ def training_routes(self:MoTEHead) -> list: # of routes for the passes of one st
     return [[one() for _ in range(c.layers)]]
 
 @patch
-def merged_routes(self:MoTEHead, active_experts=None, taus=None) -> list: # [Route] * L
-    "The merged network: plain mean, or one temperature a layer; over the experts in `keep`."
+def merged_routes(self:MoTEHead, active_experts=None, taus=None) -> list:
+    """The merged network: plain mean, or one temperature a layer; over the experts in `keep`.
+
+    Parameters
+    ----------
+    active_experts : optional
+        The experts left on; without it, all.
+    taus : sequence of float, optional
+        A temperature a layer; without it, the plain mean.
+
+    Returns
+    -------
+    list
+        [Route] * L.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     c = self.config
     on = [0] if c.routing == "fixed" and active_experts is None else check_active_experts(active_experts, c.experts)
     def mix(tau):
@@ -165,7 +304,22 @@ def merged_routes(self:MoTEHead, active_experts=None, taus=None) -> list: # [Rou
 
 @patch
 def inference_routes(self:MoTEHead, active_experts=None) -> list:
-    "Of every pass at inference: one merged, one drawn evenly, or one for each expert."
+    """Of every pass at inference: one merged, one drawn evenly, or one for each expert.
+
+    Parameters
+    ----------
+    active_experts : optional
+        The experts left on; without it, all.
+
+    Returns
+    -------
+    list
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     c = self.config
     if c.aggregation == "merge": return [self.merged_routes(active_experts)]
     on = check_active_experts(active_experts, c.experts)
@@ -175,7 +329,23 @@ def inference_routes(self:MoTEHead, active_experts=None) -> list:
 # %% ../../nbs/heads/mote.ipynb #95b22bf4
 @patch
 def run(self:MoTEHead, features:Tensor, routes:list, inspect:bool=False, text:Tensor=None) -> Pass:
-    "One pass: spatial plus (modulated) temporal, and its logits."
+    """One pass: spatial plus (modulated) temporal, and its logits.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D] frame features.
+    routes : list
+        One Route a layer.
+    inspect : bool
+        Also keep attention.
+    text : Tensor, optional
+        [C,D] text features of other classes.
+
+    Returns
+    -------
+    Pass
+    """
     h, attention = self.temporal(features, routes, inspect)
     spatial, temporal, c = features.mean(1), h.mean(1), self.config
     rho = features.new_ones(len(features))
@@ -185,8 +355,23 @@ def run(self:MoTEHead, features:Tensor, routes:list, inspect:bool=False, text:Te
     return Pass(self.classifier(video, text), video, h, TemporalTrace(spatial, temporal, rho, routes, attention))
 
 @patch
-def regularise(self:MoTEHead, features:Tensor, routed:Pass, labels:Tensor) -> dict: # {"merge", "consistency"}, those that are on
-    "The merged network's own loss (MoTE eq. 8), and the mean square of what it adds to the frames (eq. 9)."
+def regularise(self:MoTEHead, features:Tensor, routed:Pass, labels:Tensor) -> dict:
+    """The merged network's own loss (MoTE eq. 8), and the mean square of what it adds to the frames (eq. 9).
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D] frame features.
+    routed : Pass
+        The pass of the drawn experts.
+    labels : Tensor
+        [B] classes; with them the losses are computed.
+
+    Returns
+    -------
+    dict
+        {"merge", "consistency"}, those that are on.
+    """
     c, terms = self.config, {}
     if c.regulariser == "none": merged = routed
     else:
@@ -201,7 +386,30 @@ def regularise(self:MoTEHead, features:Tensor, routed:Pass, labels:Tensor) -> di
 # %% ../../nbs/heads/mote.ipynb #b9a484b4
 @patch
 def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
-    "In training one drawn network (and its losses); else the aggregated one. `keep`: the experts that are merged."
+    """In training one drawn network (and its losses); else the aggregated one. `keep`: the experts that are merged.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D] frame features.
+    labels : Tensor, optional
+        [B] classes; with them the losses are computed.
+    inspect : bool
+        Also keep attention.
+    active_experts : optional
+        The experts left on; without it, all.
+    text : Tensor, optional
+        [C,D] text features of other classes.
+
+    Returns
+    -------
+    HeadOutput
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     c = self.config
     check_features(features, c.dim, labels, c.classes if text is None else len(text))
     features, routes = self.squeeze(features), self.training_routes() if self.training else self.inference_routes(active_experts)
@@ -216,8 +424,19 @@ def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=Fal
     return HeadOutput(*out[:2], losses, out.trace)
 
 @patch
-def merged(self:MoTEHead, active_experts=None) -> nn.Module: # a "mote" head with one expert a layer
-    "The network that inference runs, with the others gone."
+def merged(self:MoTEHead, active_experts=None) -> nn.Module:
+    """The network that inference runs, with the others gone.
+
+    Parameters
+    ----------
+    active_experts : optional
+        The experts left on; without it, all.
+
+    Returns
+    -------
+    nn.Module
+        A "mote" head with one expert a layer.
+    """
     one = create_head("mote", **{**vars(self.config), "experts": 1, "regulariser": "none"})
     state = {k: v for k, v in self.state_dict().items() if ".mlp." not in k}
     for l, (layer, route) in enumerate(zip(self.temporal.layers, self.merged_routes(active_experts))):

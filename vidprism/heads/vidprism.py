@@ -22,28 +22,74 @@ from .base import make_classifier, make_in_proj, register_head
 # %% ../../nbs/heads/vidprism.ipynb #58270518
 @dataclass(frozen=True)
 class VidPrismConfig(InProjConfig):
-    "All that makes a VidPrism head."
-    rates: tuple = (2, 4, 8, 16)   # frames a token of each expert; paper: 2,4,8 for 8 frames
-    preset: str = "paper"          # "paper" (the equations) or "released" (the published code)
-    threshold: float | None = None # of the gates; None: .6 (paper suppl. 6.1), .3 released
-    alpha: float = .7              # weight of the predicted score, paper suppl. 6.1
-    tau: float = .1                # temperature of the merge weights
-    delta: float = .5              # how much of the rest is merged
-    keep: int = 1                  # frames kept a window
-    aggregation: str = "rgsta"     # "rgsta", "hard", "avg" or "max", paper table 5a
-    interaction: str = "both"      # "none", "slow2fast", "fast2slow" or "both", paper table 5b
-    combination: str = "global"    # "avg", "linear", "mlp", "local" or "global", paper table 5c
-    positions: str = "none"        # "none" (paper), "learned" or "sinusoidal", given to the experts
-    heads: int = 4                 # attention heads
-    gate_start: float = .8         # where every gate starts
-    straight_through: bool = True  # a shut gate may learn
-    temperature: float = .2        # T_s of the ranking loss
-    cls_weight: float = 1.         # loss weights, paper suppl. 6.1
+    """Options of a VidPrism head. The other fields are those of `InProjConfig`.
+
+    Attributes
+    ----------
+    rates : tuple
+        Frames a token of each expert; paper: 2,4,8 for 8 frames.
+    preset : str
+        "paper" (the equations) or "released" (the published code)
+    threshold : float, optional
+        Of the gates; None: .6 (paper suppl. 6.1), .3 released.
+    alpha : float
+        Weight of the predicted score, paper suppl. 6.1.
+    tau : float
+        Temperature of the merge weights.
+    delta : float
+        How much of the rest is merged.
+    keep : int
+        Frames kept a window.
+    aggregation : str
+        "rgsta", "hard", "avg" or "max", paper table 5a.
+    interaction : str
+        "none", "slow2fast", "fast2slow" or "both", paper table 5b.
+    combination : str
+        "avg", "linear", "mlp", "local" or "global", paper table 5c.
+    positions : str
+        "none" (paper), "learned" or "sinusoidal", given to the experts.
+    heads : int
+        Attention heads.
+    gate_start : float
+        Where every gate starts.
+    straight_through : bool
+        A shut gate may learn.
+    temperature : float
+        T_s of the ranking loss.
+    cls_weight : float
+        Loss weights, paper suppl. 6.1.
+    rank_weight : float
+        Of the ranking loss.
+    div_weight : float
+        Of the diversity loss.
+    gate_weight : float
+        Of the balance of shares.
+    contrastive_weight : float
+        Of the contrast with text; .01 in the published script, which also needs the classes' text.
+    projection : bool
+        Two linear layers on the clip's vector: what text is compared with (published text variant)
+    """
+    rates: tuple = (2, 4, 8, 16)
+    preset: str = "paper"
+    threshold: float | None = None
+    alpha: float = .7
+    tau: float = .1
+    delta: float = .5
+    keep: int = 1
+    aggregation: str = "rgsta"
+    interaction: str = "both"
+    combination: str = "global"
+    positions: str = "none"
+    heads: int = 4
+    gate_start: float = .8
+    straight_through: bool = True
+    temperature: float = .2
+    cls_weight: float = 1.
     rank_weight: float = .1
     div_weight: float = .2
     gate_weight: float = .2
-    contrastive_weight: float = 0. # of the contrast with text; .01 in the published script, which also needs the classes' text
-    projection: bool = False       # two linear layers on the clip's vector: what text is compared with (published text variant)
+    contrastive_weight: float = 0.
+    projection: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -57,7 +103,13 @@ class VidPrismConfig(InProjConfig):
         if len(set(self.rates)) < len(self.rates): raise ConfigError(f"Rates must differ; got {', '.join(map(str, self.rates))}.")
 
     def changed(self, **options):
-        "The same options, some of them changed; the other preset comes with its own gate threshold."
+        """The same options, some of them changed; the other preset comes with its own gate threshold.
+
+        Parameters
+        ----------
+        **options
+            Fields and their new values.
+        """
         if options.get("preset", self.preset) != self.preset and "threshold" not in options:
             own = self.threshold == PRESETS[self.stages]["threshold"]
             options["threshold"] = None if own else self.threshold
@@ -67,8 +119,14 @@ class VidPrismConfig(InProjConfig):
     def stages(self) -> str: return "released" if self.preset == "released" else "paper"   # the preset of RgSTA, DBI and HMoE
 
 # %% ../../nbs/heads/vidprism.ipynb #f37173fd
-def make_projection(c:VidPrismConfig): # None where there is none
-    "The published projection head; its text variant ends in a LayerNorm."
+def make_projection(c:VidPrismConfig):
+    """The published projection head; its text variant ends in a LayerNorm.
+
+    Parameters
+    ----------
+    c : VidPrismConfig
+        None where there is none.
+    """
     if not (c.projection or c.contrastive_weight > 0): return None
     layers = [nn.Linear(c.inner, c.inner), nn.ReLU(), nn.Linear(c.inner, c.dim)]
     if c.classifier == "text": layers.append(nn.LayerNorm(c.dim))
@@ -76,7 +134,13 @@ def make_projection(c:VidPrismConfig): # None where there is none
 
 @register_head("vidprism")
 class VidPrismHead(Head):
-    "RgSTA at every rate, DBI between them, one expert each, one readout."
+    """RgSTA at every rate, DBI between them, one expert each, one readout.
+
+    Parameters
+    ----------
+    config : VidPrismConfig
+        Options.
+    """
     Config = VidPrismConfig
     presets = "paper", "released"   # that a trained head can be asked to follow
     def __init__(self, config:VidPrismConfig):
@@ -86,8 +150,21 @@ class VidPrismHead(Head):
         self.classifier = make_classifier(config)
 
 @patch
-def build(self:VidPrismHead, dim:int, preset:str): # dim: width of the streams; preset: of the stages, "paper" or "released"
-    "Make the stages."
+def build(self:VidPrismHead, dim:int, preset:str):
+    """Make the stages.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the streams.
+    preset : str
+        Of the stages, "paper" or "released".
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     c = self.config
     one_of(c.aggregation, ("rgsta", "hard", "avg", "max"), "aggregation"); one_of(c.positions, ("none", "learned", "sinusoidal"), "positions")
     self.weights = LossWeights(c.cls_weight, c.rank_weight, c.div_weight, c.gate_weight, c.contrastive_weight)
@@ -102,22 +179,42 @@ def build(self:VidPrismHead, dim:int, preset:str): # dim: width of the streams; 
 # %% ../../nbs/heads/vidprism.ipynb #2b0df09f
 @patch(as_prop=True)
 def expert_names(self: VidPrismHead) -> tuple:
-    "The rates."
+    """The rates.
+
+    Returns
+    -------
+    tuple
+    """
     return tuple(self.config.rates)
 
 @patch(as_prop=True)
 def batch_independent(self: VidPrismHead) -> bool:
-    "The published code opens a gate for the whole batch."
+    """The published code opens a gate for the whole batch.
+
+    Returns
+    -------
+    bool
+    """
     return self.config.preset != "released"
 
 @patch(as_prop=True)
 def gate_threshold(self: VidPrismHead) -> float:
-    "Where a gate opens."
+    """Where a gate opens.
+
+    Returns
+    -------
+    float
+    """
     return self.interaction.threshold
 
 @patch(as_prop=True)
 def inference_options(self: VidPrismHead) -> tuple:
-    "Numbers of the stages, and their form; a head that knows one preset keeps it."
+    """Numbers of the stages, and their form; a head that knows one preset keeps it.
+
+    Returns
+    -------
+    tuple
+    """
     numbers = ("threshold", "alpha", "tau", "delta") if self.config.aggregation == "rgsta" else ("threshold",)
     forms = ("interaction", "combination", "preset") if len(self.presets) > 1 else ("interaction", "combination")
     return numbers + forms
@@ -168,12 +265,27 @@ def video_parts(self: VidPrismHead, output: HeadOutput, active_experts=None) -> 
 
 # %% ../../nbs/heads/vidprism.ipynb #08eca60d
 @patch
-def run_stages(self:VidPrismHead,
-               inputs:list,         # E tensors [B,T,D], what each rate's aggregation reads
-               inspect:bool=False,  # also keep the experts' attention
-               active_experts=None,           # experts left on; None: all
-              ) -> Trace:
-    "Run the three stages."
+def run_stages(self:VidPrismHead, inputs:list, inspect:bool=False, active_experts=None) -> Trace:
+    """Run the three stages.
+
+    Parameters
+    ----------
+    inputs : list
+        E tensors [B,T,D], what each rate's aggregation reads.
+    inspect : bool
+        Also keep the experts' attention.
+    active_experts : optional
+        Experts left on; None: all.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     if self.positions is not None and inputs[0].shape[1] > self.config.frames:
         raise ConfigError(f"With positions this head takes at most {self.config.frames} frames, not {inputs[0].shape[1]}.")
     merges = [pool(x) for pool, x in zip(self.pools, inputs)]
@@ -183,18 +295,62 @@ def run_stages(self:VidPrismHead,
     return Trace(merges, exchange, self.mixture(streams, inspect, active_experts))
 
 @patch
-def inputs(self:VidPrismHead, features:Tensor) -> list: # [B,T,D] -> E tensors [B,T,inner]
-    "What each rate reads: the same."
+def inputs(self:VidPrismHead, features:Tensor) -> list:
+    """What each rate reads: the same.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D].
+
+    Returns
+    -------
+    list
+        E tensors [B,T,inner].
+    """
     return [self.squeeze(features)] * len(self.pools)
 
 @patch
-def trace(self:VidPrismHead, features:Tensor, inspect:bool=False, active_experts=None) -> Trace: # [B,T,D]
-    "The stages on what each rate reads."
+def trace(self:VidPrismHead, features:Tensor, inspect:bool=False, active_experts=None) -> Trace:
+    """The stages on what each rate reads.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D] frame features.
+    inspect : bool
+        Also keep attention.
+    active_experts : optional
+        The experts left on; without it, all.
+
+    Returns
+    -------
+    Trace
+        [B,T,D].
+    """
     return self.run_stages(self.inputs(features), inspect, active_experts)
 
 @patch
-def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothing:float=0.) -> dict: # inputs: as `run_stages`
-    "The four terms and their weighted sum, eq. 16-22; ranking is the mean over rates."
+def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothing:float=0.) -> dict:
+    """The four terms and their weighted sum, eq. 16-22; ranking is the mean over rates.
+
+    Parameters
+    ----------
+    inputs : list
+        As `run_stages`.
+    trace : Trace
+        The stages' results.
+    logits
+        [B,C].
+    labels
+        [B] classes; with them the losses are computed.
+    smoothing : float
+        Of the labels, 0 to 1.
+
+    Returns
+    -------
+    dict
+    """
     ranks = [ranking_loss(m.predicted, ranking_target(x, m.similarity, r), r, self.config.temperature)
              for x, m, r in zip(inputs, trace.merges, self.config.rates)] if self.config.aggregation == "rgsta" else []
     terms = dict(cls=F.cross_entropy(logits, labels, label_smoothing=smoothing), div=diversity_loss(trace.mixture.outputs), gate=gate_balance_loss(trace.mixture.shares))
@@ -204,7 +360,30 @@ def losses(self:VidPrismHead, inputs:list, trace:Trace, logits, labels, smoothin
 
 @patch
 def forward(self:VidPrismHead, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
-    "Features [B,T,D] (and labels [B], and text of other classes) to logits, losses and trace."
+    """Features [B,T,D] (and labels [B], and text of other classes) to logits, losses and trace.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D] frame features.
+    labels : Tensor, optional
+        [B] classes; with them the losses are computed.
+    inspect : bool
+        Also keep attention.
+    active_experts : optional
+        The experts left on; without it, all.
+    text : Tensor, optional
+        [C,D] text features of other classes.
+
+    Returns
+    -------
+    HeadOutput
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
     inputs = self.inputs(features)
     trace = self.run_stages(inputs, inspect, active_experts)
