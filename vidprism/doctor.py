@@ -18,11 +18,23 @@ from .encoders.base import find_device
 
 # %% ../nbs/doctor.ipynb #5f172dd1
 class Check(NamedTuple):
-    "What was found about one thing."
+    """What was found about one thing.
+
+    Attributes
+    ----------
+    name : str
+        A name.
+    verdict : str
+        "ok", "note" (works without it) or "fails".
+    found : str
+        What is there, or what is wrong.
+    advice : str
+        What to do; empty where all is well.
+    """
     name: str
-    verdict: str  # "ok", "note" (works without it) or "fails"
-    found: str    # what is there, or what is wrong
-    advice: str   # what to do; empty where all is well
+    verdict: str
+    found: str
+    advice: str
 
     def __str__(self):
         line = f"{self.verdict:6s} {self.name:12s} {self.found}"
@@ -41,6 +53,10 @@ def run_check(name: str, find: Callable, advice: str, needed: bool = True) -> Ch
         What to do where it raises.
     needed
         Whether the kit needs it: the verdict is then "fails", else "note".
+
+    Returns
+    -------
+    Check
     """
     try:
         return Check(name, "ok", str(find()), "")
@@ -50,7 +66,12 @@ def run_check(name: str, find: Callable, advice: str, needed: bool = True) -> Ch
 
 # %% ../nbs/doctor.ipynb #609a4a9d
 def needed_packages() -> list:
-    "Return what the kit declares without its extras, as texts such as torch>=2.13."
+    """Return what the kit declares without its extras, as texts such as torch>=2.13.
+
+    Returns
+    -------
+    list
+    """
     declared = metadata.requires("vidprism") or []
     return [text.split(";")[0].strip() for text in declared if "extra ==" not in text]
 
@@ -61,6 +82,10 @@ def find_package(requirement: str) -> str:
     ----------
     requirement
         A name with bounds, such as torch>=2.13.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
@@ -81,6 +106,15 @@ def find_package(requirement: str) -> str:
 def find_packages(requirements) -> str:
     """Return the names and versions of some packages.
 
+    Parameters
+    ----------
+    requirements
+        Names with bounds.
+
+    Returns
+    -------
+    str
+
     Raises
     ------
     RuntimeError
@@ -97,7 +131,12 @@ def find_packages(requirements) -> str:
     return ", ".join(found)
 
 def find_needed_packages() -> str:
-    "Return the names and versions of the packages that the kit declares, as `find_packages` does."
+    """Return the names and versions of the packages that the kit declares, as `find_packages` does.
+
+    Returns
+    -------
+    str
+    """
     return find_packages(needed_packages())
 
 # %% ../nbs/doctor.ipynb #1ed32f97
@@ -118,7 +157,16 @@ def find_hardware() -> str:
     return f"{device.type}, {os.cpu_count()} cores, torch on {torch.get_num_threads()} threads"
 
 def decode_with(decoder: str) -> str:
-    """Decode four frames of a shipped clip with one reader, "decord" or "pyav".
+    """Decode four frames of a shipped clip with one reader.
+
+    Parameters
+    ----------
+    decoder
+        "decord" or "pyav".
+
+    Returns
+    -------
+    str
 
     Raises
     ------
@@ -134,7 +182,12 @@ def decode_with(decoder: str) -> str:
 
 # %% ../nbs/doctor.ipynb #c668889a
 def build_widget() -> str:
-    "Build a figure widget and a slider, and return the versions of their packages."
+    """Build a figure widget and a slider, and return the versions of their packages.
+
+    Returns
+    -------
+    str
+    """
     import ipywidgets, plotly
     from plotly import graph_objects as go
     figure = go.FigureWidget([go.Scatter(y=[1, 2])])
@@ -175,7 +228,12 @@ def find_browser() -> str:
     return found
 
 def answer_once() -> str:
-    "Return the shipped model's answer on a shipped clip."
+    """Return the shipped model's answer on a shipped clip.
+
+    Returns
+    -------
+    str
+    """
     from vidprism.model import sample_model
     model, clips = sample_model(), sample_clips()
     label, probability = model.predict(clips[0], topk=1)[0]
@@ -206,6 +264,10 @@ def find_extra(name: str, user: str) -> str:
     user
         What needs it, such as "a VideoMAE encoder".
 
+    Returns
+    -------
+    str
+
     Raises
     ------
     RuntimeError
@@ -216,7 +278,12 @@ def find_extra(name: str, user: str) -> str:
     return f"{name} {metadata.version(name)}"
 
 def find_python() -> str:
-    "Return the version of Python and the kind of machine."
+    """Return the version of Python and the kind of machine.
+
+    Returns
+    -------
+    str
+    """
     return f"{platform.python_version()} on {platform.system()} {platform.machine()}"
 
 # %% ../nbs/doctor.ipynb #d54a3174
@@ -258,11 +325,21 @@ OPTIONAL = ("device", "pictures", "hub", "videomae")
 
 # %% ../nbs/doctor.ipynb #a13c15d3
 def look_at_machine() -> list:
-    "Run every check and return a list of `Check`."
+    """Run every check and return a list of `Check`.
+
+    Returns
+    -------
+    list
+    """
     return [run_check(name, find, advice, name not in OPTIONAL) for name, (find, advice) in CHECKS.items()]
 
 def check_machine() -> int:
-    "Print each finding and what to do; return 1 where something needed fails, else 0."
+    """Print each finding and what to do; return 1 where something needed fails, else 0.
+
+    Returns
+    -------
+    int
+    """
     checks = look_at_machine()
     print(*checks, sep="\n")
     return int(any(check.verdict == "fails" for check in checks))

@@ -20,14 +20,57 @@ from .metrics import measure, view_logits
 
 # %% ../../nbs/evaluation/protocols.ipynb #223c7ba5
 def build_head(bench:Benchmark, head:str, options:dict=None, seed:int=0, classifier:str="linear") -> nn.Module:
-    "A fresh head for a bench; `classifier`: 'linear', or 'text' for logits against the classes' text."
+    """A fresh head for a bench; `classifier`: 'linear', or 'text' for logits against the classes' text.
+
+    Parameters
+    ----------
+    bench : Benchmark
+        The benchmark.
+    head : str
+        The head.
+    options : dict, optional
+        Options of the head.
+    seed : int
+        Of the random draws.
+    classifier : str
+        "linear", or "text": logits by similarity to the text of the classes.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     one_of(head, HEADS, "head"); one_of(classifier, ("linear", "text"), "classifier")
     text = classifier == "text" or (options or {}).get("contrastive_weight", 0) > 0
     if text and bench.text is None: raise ConfigError(f"The bench {bench.name} has no text features; encoder {bench.story.get('encoder')} gave none.")
     with seeded(seed): return create_head(head, bench.dim, len(bench.classes), bench.frames, **({"text": bench.text} if text else {}), **(options or {}))
 
 def train_head(bench:Benchmark, train:FeatureSplit, head:str, options:dict=None, config:TrainConfig=TrainConfig(), seed:int=0, classifier:str="linear", test:FeatureSplit=None):
-    "Build and fit; returns the head and its history."
+    """Build and fit; returns the head and its history.
+
+    Parameters
+    ----------
+    bench : Benchmark
+        The benchmark.
+    train : FeatureSplit
+        Features and labels of the training clips.
+    head : str
+        The head.
+    options : dict, optional
+        Options of the head.
+    config : TrainConfig
+        Options.
+    seed : int
+        Of the random draws.
+    classifier : str
+        "linear", or "text": logits by similarity to the text of the classes.
+    test : FeatureSplit, optional
+        Clips that are measured after every epoch.
+    """
     model = build_head(bench, head, options, seed, classifier)
     with seeded(seed): history = fit(model, TensorClips(train.features, train.labels), None if test is None else (test.features, test.labels), replace(config, seed=seed))
     return model, history
@@ -36,12 +79,44 @@ def train_head(bench:Benchmark, train:FeatureSplit, head:str, options:dict=None,
 GRID = dict(lr=(3e-4, 1e-3, 3e-3), weight_decay=(.05, .2))
 
 class Tuned(NamedTuple):
-    "What tuning tried and chose."
+    """What tuning tried and chose.
+
+    Attributes
+    ----------
+    config : TrainConfig
+        Options.
+    record : dict
+        Grid, rows, chosen, how clips were held out.
+    """
     config: TrainConfig
-    record: dict   # grid, rows, chosen, how clips were held out
+    record: dict
 
 def tune(bench:Benchmark, head:str, options:dict=None, config:TrainConfig=TrainConfig(), grid:dict=None, seed:int=0, classifier:str="linear", train:FeatureSplit=None) -> Tuned:
-    "The best point of the grid on held-out training clips; ties go to the lower loss, then to the earlier point."
+    """The best point of the grid on held-out training clips; ties go to the lower loss, then to the earlier point.
+
+    Parameters
+    ----------
+    bench : Benchmark
+        The benchmark.
+    head : str
+        The head.
+    options : dict, optional
+        Options of the head.
+    config : TrainConfig
+        Options.
+    grid : dict, optional
+        Values to try by name; None: as `config` says.
+    seed : int
+        Of the random draws.
+    classifier : str
+        "linear", or "text": logits by similarity to the text of the classes.
+    train : FeatureSplit, optional
+        Training clips; without it, those of the benchmark.
+
+    Returns
+    -------
+    Tuned
+    """
     grid, train, rows = grid or GRID, train or bench.train, []
     fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
     kept, held = train.rows(fold.train), train.rows(fold.test)
@@ -55,12 +130,32 @@ def tune(bench:Benchmark, head:str, options:dict=None, config:TrainConfig=TrainC
     return Tuned(replace(config, **chosen), dict(grid={k: list(v) for k, v in grid.items()}, held_out=f"{len(held.labels)} clips, one of 4 source-grouped folds", rows=rows, chosen=chosen))
 
 # %% ../../nbs/evaluation/protocols.ipynb #3c545ed0
-def close_set(bench:Benchmark, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2),
-              grid:dict=None,      # tune on it first, with the first seed; None: as `config` says
-              classifier:str="linear",    # "linear" or "text"
-              curves:bool=False,   # keep top-1 after every epoch
-             ) -> Result:
-    "Train on one side, test on the other, once a seed."
+def close_set(bench:Benchmark, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2), grid:dict=None, classifier:str="linear", curves:bool=False) -> Result:
+    """Train on one side, test on the other, once a seed.
+
+    Parameters
+    ----------
+    bench : Benchmark
+        The benchmark.
+    head : str
+        The head.
+    options : dict, optional
+        Options of the head.
+    config : TrainConfig
+        Options.
+    seeds : tuple
+        One run a seed.
+    grid : dict, optional
+        Tune on it first, with the first seed; None: as `config` says.
+    classifier : str
+        "linear" or "text".
+    curves : bool
+        Keep top-1 after every epoch.
+
+    Returns
+    -------
+    Result
+    """
     tuned = tune(bench, head, options, config, grid, seeds[0], classifier) if grid else None
     config, runs, heads = tuned.config if tuned else config, [], []
     for seed in seeds:
@@ -72,7 +167,31 @@ def close_set(bench:Benchmark, head:str="vidprism", options:dict=None, config:Tr
 
 # %% ../../nbs/evaluation/protocols.ipynb #2b7a346d
 def few_shot(bench:Benchmark, head:str="vidprism", k:int=2, options:dict=None, config:TrainConfig=TrainConfig(), seeds=(0, 1, 2), grid:dict=None, classifier:str="linear") -> Result:
-    "Train on K clips a class; every seed draws its own."
+    """Train on K clips a class; every seed draws its own.
+
+    Parameters
+    ----------
+    bench : Benchmark
+        The benchmark.
+    head : str
+        The head.
+    k : int
+        Clips a class.
+    options : dict, optional
+        Options of the head.
+    config : TrainConfig
+        Options.
+    seeds : tuple
+        One run a seed.
+    grid : dict, optional
+        Values to try by name; None: as `config` says.
+    classifier : str
+        "linear", or "text": logits by similarity to the text of the classes.
+
+    Returns
+    -------
+    Result
+    """
     runs, heads, lists, tuning, length = [], [], [], [], len(bench.train.labels)
     for seed in seeds:
         drawn = k_shot(bench.train.labels.tolist(), k, seed, bench.train.items, bench.classes)
@@ -89,8 +208,30 @@ def few_shot(bench:Benchmark, head:str="vidprism", k:int=2, options:dict=None, c
 from ..data.manifests import readable_name
 from ..data.cliplist import label_map_hash
 
-def choose_classes(classes:list, size:int|None, splits, seed:int) -> tuple: # names, as `zero_shot` -> ([places], what was chosen)
-    "All classes, random subsets, or the subsets named."
+def choose_classes(classes:list, size:int|None, splits, seed:int) -> tuple:
+    """All classes, random subsets, or the subsets named.
+
+    Parameters
+    ----------
+    classes : list
+        C.
+    size : int|None
+        Classes a random split; None: all.
+    splits
+        How many random splits, or lists of class names.
+    seed : int
+        Of the random draws.
+
+    Returns
+    -------
+    tuple
+        ([places], what was chosen)
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     if isinstance(splits, int):
         if size is None: return [tuple(range(len(classes)))], "all classes"
         return class_splits(classes, size, splits, seed), f"{splits} drawn, seed {seed}"
@@ -104,14 +245,33 @@ def choose_classes(classes:list, size:int|None, splits, seed:int) -> tuple: # na
     if any(len(set(p)) < len(p) for p in parts): raise ConfigError("A split names a class twice.")
     return parts, "named"
 
-def zero_shot(head:nn.Module,    # with logits against text: trained on other classes, or a plain "mean" head
-              bench:Benchmark,       # its test side is used
-              size:int=None,     # classes a random split; None: all
-              splits=3,          # how many random ones; or the splits themselves, class names each, as of `read_class_splits`
-              seed:int=0,        # of the random splits
-              trained_on=(),     # names of the classes the head was trained on
-             ) -> Result:
-    "Name unseen classes by their text."
+def zero_shot(head:nn.Module, bench:Benchmark, size:int=None, splits=3, seed:int=0, trained_on=()) -> Result:
+    """Name unseen classes by their text.
+
+    Parameters
+    ----------
+    head : nn.Module
+        With logits against text: trained on other classes, or a plain "mean" head.
+    bench : Benchmark
+        Its test side is used.
+    size : int, optional
+        Classes a random split; None: all.
+    splits : int
+        How many random ones; or the splits themselves, class names each, as of `read_class_splits`.
+    seed : int
+        Of the random splits.
+    trained_on : tuple
+        Names of the classes the head was trained on.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     if bench.text is None: raise ConfigError(f"The bench {bench.name} has no text features; encoder {bench.story.get('encoder')} gave none.")
     parts, how = choose_classes(bench.classes, size, splits, seed)
     runs = []
@@ -126,16 +286,45 @@ def zero_shot(head:nn.Module,    # with logits against text: trained on other cl
                               trained_on=list(trained_on), seen=sorted(c for c in asked if readable_name(c) in known)), [head])
 
 # %% ../../nbs/evaluation/protocols.ipynb #168c25f6
-def split_row(number:int, result:Result, same) -> dict: # same: keys in which all splits agree
-    "One split's accuracies, its own part of the record, and its runs."
+def split_row(number:int, result:Result, same) -> dict:
+    """One split's accuracies, its own part of the record, and its runs.
+
+    Parameters
+    ----------
+    number : int
+        Of the official split.
+    result : Result
+        The split's result.
+    same
+        Keys in which all splits agree.
+
+    Returns
+    -------
+    dict
+    """
     r = result.record
     own = {k: v for k, v in r.items() if k not in same and k not in ("runs", "top1", "top5")}
     return {**own, "official_split": number, "top1": r["top1"]["mean"], "top5": r["top5"]["mean"], "runs": r["runs"]}
 
-def over_splits(run,               # number of an official split -> Result
-                splits=(1, 2, 3),  # which; UCF-101 and HMDB-51 have three
-               ) -> Result:
-    "A protocol on several official splits: mean over them, and sample standard deviation."
+def over_splits(run, splits=(1, 2, 3)) -> Result:
+    """A protocol on several official splits: mean over them, and sample standard deviation.
+
+    Parameters
+    ----------
+    run
+        Number of an official split -> Result.
+    splits : tuple
+        Which; UCF-101 and HMDB-51 have three.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     splits = list(splits)
     if not splits or len(set(splits)) < len(splits): raise ConfigError(f"splits must be different numbers, not {splits}.")
     results = {n: run(n) for n in splits}
@@ -149,7 +338,31 @@ def over_splits(run,               # number of an official split -> Result
 
 # %% ../../nbs/evaluation/protocols.ipynb #c1bfa7d1
 def cross_validate(bench:Benchmark, head:str="vidprism", options:dict=None, config:TrainConfig=TrainConfig(), folds:int=5, seed:int=0, grid:dict=None, classifier:str="linear") -> Result:
-    "Folds of the training side; no source stands on both sides of any. With a grid, each fold tunes on its own training part."
+    """Folds of the training side; no source stands on both sides of any. With a grid, each fold tunes on its own training part.
+
+    Parameters
+    ----------
+    bench : Benchmark
+        The benchmark.
+    head : str
+        The head.
+    options : dict, optional
+        Options of the head.
+    config : TrainConfig
+        Options.
+    folds : int
+        Number of folds.
+    seed : int
+        Of the random draws.
+    grid : dict, optional
+        Values to try by name; None: as `config` says.
+    classifier : str
+        "linear", or "text": logits by similarity to the text of the classes.
+
+    Returns
+    -------
+    Result
+    """
     runs, heads, tuning = [], [], []
     for i, fold in enumerate(grouped_folds(bench.train.labels.tolist(), bench.train.sources, folds, seed)):
         train, test = bench.train.rows(fold.train), bench.train.rows(fold.test)
@@ -160,8 +373,28 @@ def cross_validate(bench:Benchmark, head:str="vidprism", options:dict=None, conf
     return Result(make_record(f"{folds}-fold", bench, head, options, config, runs, seeds=[seed], folds=folds, grouped_by="source", tuning=tuning or None), heads)
 
 # %% ../../nbs/evaluation/protocols.ipynb #6e7d2171
-def isolate_experts(head:nn.Module, bench:Benchmark, sets=None) -> dict: # {experts left on: Measures}
-    "Accuracy with only some experts on; None: all, each alone, and all but each."
+def isolate_experts(head:nn.Module, bench:Benchmark, sets=None) -> dict:
+    """Accuracy with only some experts on; None: all, each alone, and all but each.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    bench : Benchmark
+        The benchmark.
+    sets : optional
+        Sets of experts to leave on; without it, all, each alone, and all but each.
+
+    Returns
+    -------
+    dict
+        {experts left on: Measures}.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     count = head.num_experts
     if not count: raise ConfigError(f"The head {head.name!r} has no experts that could be switched off.")
     everyone = tuple(range(count))
@@ -169,11 +402,39 @@ def isolate_experts(head:nn.Module, bench:Benchmark, sets=None) -> dict: # {expe
     return {tuple(s): measure(view_logits(head, bench.test.features, active_experts=list(s)), bench.test.labels) for s in sets}
 
 # %% ../../nbs/evaluation/protocols.ipynb #baf106fb
-def compare(bench:Benchmark, heads=None, protocol=close_set, **options) -> list: # Results, one a head
-    "The same protocol for every registered head, or those named."
+def compare(bench:Benchmark, heads=None, protocol=close_set, **options) -> list:
+    """The same protocol for every registered head, or those named.
+
+    Parameters
+    ----------
+    bench : Benchmark
+        The benchmark.
+    heads : optional
+        Attention heads; they must divide the width.
+    protocol
+        A function of a benchmark and a head, such as `close_set`.
+    **options
+        Of the protocol.
+
+    Returns
+    -------
+    list
+        Results, one a head.
+    """
     return [protocol(bench, name, **options) for name in heads or HEADS]
 
-def results_table(results) -> str: # markdown
-    "One row a result."
+def results_table(results) -> str:
+    """One row a result.
+
+    Parameters
+    ----------
+    results
+        Results, one a row.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     row = lambda r: f"| {r['head']} | {r['protocol']} | {r['top1']['mean']:.1%} ± {100 * r['top1']['std']:.1f} | {r['top5']['mean']:.1%} | {r['top1']['n']} | {r['bench']}, {r['encoder']} |"
     return "\n".join(["| head | protocol | top-1 | top-5 | runs | bench |", "|---|---|---|---|---|---|", *(row(r.record) for r in results)])

@@ -32,13 +32,29 @@ from ..data.synthetic import APPEARANCES, COLOURS, clip_scene
 # %% ../../nbs/experiments/studies.ipynb #74615ee6
 @dataclass(frozen=True)
 class Trial:
-    "One head, trained one way."
-    head: str = "vidprism"                        # a registered head
-    options: dict = field(default_factory=dict)   # of the head
-    shots: int = 0                                # training clips a class; 0: all
-    stride: int = 1                               # every how many frames one is read
-    classifier: str = "linear"                       # or "text"
-    probes: dict = field(default_factory=dict)    # name -> what differs at inference: keep=[experts], or options of the head
+    """One head, trained one way.
+
+    Attributes
+    ----------
+    head : str
+        A registered head.
+    options : dict
+        Of the head.
+    shots : int
+        Training clips a class; 0: all.
+    stride : int
+        Every how many frames one is read.
+    classifier : str
+        Or "text".
+    probes : dict
+        Name -> what differs at inference: keep=[experts], or options of the head.
+    """
+    head: str = "vidprism"
+    options: dict = field(default_factory=dict)
+    shots: int = 0
+    stride: int = 1
+    classifier: str = "linear"
+    probes: dict = field(default_factory=dict)
 
     def __post_init__(self):
         positive_int(self.stride, "stride"); one_of(self.classifier, ("linear", "text"), "classifier")
@@ -46,27 +62,71 @@ class Trial:
 
 # %% ../../nbs/experiments/studies.ipynb #b7358207
 def training_settings(config:TrainConfig) -> dict:
-    "A training as a study keeps it; `decay_all` is named only where it is on, so that results from before it are found."
+    """A training as a study keeps it; `decay_all` is named only where it is on, so that results from before it are found.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Options.
+
+    Returns
+    -------
+    dict
+    """
     return {k: v for k, v in asdict(config).items() if k != "decay_all" or v}
 
 @dataclass(frozen=True)
 class Study:
-    "What the cells of some tables share."
-    name: str                 # also of the folder with its JSON files
-    bench: Benchmark | None       # None where only the results are at hand
-    encoder: str              # fingerprint of what made the features
-    folds: int = 0            # of the training side, grouped by source; 0: repeat over seeds on the test side
-    runs: int = 3             # how many seeds or folds
+    """What the cells of some tables share.
+
+    Attributes
+    ----------
+    name : str
+        Also of the folder with its JSON files.
+    bench : Benchmark, optional
+        None where only the results are at hand.
+    encoder : str
+        Fingerprint of what made the features.
+    folds : int
+        Of the training side, grouped by source; 0: repeat over seeds on the test side.
+    runs : int
+        How many seeds or folds.
+    training : TrainConfig
+        Of a trial on all clips.
+    few : TrainConfig
+        Few-shot, clips repeated to the full set's length; MoTE supplement B.
+    shots : tuple
+        K of the few-shot tables.
+    layers : int
+        Of the temporal transformer and of MoTE; 6 and 4 in the papers, for longer training on far more clips.
+    width : int
+        Directions that are kept; 0: the features as they are.
+    unit : bool
+        Features of length 1.
+    zero_labels : object
+        [N] of the test clips, in another set of classes.
+    zero_text : object
+        [C',D] text of those classes.
+    folder : Path
+        Where JSON files go.
+    told : dict
+        A study opened from its folder, without clips: what was kept of it.
+    """
+    name: str
+    bench: Benchmark | None
+    encoder: str
+    folds: int = 0
+    runs: int = 3
     training: TrainConfig = TrainConfig(epochs=24)
-    few: TrainConfig = TrainConfig(epochs=10)     # few-shot, clips repeated to the full set's length; MoTE supplement B
-    shots: tuple = (2, 4, 8, 16)                  # K of the few-shot tables
-    layers: int = 2           # of the temporal transformer and of MoTE; 6 and 4 in the papers, for longer training on far more clips
-    width: int = 0            # directions that are kept; 0: the features as they are
-    unit: bool = False        # features of length 1
-    zero_labels: object = None  # [N] of the test clips, in another set of classes
-    zero_text: object = None    # [C',D] text of those classes
-    folder: Path = None       # where JSON files go
-    told: dict = None         # a study opened from its folder, without clips: what was kept of it
+    few: TrainConfig = TrainConfig(epochs=10)
+    shots: tuple = (2, 4, 8, 16)
+    layers: int = 2
+    width: int = 0
+    unit: bool = False
+    zero_labels: object = None
+    zero_text: object = None
+    folder: Path = None
+    told: dict = None
 
     def __post_init__(self):
         if self.folds and self.runs > self.folds: raise ConfigError(f"{self.folds} folds give at most {self.folds} runs, not {self.runs}.")
@@ -77,15 +137,37 @@ class Study:
     @property
     def has_text(self) -> bool: return self.told["text"] if self.told else self.bench.text is not None
     @property
-    def settings(self) -> dict: # all that a number depends on, besides the cell
+    def settings(self) -> dict:
+        """All that a number depends on, besides the trial.
+
+        Returns
+        -------
+        dict
+            All that a number depends on, besides the cell.
+        """
         if self.told: return self.told["settings"]
         b = self.bench
         return dict(study=self.name, bench=b.name, **{k: v for k, v in b.story.items() if k != "split"}, fingerprint=self.encoder, classes=len(b.classes), clips=[len(b.train.labels), len(b.test.labels)],
                     folds=self.folds, training=training_settings(self.training), few=training_settings(self.few), width=self.width, unit=self.unit, zero=None if self.zero_text is None else len(self.zero_text))
 
 # %% ../../nbs/experiments/studies.ipynb #00ba9d61
-def narrow(train:FeatureSplit, test:FeatureSplit, width:int) -> tuple: # (train, test, part of the training features' squared length that is kept)
-    "Both sides in the `width` directions that keep the most of the training side, turned at random."
+def narrow(train:FeatureSplit, test:FeatureSplit, width:int) -> tuple:
+    """Both sides in the `width` directions that keep the most of the training side, turned at random.
+
+    Parameters
+    ----------
+    train : FeatureSplit
+        Features and labels of the training clips.
+    test : FeatureSplit
+        Features and labels of the test clips.
+    width : int
+        Directions that are kept.
+
+    Returns
+    -------
+    tuple
+        (train, test, part of the training features' squared length that is kept)
+    """
     x = train.features.flatten(0, -2).double()
     values, vectors = torch.linalg.eigh(x.T @ x)
     turn_by = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
@@ -98,8 +180,28 @@ def _read(side:FeatureSplit, stride:int, unit:bool) -> FeatureSplit:
     x = side.features[..., stride // 2::stride, :]
     return side._replace(features=F.normalize(x, dim=-1) if unit else x)
 
-def sides_of(study:Study, cell:Trial, run:int) -> tuple: # (train, test, seed)
-    "What a run trains on, and what it is measured on."
+def sides_of(study:Study, cell:Trial, run:int) -> tuple:
+    """What a run trains on, and what it is measured on.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Trial
+        The trial.
+    run : int
+        Number of the run.
+
+    Returns
+    -------
+    tuple
+        (train, test, seed)
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     b = study.bench
     if b is None: raise ConfigError(f"The study {study.name} was opened from its results, without clips; make it from its data to run more.")
     if not 0 <= run < study.runs: raise ConfigError(f"The study {study.name} has {study.runs} runs; there is no run {run}.")
@@ -115,12 +217,47 @@ def sides_of(study:Study, cell:Trial, run:int) -> tuple: # (train, test, seed)
     return train, test, seed
 
 # %% ../../nbs/experiments/studies.ipynb #781e8443
-def rounded(per_class:list) -> list: # None where a class has no clip
-    "Accuracy of each class, as it is kept."
+def rounded(per_class:list) -> list:
+    """Accuracy of each class, as it is kept.
+
+    Parameters
+    ----------
+    per_class : list
+        Accuracy of each class, 0 to 1, or NaN.
+
+    Returns
+    -------
+    list
+        None where a class has no clip.
+    """
     return [None if math.isnan(v) else round(v, 4) for v in per_class]
 
-def ask(study:Study, cell:Trial, head, test:FeatureSplit, change:dict) -> dict: # {"top1", "top5", "per_class", "zero", "zero_per_class"}
-    "Accuracy with a change at inference, and that on other classes where there are any."
+def ask(study:Study, cell:Trial, head, test:FeatureSplit, change:dict) -> dict:
+    """Accuracy with a change at inference, and that on other classes where there are any.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Trial
+        The trial.
+    head
+        The head.
+    test : FeatureSplit
+        Features and labels of the test clips.
+    change : dict
+        What differs at inference.
+
+    Returns
+    -------
+    dict
+        {"top1", "top5", "per_class", "zero", "zero_per_class"}.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     options = dict(change)
     active = options.pop("active_experts", None)
     if options:
@@ -134,15 +271,44 @@ def ask(study:Study, cell:Trial, head, test:FeatureSplit, change:dict) -> dict: 
         found.update(zero=zero.top1, zero_per_class=rounded(zero.per_class))
     return found
 
-def fitted(study:Study, cell:Trial, train:FeatureSplit, test:FeatureSplit, seed:int): # -> (head, its History; None where there is nothing to train, as the mean against text)
-    "Train the cell's head."
+def fitted(study:Study, cell:Trial, train:FeatureSplit, test:FeatureSplit, seed:int):
+    """Train the cell's head.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Trial
+        The trial.
+    train : FeatureSplit
+        Features and labels of the training clips.
+    test : FeatureSplit
+        Features and labels of the test clips.
+    seed : int
+        Of the random draws.
+    """
     bench = replace(study.bench, train=train, test=test)
     head = build_head(bench, cell.head, cell.options, seed, cell.classifier)
     if not any(p.requires_grad for p in head.parameters()): return head, None
     return train_head(bench, train, cell.head, cell.options, study.few if cell.shots else study.training, seed, cell.classifier)
 
-def run_cell(study:Study, cell:Trial, run:int) -> dict: # a row of the cell's file
-    "Train and measure once."
+def run_cell(study:Study, cell:Trial, run:int) -> dict:
+    """Train and measure once.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Trial
+        The trial.
+    run : int
+        Number of the run.
+
+    Returns
+    -------
+    dict
+        A row of the cell's file.
+    """
     train, test, seed = sides_of(study, cell, run)
     with torch.random.fork_rng():
         head, history = fitted(study, cell, train, test, seed)
@@ -153,20 +319,55 @@ def run_cell(study:Study, cell:Trial, run:int) -> dict: # a row of the cell's fi
 
 # %% ../../nbs/experiments/studies.ipynb #92bd17fb
 def cell_file(study:Study, cell:Trial) -> Path:
-    "Where the cell's runs are kept."
+    """Where the cell's runs are kept.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Trial
+        The trial.
+
+    Returns
+    -------
+    Path
+    """
     what = json.dumps(dict(asdict(cell), **study.settings), sort_keys=True, default=str)
     said = re.sub("[^a-z0-9.]+", "-", " ".join([cell.head, *(f"{k} {v}" for k, v in cell.options.items()), *([f"{cell.shots} shots"] if cell.shots else []), *([f"stride {cell.stride}"] if cell.stride > 1 else []),
                                                 *(["text"] if cell.classifier == "text" else [])]).lower()).strip("-")
     return Path(study.folder or study.name) / f"{said[:60].strip('-')}-{hashlib.sha256(what.encode()).hexdigest()[:8]}.json"
 
-def kept_runs(study:Study, cell:Trial) -> dict: # {run: row}
-    "The runs that are there."
+def kept_runs(study:Study, cell:Trial) -> dict:
+    """The runs that are there.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Trial
+        The trial.
+
+    Returns
+    -------
+    dict
+        {run: row}.
+    """
     file = cell_file(study, cell)
     rows = json.loads(file.read_text())["runs"] if file.exists() else []
     return {r["run"]: r for r in rows if r["run"] < study.runs}
 
 def keep_run(study:Study, cell:Trial, row:dict):
-    "Add a run to the cell's file, whole or not at all."
+    """Add a run to the cell's file, whole or not at all.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Trial
+        The trial.
+    row : dict
+        As `run_cell` returns it.
+    """
     file = cell_file(study, cell); file.parent.mkdir(parents=True, exist_ok=True)
     runs = sorted([*(r for r in kept_runs(study, cell).values() if r["run"] != row["run"]), row], key=lambda r: r["run"])
     record = dict(cell=asdict(cell), study=study.settings, versions=dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version()),
@@ -175,27 +376,71 @@ def keep_run(study:Study, cell:Trial, row:dict):
 
 # %% ../../nbs/experiments/studies.ipynb #7357d067
 def keep_study(study:Study):
-    "Write what the tables need to know of a study."
+    """Write what the tables need to know of a study.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    """
     told = dict(settings=study.settings, frames=study.frames, text=study.has_text, name=study.name, folds=study.folds, runs=study.runs, layers=study.layers, shots=study.shots)
     folder = Path(study.folder or study.name); folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.json").write_text(json.dumps(told, indent=1, default=str) + "\n")
 
 def open_study(folder) -> Study:
-    "A study's results, without its clips."
+    """A study's results, without its clips.
+
+    Parameters
+    ----------
+    folder
+        Folder with `study.json` and the JSON files of the trials.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     file = Path(folder) / "study.json"
     if not file.is_file(): raise ConfigError(f"There are no results in {folder}: it has no study.json.")
     told = json.loads(file.read_text())
     return Study(told["name"], None, told["settings"]["fingerprint"], told["folds"], told["runs"], layers=told["layers"], shots=tuple(told["shots"]), folder=Path(folder), told=told)
 
 # %% ../../nbs/experiments/studies.ipynb #be8f3b78
-def runs_left(study:Study, cells) -> list: # [(cell, run)]
-    "What is not there yet, first runs first; a cell that stands in two tables counts once."
+def runs_left(study:Study, cells) -> list:
+    """What is not there yet, first runs first; a cell that stands in two tables counts once.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cells
+        Trials.
+
+    Returns
+    -------
+    list
+        [(cell, run)].
+    """
     distinct = {cell_file(study, c): c for c in cells}
     there = {f: kept_runs(study, c) for f, c in distinct.items()}
     return [(c, run) for run in range(study.runs) for f, c in distinct.items() if run not in there[f]]
 
 def work(study:Study, jobs, answers):
-    "A worker: one thread, run after run."
+    """A worker: one thread, run after run.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    jobs
+        Queue of (trial, run), ended by None.
+    answers
+        Queue of (trial, row) or (trial, error).
+    """
     torch.set_num_threads(1)
     for cell, run in iter(jobs.get, None):
         if not multiprocessing.parent_process().is_alive(): return       # it was killed: nobody will write down what is found
@@ -218,10 +463,25 @@ def _answers(study, left, workers):
     finally:
         for p in crew: p.terminate()
 
-def run_cells(study:Study, cells,
-              workers:int=0,      # processes of one thread each (a script that asks for some stands under `if __name__ == "__main__"`); 0: here
-              progress:bool=True) -> list: # what failed, a sentence each
-    "Do the runs that are left."
+def run_cells(study:Study, cells, workers:int=0, progress:bool=True) -> list:
+    """Do the runs that are left.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cells
+        Trials.
+    workers : int
+        Processes of one thread each (a script that asks for some stands under `if __name__ == "__main__"`); 0:
+        here.
+    progress : bool
+        What failed, a sentence each.
+
+    Returns
+    -------
+    list
+    """
     left, failed = runs_left(study, cells), []
     keep_study(study)
     with tqdm(total=len(left), unit="run", desc=study.name, disable=not progress, smoothing=.05) as bar:
@@ -233,37 +493,105 @@ def run_cells(study:Study, cells,
 
 # %% ../../nbs/experiments/studies.ipynb #f2580587
 class Metric(NamedTuple):
-    "A number of a cell."
+    """A number of a cell.
+
+    Attributes
+    ----------
+    cell : Trial
+        The trial.
+    probe : str
+        "": the head as it was trained.
+    measure : str
+        "top1", "top5", "zero", "seconds" or "trade_off".
+    """
     cell: Trial
-    probe: str = ""         # "": the head as it was trained
-    measure: str = "top1"   # "top1", "top5", "zero", "seconds" or "trade_off"
+    probe: str = ""
+    measure: str = "top1"
 
 def harmonic_mean(*parts:float) -> float:
-    "The inverse of the mean of the inverses; 0 where a part is 0."
+    """The inverse of the mean of the inverses; 0 where a part is 0.
+
+    Parameters
+    ----------
+    *parts
+        Numbers of 0 or more.
+
+    Returns
+    -------
+    float
+    """
     return statistics.harmonic_mean(parts)
 
-def number_of(row:dict, measure:str): # None where the row has none
-    "A number that a run kept, or the harmonic mean of its close-set and zero-shot accuracy (MoTE table 4)."
+def number_of(row:dict, measure:str):
+    """A number that a run kept, or the harmonic mean of its close-set and zero-shot accuracy (MoTE table 4).
+
+    Parameters
+    ----------
+    row : dict
+        As `run_cell` returns it.
+    measure : str
+        "top1", "top5", "zero", "seconds" or "trade_off".
+    """
     if measure != "trade_off": return row.get(measure)
     return harmonic_mean(row["top1"], row["zero"]) if "zero" in row else None
 
-def values(study:Study, pick:Metric) -> dict: # {run: part of clips}
-    "A cell's number, run by run."
+def values(study:Study, pick:Metric) -> dict:
+    """A cell's number, run by run.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    pick : Metric
+        Which number.
+
+    Returns
+    -------
+    dict
+        {run: part of clips}.
+    """
     rows = kept_runs(study, pick.cell)
     if pick.probe: rows = {run: r["probes"].get(pick.probe, {}) for run, r in rows.items()}
     found = {run: number_of(r, pick.measure) for run, r in rows.items()}
     return {run: v for run, v in found.items() if v is not None}
 
 class Difference(NamedTuple):
-    "How much more one cell has than another, in points."
-    mean: float
-    low: float     # of the 95% interval
-    high: float
-    n: int         # runs that both have
-    p: float       # two-sided p-value of "no difference"
+    """How much more one cell has than another, in points.
 
-def difference(d:list, shared:float=0.) -> Difference: # None with less than two; shared: n_test / n_train where runs share training clips
-    "Mean of paired differences, its t interval and p-value (Nadeau and Bengio 2003)."
+    Attributes
+    ----------
+    mean : float
+        In points.
+    low : float
+        Of the 95% interval.
+    high : float
+        Of the 95% interval.
+    n : int
+        Runs that both have.
+    p : float
+        Two-sided p-value of "no difference".
+    """
+    mean: float
+    low: float
+    high: float
+    n: int
+    p: float
+
+def difference(d:list, shared:float=0.) -> Difference:
+    """Mean of paired differences, its t interval and p-value (Nadeau and Bengio 2003).
+
+    Parameters
+    ----------
+    d : list
+        Paired differences, in points.
+    shared : float
+        n_test / n_train where the runs share training clips, else 0.
+
+    Returns
+    -------
+    Difference
+        None with less than two differences.
+    """
     n = len(d)
     if n < 2: return None
     mean, error = statistics.fmean(d), statistics.stdev(d) * math.sqrt(1 / n + shared)
@@ -271,14 +599,40 @@ def difference(d:list, shared:float=0.) -> Difference: # None with less than two
     p = 2 * float(t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
     return Difference(mean, mean - half, mean + half, n, p)
 
-def paired(study:Study, a:Metric, b:Metric) -> Difference: # None with less than two runs
-    "Mean difference over common runs, in points, and its interval; corrected where the runs are folds."
+def paired(study:Study, a:Metric, b:Metric) -> Difference:
+    """Mean difference over common runs, in points, and its interval; corrected where the runs are folds.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    a : Metric
+        The first number.
+    b : Metric
+        The number that is subtracted.
+
+    Returns
+    -------
+    Difference
+        None with less than two runs.
+    """
     x, y = values(study, a), values(study, b)
     shared = 1 / (study.folds - 1) if study.folds else 0.
     return difference([100 * (x[k] - y[k]) for k in sorted(x.keys() & y.keys())], shared)
 
-def holm(p:list) -> list: # adjusted p-values, in the order given
-    "Holm's step-down correction of the p-values of one family."
+def holm(p:list) -> list:
+    """Holm's step-down correction of the p-values of one family.
+
+    Parameters
+    ----------
+    p : list
+        p-values of one family, 0 to 1.
+
+    Returns
+    -------
+    list
+        Adjusted p-values, in the order given.
+    """
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted, largest = [0.] * len(p), 0.
     for rank, i in enumerate(order):
@@ -287,8 +641,28 @@ def holm(p:list) -> list: # adjusted p-values, in the order given
     return adjusted
 
 # %% ../../nbs/experiments/studies.ipynb #7ac0fb20
-def world_study(encoder="mini", folder=None, text:bool=False, train:int=1080, test:int=540, **options) -> Study: # text: heads compare with text, and appearance is the task never trained for
-    "Rendered motions, five seeds."
+def world_study(encoder="mini", folder=None, text:bool=False, train:int=1080, test:int=540, **options) -> Study:
+    """Rendered motions, five seeds.
+
+    Parameters
+    ----------
+    encoder : str
+        The encoder.
+    folder : optional
+        Where JSON files go.
+    text : bool
+        Heads compare with text, and appearance is the task never trained for.
+    train : int
+        Training clips.
+    test : int
+        Test clips.
+    **options
+        Of `Study`.
+
+    Returns
+    -------
+    Study
+    """
     encoder = find_encoder(encoder)
     bench = world_bench(encoder, train, test, cache=FeatureCache(default_cache()))
     more = {}
@@ -298,7 +672,35 @@ def world_study(encoder="mini", folder=None, text:bool=False, train:int=1080, te
     return Study("world_text" if text else "world", bench, fingerprint(encoder), folder=folder, **{"runs": 5, **more, **options})
 
 def clips_study(data, encoder, folder=None, frames:int=16, width:int=256, folds:int=5, runs:int=5, cache=None, progress:bool=False, **options) -> Study:
-    "Clips in folds by source; features of width `width`."
+    """Clips in folds by source; features of width `width`.
+
+    Parameters
+    ----------
+    data
+        What is trained or measured on: a list, a folder, or clips.
+    encoder
+        The encoder.
+    folder : optional
+        Where JSON files go.
+    frames : int
+        T, frames a clip.
+    width : int
+        Directions of the features that are kept.
+    folds : int
+        Number of folds.
+    runs : int
+        How many of the folds are run.
+    cache : optional
+        Where features are kept; a folder or a FeatureCache.
+    progress : bool
+        Show a progress bar.
+    **options
+        Of `Study`.
+
+    Returns
+    -------
+    Study
+    """
     clips, encoder = ClipList.from_any(data), find_encoder(encoder)
     side, bad = side_of(clips, encoder, cache, frames, progress=progress)
     least = min(int(torch.bincount(side.labels[f.train]).min()) for f in grouped_folds(side.labels.tolist(), side.sources, folds, 0))

@@ -59,7 +59,6 @@ class MeanHead(Head):
         Returns
         -------
         HeadOutput
-            [B,T,D].
 
         Raises
         ------
@@ -79,14 +78,14 @@ def classified(logits:Tensor, labels:Tensor, **more) -> dict:
     logits : Tensor
         [B,C].
     labels : Tensor
-        [B] classes; with them the losses are computed.
+        [B] classes.
     **more : scalar Tensor
         Further terms, already weighted.
 
     Returns
     -------
     dict
-        More: terms already weighted, added to the total.
+        "cls", the further terms, and "total".
     """
     cls = F.cross_entropy(logits, labels)
     return dict(cls=cls, **more, total=cls + sum(more.values()))
@@ -156,7 +155,6 @@ class StatisticsHead(Head):
         Returns
         -------
         HeadOutput
-            [B,T,D].
 
         Raises
         ------
@@ -507,7 +505,6 @@ def unmerged(x:Tensor) -> Merge:
     Returns
     -------
     Merge
-        [B,T,D].
     """
     B, T, _ = x.shape
     flat, eye = x.new_zeros(B, T), torch.eye(T, dtype=x.dtype, device=x.device).expand(B, T, T)

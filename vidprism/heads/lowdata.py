@@ -25,7 +25,7 @@ def power(x:Tensor, p:float=.5, floor:float=1e-4) -> Tensor:
     Parameters
     ----------
     x : Tensor
-        [B,T,D] frame features.
+        Any shape, [...].
     p : float
         The exponent.
     floor : float
@@ -80,18 +80,18 @@ class Standardise(nn.Module):
         Parameters
         ----------
         x : Tensor
-            [B,T,D] frame features.
+            [n,D].
         """
         self.seen += len(x); part = len(x) / self.seen
         self.mean += part * (x.mean(0) - self.mean); self.square += part * (x.square().mean(0) - self.square)
 
     def forward(self, x:Tensor) -> Tensor:
-        """Run it.
+        """Standardise; in training, learn from `x` first.
 
         Parameters
         ----------
         x : Tensor
-            [B,T,D] frame features.
+            [...,D].
 
         Returns
         -------

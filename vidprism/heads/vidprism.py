@@ -125,7 +125,7 @@ def make_projection(c:VidPrismConfig):
     Parameters
     ----------
     c : VidPrismConfig
-        None where there is none.
+        Its `projection`, `contrastive_weight` and classifier.
     """
     if not (c.projection or c.contrastive_weight > 0): return None
     layers = [nn.Linear(c.inner, c.inner), nn.ReLU(), nn.Linear(c.inner, c.dim)]
@@ -326,7 +326,6 @@ def trace(self:VidPrismHead, features:Tensor, inspect:bool=False, active_experts
     Returns
     -------
     Trace
-        [B,T,D].
     """
     return self.run_stages(self.inputs(features), inspect, active_experts)
 

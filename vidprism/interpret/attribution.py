@@ -11,27 +11,61 @@ from scipy.stats import rankdata
 from torch import nn, Tensor
 
 # %% ../../nbs/interpret/attribution.ipynb #7b536323
-def frame_parts(merges,        # E Merge
-                readout:Tensor,# [B,sum N]
-                attention,     # E tensors [B,heads,N,N]
-               ) -> Tensor:    # [B,E,T] each expert's part of the frames' importance
-    "Readout, carried through attention and lineage, by expert."
+def frame_parts(merges, readout:Tensor, attention) -> Tensor:
+    """Readout, carried through attention and lineage, by expert.
+
+    Parameters
+    ----------
+    merges
+        E Merge.
+    readout : Tensor
+        [B,sum N].
+    attention
+        E tensors [B,heads,N,N].
+
+    Returns
+    -------
+    Tensor
+        [B,E,T] each expert's part of the frames' importance.
+    """
     parts = []
     for m, w, a in zip(merges, readout.split([m.tokens.shape[1] for m in merges], 1), attention):
         source = m.lineage / m.lineage.sum(-1, keepdim=True)
         parts.append((w[:, None] @ passed_on(a) @ source).squeeze(1))
     return torch.stack(parts, 1)
 
-def passed_on(attention:Tensor) -> Tensor: # [B,heads,N,N] -> [B,N,N], rows sum to 1
-    "Half by the residual path, half by attention, mean over heads."
+def passed_on(attention:Tensor) -> Tensor:
+    """Half by the residual path, half by attention, mean over heads.
+
+    Parameters
+    ----------
+    attention : Tensor
+        [B,heads,N,N].
+
+    Returns
+    -------
+    Tensor
+        [B,N,N], rows sum to 1.
+    """
     mean = attention.mean(1)
     return .5 * (torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device) + mean)
 
 # %% ../../nbs/interpret/attribution.ipynb #e96357d8
-def bridge(features:Tensor, # [T,D]
-           stay:Tensor,     # bool [K,T], the frames that stay
-          ) -> Tensor:      # [K,T,D]
-    "Frames that are taken out lie on the straight line between the nearest that stay."
+def bridge(features:Tensor, stay:Tensor) -> Tensor:
+    """Frames that are taken out lie on the straight line between the nearest that stay.
+
+    Parameters
+    ----------
+    features : Tensor
+        [T,D].
+    stay : Tensor
+        Bool [K,T], the frames that stay.
+
+    Returns
+    -------
+    Tensor
+        [K,T,D].
+    """
     T = features.shape[0]
     at = torch.arange(T, device=features.device)
     left = torch.where(stay, at, -1).cummax(1).values
@@ -42,20 +76,45 @@ def bridge(features:Tensor, # [T,D]
     return torch.where(stay.any(1)[:, None, None], line, features.mean(0))
 
 # %% ../../nbs/interpret/attribution.ipynb #2ad65bc6
-def head_rows(head:nn.Module,   # any head
-              features:Tensor,  # [K,T,D]
-              **options,        # of the head's forward
-             ) -> Tensor:       # [K,C] logits
-    "Each row as a clip of its own; one by one where the head lets a batch's clips decide for each other (preset `released`)."
+def head_rows(head:nn.Module, features:Tensor, **options) -> Tensor:
+    """Each row as a clip of its own; one by one where the head lets a batch's clips decide for each other (preset `released`).
+
+    Parameters
+    ----------
+    head : nn.Module
+        Any head.
+    features : Tensor
+        [K,T,D].
+    **options
+        Of the head's forward.
+
+    Returns
+    -------
+    Tensor
+        [K,C] logits.
+    """
     if head.batch_independent: return head(features, **options).logits
     return torch.cat([head(row[None], **options).logits for row in features])
 
-def frame_drops(head:nn.Module,
-                features:Tensor, # [T,D]
-                target:int,      # the class
-                **options,       # of the head's forward, as `keep`
-               ) -> Tensor:      # [T], in logits; positive: the frame spoke for the class
-    "How far the class's logit falls when a frame is bridged."
+def frame_drops(head:nn.Module, features:Tensor, target:int, **options) -> Tensor:
+    """How far the class's logit falls when a frame is bridged.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    features : Tensor
+        [T,D].
+    target : int
+        The class.
+    **options
+        Of the head's forward, such as `active_experts`.
+
+    Returns
+    -------
+    Tensor
+        [T], in logits; positive: the frame spoke for the class.
+    """
     T = len(features)
     stay = torch.cat([torch.ones(1, T, dtype=torch.bool), ~torch.eye(T, dtype=torch.bool)]).to(features.device)
     stay[1:] |= (stay.sum(1, keepdim=True) == 0)[1:]                  # the only frame stays
@@ -63,8 +122,21 @@ def frame_drops(head:nn.Module,
     return z[0] - z[1:]
 
 # %% ../../nbs/interpret/attribution.ipynb #976626aa
-def rank_correlation(a, b) -> Tensor: # [...,T] each -> [...]; NaN where one of them does not vary
-    "Spearman's, along the last axis; ties share their rank."
+def rank_correlation(a, b) -> Tensor:
+    """Spearman's, along the last axis; ties share their rank.
+
+    Parameters
+    ----------
+    a
+        [...,T] numbers.
+    b
+        [...,T] numbers.
+
+    Returns
+    -------
+    Tensor
+        [...]; NaN where one of them does not vary.
+    """
     a, b = (torch.from_numpy(rankdata(np.asarray(torch.as_tensor(v).detach().cpu(), dtype=float), axis=-1)) for v in (a, b))
     a, b = (v - v.mean(-1, keepdim=True) for v in (a, b))
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))

@@ -15,47 +15,136 @@ from ..encoders.base import evaluation_mode
 from ..heads.base import Trace
 
 # %% ../../nbs/interpret/specialisation.ipynb #6f53b2ce
-def linear_cka(outputs:Tensor, # [B,E,D]
-              ) -> Tensor:     # [E,E], 0..1; NaN for an expert that does not vary
-    "Linear centred kernel alignment of every two experts."
+def linear_cka(outputs:Tensor) -> Tensor:
+    """Linear centred kernel alignment of every two experts.
+
+    Parameters
+    ----------
+    outputs : Tensor
+        [B,E,D].
+
+    Returns
+    -------
+    Tensor
+        [E,E], 0..1; NaN for an expert that does not vary.
+    """
     x = (outputs - outputs.mean(0)).transpose(0, 1)
     cross = torch.einsum("ibd,jbe->ijde", x, x).square().sum((2, 3))
     own = cross.diagonal().sqrt()
     return cross / (own[:, None] * own)
 
-def mean_cosine(outputs:Tensor) -> Tensor: # [B,E,D] -> [E,E]
-    "Mean over clips of the cosine of every two experts."
+def mean_cosine(outputs:Tensor) -> Tensor:
+    """Mean over clips of the cosine of every two experts.
+
+    Parameters
+    ----------
+    outputs : Tensor
+        [B,E,D].
+
+    Returns
+    -------
+    Tensor
+        [E,E].
+    """
     x = F.normalize(outputs, dim=-1)
     return torch.einsum("bid,bjd->ij", x, x) / len(x)
 
 # %% ../../nbs/interpret/specialisation.ipynb #13ef66ce
-def by_class(values:Tensor, labels:Tensor) -> Tensor: # [B,E], [B] -> [C,E], classes that have clips, in order
-    "Mean of each class."
+def by_class(values:Tensor, labels:Tensor) -> Tensor:
+    """Mean of each class.
+
+    Parameters
+    ----------
+    values : Tensor
+        [N,E].
+    labels : Tensor
+        [N] classes.
+
+    Returns
+    -------
+    Tensor
+        [C,E], classes that have clips, in order.
+    """
     return torch.stack([values[labels == c].mean(0) for c in labels.unique()])
 
-def profile_overlap(table:Tensor) -> Tensor: # [C,E] >= 0 -> [E,E]; 0 for an expert that is never used
-    "How far every two columns, scaled to sum to 1, lie over each other."
+def profile_overlap(table:Tensor) -> Tensor:
+    """How far every two columns, scaled to sum to 1, lie over each other.
+
+    Parameters
+    ----------
+    table : Tensor
+        [C,E] >= 0.
+
+    Returns
+    -------
+    Tensor
+        [E,E]; 0 for an expert that is never used.
+    """
     p = table / table.sum(0).clamp_min(torch.finfo(table.dtype).tiny)
     return torch.minimum(p[:, :, None], p[:, None, :]).sum(0)
 
 # %% ../../nbs/interpret/specialisation.ipynb #73b0fc0b
-def peakiness(attention:Tensor) -> Tensor: # [B,heads,N,N], rows sum to 1 -> [B]; NaN for one token
-    "1 minus the entropy of attention over that of even attention; mean over rows and heads."
+def peakiness(attention:Tensor) -> Tensor:
+    """1 minus the entropy of attention over that of even attention; mean over rows and heads.
+
+    Parameters
+    ----------
+    attention : Tensor
+        [B,heads,N,N], rows sum to 1.
+
+    Returns
+    -------
+    Tensor
+        [B]; NaN for one token.
+    """
     entropy = torch.special.entr(attention).sum(-1).mean((1, 2))
     return 1 - entropy / math.log(attention.shape[-1]) if attention.shape[-1] > 1 else torch.full_like(entropy, math.nan)
 
 # %% ../../nbs/interpret/specialisation.ipynb #b3bfa086
 class Observed(NamedTuple):
-    "What experts did on some clips."
-    outputs: Tensor    # [B,E,D]
-    shares: Tensor     # [B,E]
-    peaks: Tensor      # [B,E] peakiness of attention
-    answers: Tensor    # [B] the whole head's
-    alone: Tensor      # [B,E] answer with one expert only
-    without: Tensor    # [B,E] answer with all but one
+    """What experts did on some clips.
 
-def observe_batch(head:nn.Module, x:Tensor) -> Observed: # [B,T,D]
-    "One batch through all of it, each with each without."
+    Attributes
+    ----------
+    outputs : Tensor
+        [B,E,D].
+    shares : Tensor
+        [B,E].
+    peaks : Tensor
+        [B,E] peakiness of attention.
+    answers : Tensor
+        [B] the whole head's.
+    alone : Tensor
+        [B,E] answer with one expert only.
+    without : Tensor
+        [B,E] answer with all but one.
+    """
+    outputs: Tensor
+    shares: Tensor
+    peaks: Tensor
+    answers: Tensor
+    alone: Tensor
+    without: Tensor
+
+def observe_batch(head:nn.Module, x:Tensor) -> Observed:
+    """One batch through all of it, each with each without.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    x : Tensor
+        [B,T,D] frame features.
+
+    Returns
+    -------
+    Observed
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     E = head.num_experts
     if not E: raise ConfigError(f"The head {head.name!r} has no experts that could be alike.")
     full, alone = head(x, inspect=True), [head(x, active_experts=[i], inspect=True) for i in range(E)]
@@ -70,8 +159,27 @@ def observe_batch(head:nn.Module, x:Tensor) -> Observed: # [B,T,D]
     return Observed(stack(outputs), shares, stack(peaks), full.logits.argmax(1), stack(a.logits.argmax(1) for a in alone), stack(without))
 
 @torch.no_grad()
-def observe(head:nn.Module, features:Tensor, batch:int=128) -> Observed: # [B,T,D]
-    "Many clips, a batch at a time (one by one where clips of a batch decide for each other: preset `released`)."
+def observe(head:nn.Module, features:Tensor, batch:int=128) -> Observed:
+    """Many clips, a batch at a time (one by one where clips of a batch decide for each other: preset `released`).
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    features : Tensor
+        [B,T,D] frame features.
+    batch : int
+        Clips at a time.
+
+    Returns
+    -------
+    Observed
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     positive_int(batch, "batch")
     if not head.batch_independent: batch = 1
     with evaluation_mode(head): batches = [observe_batch(head, x) for x in features.split(batch)]
@@ -79,34 +187,89 @@ def observe(head:nn.Module, features:Tensor, batch:int=128) -> Observed: # [B,T,
 
 # %% ../../nbs/interpret/specialisation.ipynb #49866e3a
 class Specialisation(NamedTuple):
-    "How different a head's experts are."
-    cka: Tensor            # [E,E]
-    cosine: Tensor         # [E,E]
-    usage: Tensor          # [C,E] mean share by class (MoTE: its merge weights, the same for all)
-    overlap: Tensor        # [E,E] of usage
-    skill: Tensor          # [C,E] accuracy of each expert alone
-    skill_overlap: Tensor  # [E,E]
-    peakiness: Tensor      # [E]
-    changed: Tensor        # [B,E] bool: removing the expert changes the answer
-    accuracy: float        # of the whole head
+    """How different a head's experts are.
 
-def measure_specialisation(head:nn.Module,   # "vidprism", "bmoe", "mote", or one of your own that keeps their trace and takes `keep`
-                   features:Tensor,  # [B,T,D]
-                   labels:Tensor,    # [B]
-                   batch:int=128,    # clips at a time
-                  ) -> Specialisation:
-    "All scores on some clips."
+    Attributes
+    ----------
+    cka : Tensor
+        [E,E].
+    cosine : Tensor
+        [E,E].
+    usage : Tensor
+        [C,E] mean share by class (MoTE: its merge weights, the same for all)
+    overlap : Tensor
+        [E,E] of usage.
+    skill : Tensor
+        [C,E] accuracy of each expert alone.
+    skill_overlap : Tensor
+        [E,E].
+    peakiness : Tensor
+        [E].
+    changed : Tensor
+        [B,E] bool: removing the expert changes the answer.
+    accuracy : float
+        Of the whole head.
+    """
+    cka: Tensor
+    cosine: Tensor
+    usage: Tensor
+    overlap: Tensor
+    skill: Tensor
+    skill_overlap: Tensor
+    peakiness: Tensor
+    changed: Tensor
+    accuracy: float
+
+def measure_specialisation(head:nn.Module, features:Tensor, labels:Tensor, batch:int=128) -> Specialisation:
+    """All scores on some clips.
+
+    Parameters
+    ----------
+    head : nn.Module
+        "vidprism", "bmoe", "mote", or one of your own that keeps their trace and takes `active_experts`.
+    features : Tensor
+        [B,T,D].
+    labels : Tensor
+        [B].
+    batch : int
+        Clips at a time.
+
+    Returns
+    -------
+    Specialisation
+    """
     o = observe(head, features, batch)
     usage, skill = by_class(o.shares, labels), by_class((o.alone == labels[:, None]).to(o.shares), labels)
     return Specialisation(linear_cka(o.outputs.double()), mean_cosine(o.outputs), usage, profile_overlap(usage), skill, profile_overlap(skill),
                           o.peaks.mean(0), o.without != o.answers[:, None], (o.answers == labels).float().mean().item())
 
-def off_diagonal(m:Tensor) -> float: # [E,E]
-    "Mean over different experts; NaN for one."
+def off_diagonal(m:Tensor) -> float:
+    """Mean over different experts; NaN for one.
+
+    Parameters
+    ----------
+    m : Tensor
+        [E,E].
+
+    Returns
+    -------
+    float
+    """
     E = len(m)
     return ((m.sum() - m.diagonal().sum()) / (E * (E - 1))).item() if E > 1 else math.nan
 
-def in_short(s:Specialisation) -> dict: # name -> number
-    "One number a score."
+def in_short(s:Specialisation) -> dict:
+    """One number a score.
+
+    Parameters
+    ----------
+    s : Specialisation
+        The scores.
+
+    Returns
+    -------
+    dict
+        {name: number}.
+    """
     pairs = {k: off_diagonal(getattr(s, k)) for k in ("cka", "cosine", "overlap", "skill_overlap")}
     return dict(**pairs, peakiness=s.peakiness.nanmean().item(), changed=s.changed.float().sum(1).mean().item(), needed=s.changed.any(1).float().mean().item(), accuracy=s.accuracy)

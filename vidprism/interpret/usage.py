@@ -16,37 +16,117 @@ from ..evaluation.benchmark import Benchmark, FeatureSplit
 
 # %% ../../nbs/interpret/usage.ipynb #28d3e6d9
 class Usage(NamedTuple):
-    "Who was heard, by class."
-    train: Tensor       # [C,E] mean shares; NaN rows where there is no clip
-    right: Tensor       # [C,E] of test clips that came out right
-    wrong: Tensor       # [C,E] of those that did not
-    counts: Tensor      # [C,3] clips behind each row
-    distance: float     # bits, wrong from right
-    expected: float     # the same with right and wrong permuted
-    p: float            # part of permutations at least as far
-    from_train: float   # bits, right from training
+    """Mean shares of the experts, by class.
 
-def js_bits(p:Tensor, q:Tensor) -> Tensor: # [...,E] each -> [...]
-    "Jensen-Shannon divergence, 0 to 1 bit."
+    Attributes
+    ----------
+    train : Tensor
+        [C,E] mean shares; NaN rows where there is no clip.
+    right : Tensor
+        [C,E] of test clips that came out right.
+    wrong : Tensor
+        [C,E] of those that did not.
+    counts : Tensor
+        [C,3] clips behind each row.
+    distance : float
+        Bits, wrong from right.
+    expected : float
+        The same with right and wrong permuted.
+    p : float
+        Part of permutations at least as far.
+    from_train : float
+        Bits, right from training.
+    """
+    train: Tensor
+    right: Tensor
+    wrong: Tensor
+    counts: Tensor
+    distance: float
+    expected: float
+    p: float
+    from_train: float
+
+def js_bits(p:Tensor, q:Tensor) -> Tensor:
+    """Jensen-Shannon divergence, 0 to 1 bit.
+
+    Parameters
+    ----------
+    p : Tensor
+        [...,E], sums to 1.
+    q : Tensor
+        [...,E], sums to 1.
+
+    Returns
+    -------
+    Tensor
+        [...].
+    """
     m = (p + q) / 2
     kl = lambda a: torch.where(a > 0, a * (a / m).log2(), 0.).sum(-1)
     return (kl(p) + kl(q)) / 2
 
-def class_means(shares:Tensor, labels:Tensor, classes:int) -> tuple: # ([C,E] NaN where there is none, [C])
-    "Mean share by class."
+def class_means(shares:Tensor, labels:Tensor, classes:int) -> tuple:
+    """Mean share by class.
+
+    Parameters
+    ----------
+    shares : Tensor
+        [N,E].
+    labels : Tensor
+        [N] classes.
+    classes : int
+        C.
+
+    Returns
+    -------
+    tuple
+        ([C,E] NaN where there is none, [C])
+    """
     count = torch.bincount(labels, minlength=classes)
     return torch.zeros(classes, shares.shape[1], dtype=shares.dtype).index_add_(0, labels, shares) / count[:, None], count
 
-def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, classes:int) -> float: # [N,E], [N], [N] bool
-    "Weighted divergence of wrong from right usage; NaN where no class has both."
+def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, classes:int) -> float:
+    """Weighted divergence of wrong from right usage; NaN where no class has both.
+
+    Parameters
+    ----------
+    shares : Tensor
+        [N,E].
+    labels : Tensor
+        [N] classes.
+    right : Tensor
+        [N] bool, whether the answer is right.
+    classes : int
+        C.
+
+    Returns
+    -------
+    float
+        Bits.
+    """
     (r, nr), (w, nw) = class_means(shares[right], labels[right], classes), class_means(shares[~right], labels[~right], classes)
     both = (nr > 0) & (nw > 0)
     return float((js_bits(w[both], r[both]) * nw[both]).sum() / nw[both].sum()) if both.any() else math.nan
 
 # %% ../../nbs/interpret/usage.ipynb #b7732fb8
 @torch.no_grad()
-def shares_of(head:nn.Module, side:FeatureSplit, batch:int=256): # -> (shares [N,E], logits [N,C])
-    "Each clip's shares and logits, first view."
+def shares_of(head:nn.Module, side:FeatureSplit, batch:int=256):
+    """Each clip's shares and logits, first view.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    side : FeatureSplit
+        Features and labels.
+    batch : int
+        Clips at a time.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     x, shares, logits = side.features if side.features.ndim == 3 else side.features[:, 0], [], []
     with evaluation_mode(head):
         for part in x.split(batch):
@@ -58,7 +138,23 @@ def shares_of(head:nn.Module, side:FeatureSplit, batch:int=256): # -> (shares [N
     return torch.cat(shares), torch.cat(logits)
 
 def expert_usage(head:nn.Module, bench:Benchmark, permutations:int=500, seed:int=0) -> Usage:
-    "Usage by class over training, right and wrong test clips."
+    """Usage by class over training, right and wrong test clips.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    bench : Benchmark
+        The benchmark.
+    permutations : int
+        Number of permutations.
+    seed : int
+        Of the random draws.
+
+    Returns
+    -------
+    Usage
+    """
     C, y = len(bench.classes), bench.test.labels
     shares, logits = shares_of(head, bench.test)
     right, g = logits.argmax(1) == y, torch.Generator().manual_seed(seed)

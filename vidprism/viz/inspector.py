@@ -40,8 +40,24 @@ def _forms(head) -> dict:
     options = dict(interaction=("none", "slow2fast", "fast2slow", "both"), combination=("avg", "linear", "mlp", "local", "global"), preset=("paper", "released"))
     return {k: _choice(k, [(f"{v} (untrained)" if need[k](v) else v, v) for v in o], getattr(c, k)) for k, o in options.items() if k in have}
 
-def parse_places(text:str) -> tuple: # "3, 5-7" -> (3, 5, 6, 7)
-    "Frame numbers as a person writes them."
+def parse_places(text:str) -> tuple:
+    """Frame numbers as a person writes them.
+
+    Parameters
+    ----------
+    text : str
+        "3, 5-7".
+
+    Returns
+    -------
+    tuple
+        (3, 5, 6, 7)
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     places = set()
     for part in filter(None, re.split(r"[,\s]+", text.strip())):
         m = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
@@ -51,13 +67,20 @@ def parse_places(text:str) -> tuple: # "3, 5-7" -> (3, 5, 6, 7)
 
 # %% ../../nbs/viz/inspector.ipynb #bac13014
 class ClipInspector(W.VBox):
-    "A clip in your hands: choose it, turn the handles, see what the experts do."
-    def __init__(self,
-        model,        # VideoModel
-        clips=(),     # a folder, or paths
-        beside=None,  # {name: VideoModel} to compare with; or one VideoModel
-        name:str="this model", # what `model` is called beside another
-    ):
+    """A clip in your hands: choose it, turn the handles, see what the experts do.
+
+    Parameters
+    ----------
+    model : VideoModel
+        The model that is inspected.
+    clips : tuple
+        A folder, or paths.
+    beside : optional
+        {name: VideoModel} to compare with; or one VideoModel.
+    name : str
+        What `model` is called beside another.
+    """
+    def __init__(self, model, clips=(), beside=None, name:str="this model"):
         beside = beside or {}
         if not isinstance(beside, dict): beside = {beside.head.name: beside}
         self.session, self.name, self.trouble = Session(model, clips, beside), name, ""
@@ -213,8 +236,23 @@ def _screen(self:ClipInspector, **more) -> Screen:
     return Screen(self._after, self._before, self.session.differs(), name=self.name, frame=self.frame.value, pics=self._pics.pick(order.tolist()), **more)
 
 @patch
-def screen(self:ClipInspector, slider=True) -> Screen: # slider: for panels and page; without: for the open tab alone
-    "All that is on show."
+def screen(self:ClipInspector, slider=True) -> Screen:
+    """All that is on show.
+
+    Parameters
+    ----------
+    slider : bool
+        For panels and page; without: for the open tab alone.
+
+    Returns
+    -------
+    Screen
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     s, tab = self.session, lambda name: slider or self.tabs.value == name
     if s.clip is None: raise ConfigError("There is no clip open.")
     beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if tab("Two models") else {}
@@ -248,13 +286,29 @@ def _show(self:ClipInspector):
     self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[self.tabs.value])])
 
 @patch
-def panels(self:ClipInspector) -> list: # [(heading, what to look at, figure or figures)]
-    "Every panel as it stands, as plotly figures: the form that is readable where widgets don't run."
+def panels(self:ClipInspector) -> list:
+    """Every panel as it stands, as plotly figures: the form that is readable where widgets don't run.
+
+    Returns
+    -------
+    list
+        [(heading, what to look at, figure or figures)].
+    """
     return make_panels(self.screen())
 
 @patch
 def save(self:ClipInspector, path) -> Path:
-    "What is on the screen, and behind its tabs, as one self-contained page."
+    """What is on the screen, and behind its tabs, as one self-contained page.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Path
+    """
     return prism_page(self.screen(), path)
 
 @patch
@@ -270,7 +324,13 @@ def _saliency(self:ClipInspector, again=False) -> tuple: # [E,T,H,W] or None, a 
 
 @patch
 def look_again(self:ClipInspector, _=None):
-    "Make the maps of the handles as they stand."
+    """Make the maps of the handles as they stand.
+
+    Parameters
+    ----------
+    _ : optional
+        The button; not used.
+    """
     if self.session.clip is not None: self._maps = {}; self._show()
 
 @patch
