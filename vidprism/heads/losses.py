@@ -6,74 +6,181 @@
 __all__ = ['ranking_target', 'ranking_loss', 'diversity_loss', 'gate_balance_loss', 'contrastive_loss', 'LossWeights', 'weigh']
 
 # %% ../../nbs/heads/losses.ipynb #67cb0e0a
-from dataclasses import dataclass, asdict
-import torch, torch.nn.functional as F
+import torch
+import torch.nn.functional as F
+from dataclasses import asdict, dataclass
 from torch import Tensor
 from .dbi import batch_mean
 from .rgsta import window_partition, window_shape
 
 # %% ../../nbs/heads/losses.ipynb #575ff163
-def ranking_target(x:Tensor,          # [B,T,D] frame features
-                   similarity:Tensor, # [B,W,r,r] cosines within each window, as RgSTA returns them (padding: 0)
-                   rate:int,          # r, frames a window
-                  ) -> Tensor:        # [B,T], no gradient
-    "Length plus mean similarity within the window, eq. 17."
-    T = x.shape[1]
-    lengths = window_partition(torch.ones_like(x[..., 0]), rate).sum(-1, keepdim=True)      # [B,W,1]
-    mean = (similarity.sum(-1) / lengths).flatten(1)[:, :T]
-    return (x.norm(dim=-1) + mean).detach()
+def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
+    """Length plus mean similarity within the window, eq. 17.
+
+    Parameters
+    ----------
+    x : Tensor
+        `[B,T,D]`, frame features.
+    similarity : Tensor
+        `[B,W,r,r]`, cosines within each window, 0 for padding, as `RgSTA` returns them.
+    rate : int
+        r, frames a window.
+
+    Returns
+    -------
+    Tensor
+        `[B,T]`, without a gradient.
+    """
+    frames = x.shape[1]
+    ones = torch.ones_like(x[..., 0])
+    lengths = window_partition(ones, rate).sum(-1, keepdim=True)      # [B,W,1]
+    means = similarity.sum(-1) / lengths
+    means = means.flatten(1)[:, :frames]
+    return (x.norm(dim=-1) + means).detach()
 
 # %% ../../nbs/heads/losses.ipynb #8137716d
-def ranking_loss(predicted:Tensor,      # [B,T] the score head's scores
-                 target:Tensor,         # [B,T] see `ranking_target`
-                 rate:int,              # r, frames a window
-                 temperature:float=.2,  # T_s, the design's
-                ) -> Tensor:            # scalar, >= 0
-    "KL from target to prediction in each window, averaged."
-    _, size, last = window_shape(predicted.shape[1], rate)
-    log_q = window_partition(predicted / temperature, rate, value=-torch.inf).log_softmax(-1)
-    log_p = window_partition(target.detach() / temperature, rate, value=-torch.inf).log_softmax(-1)
-    terms = log_p.exp() * torch.where(log_p.isinf(), 0., log_p - torch.where(log_q.isinf(), 0., log_q))
+def _log_softmax(scores: Tensor, rate: int) -> Tensor:
+    "Scores `[B,T]` -> log probabilities within each window `[B,W,r]`, -inf for padding."
+    return window_partition(scores, rate, value=-torch.inf).log_softmax(-1)
+
+def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: float = .2) -> Tensor:
+    """KL from target to prediction in each window, averaged over windows and samples, eq. 18.
+
+    Parameters
+    ----------
+    predicted : Tensor
+        `[B,T]`, the score head's scores.
+    target : Tensor
+        `[B,T]`, see `ranking_target`; gets no gradient.
+    rate : int
+        r, frames a window.
+    temperature : float
+        T_s, above 0; the design's choice.
+
+    Returns
+    -------
+    Tensor
+        A scalar, 0 or more; 0 where every window has one frame.
+    """
+    log_q = _log_softmax(predicted / temperature, rate)
+    log_p = _log_softmax(target.detach() / temperature, rate)
+    ratio = log_p - torch.where(log_q.isinf(), 0., log_q)
+    terms = log_p.exp() * torch.where(log_p.isinf(), 0., ratio)
     windows = terms.sum(-1)
-    if last == 1: windows = windows[:, :-1]
-    return windows.mean() if windows.shape[1] else predicted.sum() * 0.
+    *_, last = window_shape(predicted.shape[1], rate)
+    if last == 1:
+        windows = windows[:, :-1]
+    if windows.shape[1] == 0:
+        return predicted.sum() * 0.
+    return windows.mean()
 
 # %% ../../nbs/heads/losses.ipynb #b6c85453
-def diversity_loss(outputs) -> Tensor: # E tensors [B,N_i,D] -> scalar, at most 1
-    "Mean over pairs of experts of the cosine of their time averages."
-    means = F.normalize(torch.stack([o.mean(1) for o in outputs], 1), dim=-1)  # [B,E,D]
-    E = means.shape[1]
-    if E == 1: return means.sum() * 0.
+def diversity_loss(outputs) -> Tensor:
+    """Mean over pairs of experts of the cosine of their time averages, eq. 19.
+
+    Parameters
+    ----------
+    outputs : list of Tensor
+        E times `[B,N_i,D]`, the experts' outputs.
+
+    Returns
+    -------
+    Tensor
+        A scalar, at most 1; 0 for one expert.
+    """
+    means = torch.stack([output.mean(1) for output in outputs], 1)
+    means = F.normalize(means, dim=-1)                  # [B,E,D]
+    experts = means.shape[1]
+    if experts == 1:
+        return means.sum() * 0.
     cosines = means @ means.transpose(1, 2)
-    return (cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)).mean() / (E * (E - 1))
+    everything = cosines.sum((1, 2))
+    itself = cosines.diagonal(dim1=1, dim2=2).sum(1)
+    others = (everything - itself).mean()
+    return others / (experts * (experts - 1))
 
 # %% ../../nbs/heads/losses.ipynb #3eb2503b
-def gate_balance_loss(shares:Tensor) -> Tensor: # [B,E], rows sum to 1 -> scalar in [1, E]
-    "E times the sum of squared mean shares."
-    return shares.shape[1] * batch_mean(shares).square().sum()
+def gate_balance_loss(shares: Tensor) -> Tensor:
+    """E times the sum of squared mean shares, eq. 21.
+
+    Parameters
+    ----------
+    shares : Tensor
+        `[B,E]`, rows sum to 1.
+
+    Returns
+    -------
+    Tensor
+        A scalar, 1 to E.
+    """
+    experts = shares.shape[1]
+    return experts * batch_mean(shares).square().sum()
 
 # %% ../../nbs/heads/losses.ipynb #ddce4f32
-def contrastive_loss(video:Tensor,  # [B,D] projected clip vectors
-                     text:Tensor,   # [C,D] text features of the training classes
-                     labels:Tensor, # [B]
-                    ) -> Tensor:    # scalar
-    "Cross-entropy of the cosines between clips and class texts, as in the published training script."
+def contrastive_loss(video: Tensor, text: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the cosines between clips and class texts, as in the published training script.
+
+    Parameters
+    ----------
+    video : Tensor
+        `[B,D]`, projected clip vectors.
+    text : Tensor
+        `[C,D]`, text features of the training classes.
+    labels : Tensor
+        `[B]`, class indices, 0 to C - 1.
+
+    Returns
+    -------
+    Tensor
+        A scalar, `log(1 + (C - 1) * exp(-2))` or more.
+    """
     cosines = F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
     return F.cross_entropy(cosines, labels)
 
 # %% ../../nbs/heads/losses.ipynb #bd0a711e
 @dataclass(frozen=True)
 class LossWeights:
-    "Weights of the loss terms, paper suppl. 6.1."
-    cls: float = 1.   # cross-entropy, eq. 16
-    rank: float = .1  # ranking, eq. 18
-    div: float = .2   # diversity, eq. 19
-    gate: float = .2  # balance, eq. 21
-    contrastive: float = 0. # contrast with text; .01 in the published script
+    """Weights of the loss terms, paper suppl. 6.1.
 
-def weigh(losses:dict,         # {name: scalar}
-          weights:LossWeights=LossWeights(),
-         ) -> dict:            # the same, and "total"
-    "Add the weighted sum under `total`."
-    w = asdict(weights)
-    return {**losses, "total": sum(w[k] * v for k, v in losses.items())}
+    Attributes
+    ----------
+    cls : float
+        Cross-entropy, eq. 16.
+    rank : float
+        Ranking, eq. 18.
+    div : float
+        Diversity, eq. 19.
+    gate : float
+        Balance, eq. 21.
+    contrastive : float
+        Contrast with text, which the paper does not have; 0.01 in the published script.
+    """
+    cls: float = 1.
+    rank: float = .1
+    div: float = .2
+    gate: float = .2
+    contrastive: float = 0.
+
+def weigh(losses: dict, weights: LossWeights = LossWeights()) -> dict:
+    """Add the weighted sum under `total`, eq. 22.
+
+    Parameters
+    ----------
+    losses : dict
+        Name of a field of `LossWeights` -> scalar. A term that is left out does not count.
+    weights : LossWeights
+        Weights of the terms.
+
+    Returns
+    -------
+    dict
+        The same terms, unweighted, and `total`.
+
+    Raises
+    ------
+    KeyError
+        If a name is none of the fields.
+    """
+    by_name = asdict(weights)
+    total = sum(by_name[name] * loss for name, loss in losses.items())
+    return {**losses, "total": total}

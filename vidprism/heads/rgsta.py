@@ -7,177 +7,410 @@ __all__ = ['WEIGHTS', 'POOLS', 'window_shape', 'window_partition', 'Merge', 'cho
            'block_diagonal', 'RgSTA', 'middle_blocks', 'average_blocks', 'maximum_blocks', 'WindowPool']
 
 # %% ../../nbs/heads/rgsta.ipynb #48036f58
-from typing import NamedTuple
-import torch, torch.nn.functional as F
-from torch import nn, Tensor
+import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
+from torch import Tensor, nn
+from typing import NamedTuple
 from ..errors import ConfigError, one_of, positive_int
 
 # %% ../../nbs/heads/rgsta.ipynb #605e4679
-def window_shape(frames:int, # T, frames in the clip
-                 rate:int,   # r, frames a window
-                ) -> tuple[int,int,int]: # windows, frames in a full window, frames in the last one
-    "How a clip is cut: `windows - 1` full windows and a last one that may be short."
+def window_shape(frames: int, rate: int) -> tuple[int, int, int]:
+    """How a clip is cut: `windows - 1` full windows and a last one that may be short.
+
+    Parameters
+    ----------
+    frames : int
+        T, frames of the clip, 1 or more.
+    rate : int
+        r, frames a window, 1 or more.
+
+    Returns
+    -------
+    windows : int
+        Number of windows.
+    size : int
+        Frames of a full window: `rate`, or `frames` where the clip is shorter.
+    last : int
+        Frames of the last window.
+    """
     size = min(rate, frames)
     windows = -(-frames // size)
-    return windows, size, frames - (windows - 1) * size
+    last = frames - (windows - 1) * size
+    return windows, size, last
 
 # %% ../../nbs/heads/rgsta.ipynb #9116659a
-def window_partition(x:Tensor,       # [B,T,...] anything along time
-         rate:int,       # frames a window
-         value:float=0., # what the padding holds
-        ) -> Tensor:     # [B,W,r,...]
-    "Cut the time axis into windows, padding the last."
-    windows, size, last = window_shape(x.shape[1], rate)
+def window_partition(x: Tensor, rate: int, value: float = 0.) -> Tensor:
+    """Cut the time axis into windows, padding the last.
+
+    Parameters
+    ----------
+    x : Tensor
+        `[B,T,...]`, anything along time.
+    rate : int
+        Frames a window.
+    value : float
+        What the padding holds.
+
+    Returns
+    -------
+    Tensor
+        `[B,W,r,...]`; r is T where the clip is shorter than `rate`.
+    """
+    batch, frames, *rest = x.shape
+    windows, size, last = window_shape(frames, rate)
     if last < size:
-        pad = x.new_full((x.shape[0], size - last, *x.shape[2:]), value)
-        x = torch.cat([x, pad], 1)
-    return x.reshape(x.shape[0], windows, size, *x.shape[2:])
+        padding = x.new_full((batch, size - last, *rest), value)
+        x = torch.cat([x, padding], 1)
+    return x.reshape(batch, windows, size, *rest)
+
+def _is_frame(x: Tensor, rate: int) -> Tensor:
+    "x `[B,T]` -> `[B,W,r]` bool: which places of the windows hold a frame, and not padding."
+    return window_partition(torch.ones_like(x, dtype=torch.bool), rate, value=False)
 
 # %% ../../nbs/heads/rgsta.ipynb #3b08b525
 class Merge(NamedTuple):
-    "What one rate made of the frames."
-    tokens: Tensor     # [B,N,D] the stream
-    lineage: Tensor    # [B,N,T] how much of each frame is in each token; tokens == lineage @ x
-    scores: Tensor     # [B,T] mixed score, eq. 2
-    predicted: Tensor  # [B,T] the score head's part of it, eq. 1
-    kept: Tensor       # [B,N] the frame that each token is built on
-    similarity: Tensor # [B,W,r,r] cosine of the metric features within each window, eq. 5 (padding: 0)
+    """What one rate made of the frames.
+
+    Attributes
+    ----------
+    tokens : Tensor
+        `[B,N,D]`, the stream.
+    lineage : Tensor
+        `[B,N,T]`, how much of each frame is in each token; `tokens == lineage @ x`.
+    scores : Tensor
+        `[B,T]`, the mixed score, eq. 2.
+    predicted : Tensor
+        `[B,T]`, the score head's part of it, eq. 1.
+    kept : Tensor
+        `[B,N]`, the frame that each token is built on.
+    similarity : Tensor
+        `[B,W,r,r]`, cosine of the metric features within each window, eq. 5; 0 for padding.
+    """
+    tokens: Tensor
+    lineage: Tensor
+    scores: Tensor
+    predicted: Tensor
+    kept: Tensor
+    similarity: Tensor
 
 # %% ../../nbs/heads/rgsta.ipynb #d13bb06e
-def choose(scores:Tensor,       # [B,W,r] mixed scores, -inf where padded
-           keep:int,            # frames kept a window
-           by_score:bool=False, # the best first, as the published code; a window of at most `keep` frames stays in order
-          ) -> Tensor:          # [B,W,k] places within the window
-    "The best `keep` frames of each window, ties to the earlier, in the order of time or of their scores."
-    if keep == 1: return scores.argmax(-1, keepdim=True)
-    best = scores.sort(dim=-1, descending=True, stable=True).indices[..., :keep]
+def choose(scores: Tensor, keep: int, by_score: bool = False) -> Tensor:
+    """The best `keep` frames of each window, ties to the earlier, in the order of time or of their scores.
+
+    Parameters
+    ----------
+    scores : Tensor
+        `[B,W,r]`, mixed scores, `-inf` where padded.
+    keep : int
+        k, frames kept a window, 1 to r.
+    by_score : bool
+        Put the best first, as the published code does. A window of at most `keep` frames stays in the order of time.
+
+    Returns
+    -------
+    Tensor
+        `[B,W,k]`, places within the window.
+    """
+    if keep == 1:
+        return scores.argmax(-1, keepdim=True)
+    ranked = scores.sort(dim=-1, descending=True, stable=True).indices
+    best = ranked[..., :keep]
     in_time = best.sort(-1).values
-    if not by_score: return in_time
-    whole = (scores > -torch.inf).sum(-1, keepdim=True) <= keep
-    return torch.where(whole, in_time, best)
+    if not by_score:
+        return in_time
+    frames = (scores > -torch.inf).sum(-1, keepdim=True)
+    return torch.where(frames <= keep, in_time, best)
 
 # %% ../../nbs/heads/rgsta.ipynb #8e4f71d8
-def paper_weights(similarity:Tensor, # [B,W,r,r] cosines
-                  onehot:Tensor,     # [B,W,k,r] the kept frames
-                  rest:Tensor,       # [B,W,1,r] bool, the frames that are merged
-                  tau:float,         # temperature > 0
-                 ) -> Tensor:        # [B,W,k,r] weight of each rest frame in each kept one
-    "For each kept frame, a softmax over the rest; rows with no rest are zero."
+def paper_weights(similarity: Tensor, onehot: Tensor, rest: Tensor, tau: float) -> Tensor:
+    """For each kept frame, a softmax over the rest; rows with no rest are zero.
+
+    Parameters
+    ----------
+    similarity : Tensor
+        `[B,W,r,r]`, cosines.
+    onehot : Tensor
+        `[B,W,k,r]`, 1 at the place of each kept frame.
+    rest : Tensor
+        `[B,W,1,r]`, bool: the frames that are merged.
+    tau : float
+        Temperature, above 0.
+
+    Returns
+    -------
+    Tensor
+        `[B,W,k,r]`, weight of each rest frame in each kept one.
+    """
     logits = (onehot @ similarity) / tau
     logits = logits.masked_fill(~rest, torch.finfo(logits.dtype).min)
     return logits.softmax(-1) * rest
 
 # %% ../../nbs/heads/rgsta.ipynb #cb2c979e
-def released_weights(similarity:Tensor, # [B,W,r,r] cosines
-                     onehot:Tensor,     # [B,W,k,r] the kept frames
-                     rest:Tensor,       # [B,W,1,r] bool, the frames that are merged
-                     tau:float,         # temperature > 0
-                    ) -> Tensor:        # [B,W,k,r]
-    "Row softmax over the window; each rest frame's entries for the kept frames, divided by their sum."
-    eye = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
-    valid = rest | onehot.sum(2, keepdim=True).bool()
-    logits = similarity.masked_fill(eye, 0.) / tau
-    rows = logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(-1)
+def released_weights(similarity: Tensor, onehot: Tensor, rest: Tensor, tau: float) -> Tensor:
+    """Row softmax over the window; each rest frame's entries for the kept frames, divided by their sum.
+
+    Parameters
+    ----------
+    similarity : Tensor
+        `[B,W,r,r]`, cosines.
+    onehot : Tensor
+        `[B,W,k,r]`, 1 at the place of each kept frame.
+    rest : Tensor
+        `[B,W,1,r]`, bool: the frames that are merged.
+    tau : float
+        Temperature, above 0.
+
+    Returns
+    -------
+    Tensor
+        `[B,W,k,r]`, weight of each rest frame in each kept one.
+    """
+    itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
+    kept = onehot.sum(2, keepdim=True).bool()
+    logits = similarity.masked_fill(itself, 0.) / tau
+    logits = logits.masked_fill(~(rest | kept), torch.finfo(logits.dtype).min)
+    rows = logits.softmax(-1)
     columns = (onehot @ rows.transpose(-1, -2)) * rest
-    return columns / (columns.sum(-2, keepdim=True) + 1e-6)
+    total = columns.sum(-2, keepdim=True)
+    return columns / (total + 1e-6)
 
 # %% ../../nbs/heads/rgsta.ipynb #a7fdd5c6
-def block_diagonal(blocks:Tensor, # [B,W,k,r] rows of each window
-           frames:int,    # T
-           tokens:int,    # N
-          ) -> Tensor:    # [B,N,T]
-    "Put the windows' blocks on the diagonal, and cut the padding off."
-    eye = torch.eye(blocks.shape[1], dtype=blocks.dtype, device=blocks.device)
+def block_diagonal(blocks: Tensor, frames: int, tokens: int) -> Tensor:
+    """Put the windows' blocks on the diagonal, and cut the padding off.
+
+    Parameters
+    ----------
+    blocks : Tensor
+        `[B,W,k,r]`, rows of each window.
+    frames : int
+        T, frames of the clip.
+    tokens : int
+        N, rows of the result.
+
+    Returns
+    -------
+    Tensor
+        `[B,N,T]`.
+    """
+    windows = blocks.shape[1]
+    eye = torch.eye(windows, dtype=blocks.dtype, device=blocks.device)
     full = torch.einsum("bwkr,wv->bwkvr", blocks, eye)
-    return full.flatten(3).flatten(1, 2)[:, :tokens, :frames]
+    matrix = full.flatten(3).flatten(1, 2)
+    return matrix[:, :tokens, :frames]
 
 # %% ../../nbs/heads/rgsta.ipynb #f05946ac
-WEIGHTS = dict(paper=paper_weights, released=released_weights)
+WEIGHTS = dict(
+    paper=paper_weights,
+    released=released_weights,
+)
 
 # %% ../../nbs/heads/rgsta.ipynb #01fc2e99
 class RgSTA(nn.Module):
-    "Rate-guided spatio-temporal aggregation: one stream of tokens at one rate."
-    def __init__(self,
-        dim:int,             # D, feature width
-        rate:int,            # frames a window
-        alpha:float=.7,      # weight of the predicted score, 0..1, paper suppl. 6.1
-        tau:float=.1,        # temperature of the merge weights, > 0
-        delta:float=.5,      # how much of the rest is added, >= 0
-        keep:int=1,          # frames kept a window
-        preset:str="paper",  # "paper" or "released": merge weights, and the order of kept frames
+    """Rate-guided spatio-temporal aggregation: one stream of tokens at one rate.
+
+    Parameters
+    ----------
+    dim : int
+        D, feature width.
+    rate : int
+        Frames a window, 1 or more.
+    alpha : float
+        Weight of the predicted score, 0 to 1; paper suppl. 6.1.
+    tau : float
+        Temperature of the merge weights, above 0.
+    delta : float
+        How much of the rest is added, 0 or more.
+    keep : int
+        Frames kept a window, 1 or more.
+    preset : str
+        "paper" or "released": the merge weights, and the order of kept frames.
+
+    Raises
+    ------
+    ConfigError
+        If `rate` or `keep` is not a whole number of 1 or more, `alpha` or `tau` is out of range, or `preset` is
+        unknown.
+    """
+    def __init__(
+        self,
+        dim: int,
+        rate: int,
+        alpha: float = .7,
+        tau: float = .1,
+        delta: float = .5,
+        keep: int = 1,
+        preset: str = "paper",
     ):
         super().__init__()
-        self.rate, self.keep = positive_int(rate, "rate"), positive_int(keep, "keep")
-        if not 0 <= alpha <= 1: raise ConfigError(f"alpha must lie between 0 and 1, not {alpha!r}.")
-        if not tau > 0: raise ConfigError(f"tau must be above 0, not {tau!r}.")
-        self.dim, self.alpha, self.tau, self.delta = dim, alpha, tau, delta
-        self.weights, self.released = WEIGHTS[one_of(preset, WEIGHTS, "preset")], preset == "released"
+        self.rate = positive_int(rate, "rate")
+        self.keep = positive_int(keep, "keep")
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"alpha must lie between 0 and 1, not {alpha!r}.")
+        if not tau > 0:
+            raise ConfigError(f"tau must be above 0, not {tau!r}.")
+        self.dim = dim
+        self.alpha = alpha
+        self.tau = tau
+        self.delta = delta
+        self.weights = WEIGHTS[one_of(preset, WEIGHTS, "preset")]
+        self.released = preset == "released"
         self.metric_proj = nn.Linear(dim, dim)
         self.score_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 1, bias=False))
 
-    def extra_repr(self): return f"rate={self.rate}, alpha={self.alpha}, tau={self.tau}, delta={self.delta}, keep={self.keep}"
+    def extra_repr(self):
+        "The numbers that `repr` shows."
+        names = ("rate", "alpha", "tau", "delta", "keep")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 # %% ../../nbs/heads/rgsta.ipynb #309f1af5
 @patch
-def forward(self:RgSTA,
-            x:Tensor, # [B,T,D] frame features
-           ) -> Merge:
-    "Score the frames, keep the best of each window, merge the rest into them."
-    T = x.shape[1]
-    windows, size, last = window_shape(T, self.rate)
+def forward(self: RgSTA, x: Tensor) -> Merge:
+    """Score the frames, keep the best of each window, merge the rest into them.
+
+    Parameters
+    ----------
+    x : Tensor
+        `[B,T,D]`, frame features.
+
+    Returns
+    -------
+    Merge
+        The N tokens, and how they came about.
+    """
+    frames = x.shape[1]
+    windows, size, last = window_shape(frames, self.rate)
     keep = min(self.keep, size)
     metric = self.metric_proj(x)
     predicted = self.score_head(metric).squeeze(-1)
     scores = self.alpha * predicted + (1 - self.alpha) * x.norm(dim=-1)
     unit = window_partition(F.normalize(metric, dim=-1), self.rate)
     similarity = unit @ unit.transpose(-1, -2)
-    place = choose(window_partition(scores.detach(), self.rate, value=-torch.inf), keep, by_score=self.released)
+    folded = window_partition(scores.detach(), self.rate, value=-torch.inf)
+    place = choose(folded, keep, by_score=self.released)
     onehot = F.one_hot(place, size).to(x.dtype)
-    valid = window_partition(torch.ones_like(scores, dtype=torch.bool), self.rate, value=False)[:, :, None]
-    rest = valid & ~onehot.sum(2, keepdim=True).bool()
+    chosen = onehot.sum(2, keepdim=True).bool()
+    rest = _is_frame(scores, self.rate)[:, :, None] & ~chosen
     blocks = onehot + self.delta * self.weights(similarity, onehot, rest, self.tau)
     tokens = (windows - 1) * keep + min(keep, last)
-    lineage = block_diagonal(blocks, T, tokens)
-    kept = place + torch.arange(windows, device=x.device)[:, None] * size
-    return Merge(lineage @ x, lineage, scores, predicted, kept.flatten(1)[:, :tokens], similarity)
+    lineage = block_diagonal(blocks, frames, tokens)
+    start = torch.arange(windows, device=x.device)[:, None] * size
+    kept = (place + start).flatten(1)[:, :tokens]
+    return Merge(lineage @ x, lineage, scores, predicted, kept, similarity)
 
 # %% ../../nbs/heads/rgsta.ipynb #1f8e41fb
-def middle_blocks(x, valid): # x [B,W,r,D], valid [B,W,r] -> [B,W,1,r]
-    "The middle frame of each window."
+def middle_blocks(x, valid):
+    """The middle frame of each window.
+
+    Parameters
+    ----------
+    x : Tensor
+        `[B,W,r,D]`, frame features in windows.
+    valid : Tensor
+        `[B,W,r]`, bool: False for padding.
+
+    Returns
+    -------
+    Tensor
+        `[B,W,1,r]`, 1 at the middle frame.
+    """
     length = valid.sum(-1, keepdim=True)
-    return F.one_hot((length - 1) // 2, valid.shape[-1]).to(x.dtype)
+    middle = (length - 1) // 2
+    return F.one_hot(middle, valid.shape[-1]).to(x.dtype)
 
 def average_blocks(x, valid):
-    "Every frame of a window, evenly."
-    return (valid / valid.sum(-1, keepdim=True)).to(x.dtype)[:, :, None]
+    """Every frame of a window, evenly.
+
+    Parameters
+    ----------
+    x : Tensor
+        `[B,W,r,D]`, frame features in windows.
+    valid : Tensor
+        `[B,W,r]`, bool: False for padding.
+
+    Returns
+    -------
+    Tensor
+        `[B,W,1,r]`, one over the number of frames.
+    """
+    length = valid.sum(-1, keepdim=True)
+    return (valid / length).to(x.dtype)[:, :, None]
 
 def maximum_blocks(x, valid):
-    "The share of the features that each frame wins."
-    winner = x.masked_fill(~valid[..., None], -torch.inf).argmax(2)
-    return F.one_hot(winner, x.shape[2]).to(x.dtype).mean(2)[:, :, None]
+    """The share of the features that each frame wins.
 
-POOLS = dict(hard=middle_blocks, avg=average_blocks, max=maximum_blocks)
+    Parameters
+    ----------
+    x : Tensor
+        `[B,W,r,D]`, frame features in windows.
+    valid : Tensor
+        `[B,W,r]`, bool: False for padding.
+
+    Returns
+    -------
+    Tensor
+        `[B,W,1,r]`, summing to 1 in each window.
+    """
+    padding = ~valid[..., None]
+    winner = x.masked_fill(padding, -torch.inf).argmax(2)
+    wins = F.one_hot(winner, x.shape[2]).to(x.dtype)
+    return wins.mean(2)[:, :, None]
+
+POOLS = dict(
+    hard=middle_blocks,
+    avg=average_blocks,
+    max=maximum_blocks,
+)
 
 # %% ../../nbs/heads/rgsta.ipynb #f0bf385a
 class WindowPool(nn.Module):
-    "One token a window without scores: the middle frame, the mean, or the maximum."
-    def __init__(self,
-        dim:int,    # D, feature width
-        rate:int,   # frames a window
-        mode:str,   # "hard", "avg" or "max", paper table 5a
-    ):
-        super().__init__()
-        self.dim, self.rate, self.mode = dim, positive_int(rate, "rate"), one_of(mode, POOLS, "aggregation")
+    """One token a window without scores: the middle frame, the mean, or the maximum.
 
-    def forward(self, x:Tensor) -> Merge: # x [B,T,D]
-        T = x.shape[1]
-        windows, size, _ = window_shape(T, self.rate)
-        valid = window_partition(torch.ones_like(x[..., 0], dtype=torch.bool), self.rate, value=False)
-        folded = window_partition(x, self.rate)
-        blocks = POOLS[self.mode](folded, valid)
-        lineage = block_diagonal(blocks, T, windows)
-        tokens = lineage @ x
-        if self.mode == "max": tokens = folded.masked_fill(~valid[..., None], -torch.inf).amax(2)
-        zero = torch.zeros_like(x[..., 0])
-        return Merge(tokens, lineage, x.norm(dim=-1), zero, lineage.argmax(-1), blocks.new_zeros(*valid.shape, size))
+    Parameters
+    ----------
+    dim : int
+        D, feature width.
+    rate : int
+        Frames a window, 1 or more.
+    mode : str
+        "hard", "avg" or "max", paper table 5a.
+
+    Raises
+    ------
+    ConfigError
+        If `rate` is not a whole number of 1 or more, or `mode` is unknown.
+    """
+    def __init__(self, dim: int, rate: int, mode: str):
+        super().__init__()
+        self.dim = dim
+        self.rate = positive_int(rate, "rate")
+        self.mode = one_of(mode, POOLS, "aggregation")
+
+# %% ../../nbs/heads/rgsta.ipynb #d55e268d
+@patch
+def forward(self: WindowPool, x: Tensor) -> Merge:
+    """Pool every window.
+
+    Parameters
+    ----------
+    x : Tensor
+        `[B,T,D]`, frame features.
+
+    Returns
+    -------
+    Merge
+        One token a window. `scores` are the frames' lengths; `predicted` and `similarity` are zero.
+    """
+    frames = x.shape[1]
+    windows, size, _ = window_shape(frames, self.rate)
+    valid = _is_frame(x[..., 0], self.rate)
+    folded = window_partition(x, self.rate)
+    blocks = POOLS[self.mode](folded, valid)
+    lineage = block_diagonal(blocks, frames, windows)
+    tokens = lineage @ x
+    if self.mode == "max":
+        tokens = folded.masked_fill(~valid[..., None], -torch.inf).amax(2)
+    scores = x.norm(dim=-1)
+    predicted = torch.zeros_like(x[..., 0])
+    similarity = blocks.new_zeros(*valid.shape, size)
+    return Merge(tokens, lineage, scores, predicted, lineage.argmax(-1), similarity)
