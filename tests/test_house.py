@@ -1,5 +1,5 @@
 "The house: order of imports, public names, clean tracked files."
-import ast, json, subprocess, sys
+import ast, json, re, subprocess, sys
 import pytest
 import vidprism
 from real import ROOT, module_order
@@ -63,6 +63,15 @@ def test_public_names():
     for name in vidprism.__all__: assert getattr(vidprism, name) is not None
     assert not set(vidprism.__all__) & set(ORDER)
     with pytest.raises(AttributeError): vidprism.no_such_name
+
+
+def test_the_map_names_what_is_there():
+    "`help(vidprism)` is a map: every name in it that could be a public name is one, and every folder stands in it."
+    text = vidprism.__doc__
+    named = {line.split("  ")[0].strip() for line in re.findall(r"(?m)^    (\S.*?)(?=   |$)", text)}
+    names = {n for row in named for n in re.findall(r"[A-Za-z_]\w*", re.sub(r"\(.*", "", row).split(".")[0])}
+    assert len(names) > 30 and not names - set(vidprism.__all__), names - set(vidprism.__all__)
+    assert all(folder in text for folder in FOLDERS)
 
 
 def test_import_is_light():

@@ -1,3 +1,39 @@
+"""See what temporal experts do with time: VidPrism and the systems it is measured against.
+
+A map of the kit; every name below is imported from `vidprism`, and `help(name)` describes it.
+
+Look at a clip
+    sample_model, sample_clips      a trained model and clips that come with the kit
+    ClipInspector(model, clips)     the widget; prism_page(explain(model, clip), "page.html") the page
+    explain, describe               what a model did with a clip, as arrays: an Explanation
+
+Use a model
+    VideoModel                      from_pretrained, save_pretrained, predict, embed
+    zero_shot_model                 a model that names classes by their text, without training
+    load_released_head, load_released_mote, import_released     checkpoints of the papers' code
+
+Train
+    ClipList.from_any, audit_clips  a list or folder of clips, and a check of its files
+    train_clips(data, Recipe(...))  split, encode, train, measure
+    fit(model, data, TrainConfig(...))      the loop alone
+    cache_features, create_encoder  frames in, features out
+
+Compare
+    close_set, few_shot, zero_shot, cross_validate      protocols on a Benchmark
+    clips_study, world_study, draw_table, draw_claims   the papers' tables, run again
+    head_cost, measure_cost         parameters, multiply-adds, time, memory
+    expert_usage, isolate_experts   which classes use which expert
+
+Build
+    create_head(name, dim, ...)     "vidprism" "vidprism_lowdata" "bmoe" "mote" "transformer" "statistics" "mean"
+    Head, register_head, variant    a head of your own; a trained head with other options
+    RgSTA, DBI, HMoE                the paper's three stages
+    ranking_loss, diversity_loss, gate_balance_loss     its losses
+
+The folders: data (files to batches), encoders, heads (the papers), model, training, evaluation, interpret (why this
+answer), viz (pictures), experiments (tables), cli (the command `vidprism`).
+"""
+
 __version__ = "0.1.0"
 
 from importlib import import_module as _import_module

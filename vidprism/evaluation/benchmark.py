@@ -24,25 +24,60 @@ from .metrics import Measures
 
 # %% ../../nbs/evaluation/benchmark.ipynb #70435131
 class FeatureSplit(NamedTuple):
-    "One side of a split."
-    features: Tensor   # [N,T,D], or [N,V,T,D]
-    labels: Tensor     # [N]
-    items: list        # N names of the clips
-    sources: list      # N names of what they were cut from: clips of one source never stand on both sides of a fold
+    """One side of a split.
 
-    def rows(self, indices): # a part of it, in that order
+    Attributes
+    ----------
+    features : Tensor
+        [N,T,D], or [N,V,T,D].
+    labels : Tensor
+        [N].
+    items : list
+        N names of the clips.
+    sources : list
+        N names of what they were cut from: clips of one source never stand on both sides of a fold.
+    """
+    features: Tensor
+    labels: Tensor
+    items: list
+    sources: list
+
+    def rows(self, indices):
+        """Some of the clips.
+
+        Parameters
+        ----------
+        indices
+            A part of it, in that order.
+        """
         i = torch.as_tensor(indices, dtype=torch.long)
         return FeatureSplit(self.features[i], self.labels[i], [self.items[k] for k in i.tolist()], [self.sources[k] for k in i.tolist()])
 
 @dataclass(frozen=True)
 class Benchmark:
-    "What heads are measured on."
+    """What heads are measured on.
+
+    Attributes
+    ----------
+    name : str
+        Of the benchmark.
+    train : FeatureSplit
+        The training side.
+    test : FeatureSplit
+        The test side; its features may have views, [N,V,T,D].
+    classes : list
+        C names.
+    story : dict
+        Encoder, decoder, frames, views, prompts ...
+    text : Tensor
+        [C,D] text features of the classes, if there is a text tower.
+    """
     name: str
     train: FeatureSplit
     test: FeatureSplit
-    classes: list            # C names
-    story: dict              # encoder, decoder, frames, views, prompts ...
-    text: Tensor = None      # [C,D] text features of the classes, if there is a text tower
+    classes: list
+    story: dict
+    text: Tensor = None
 
     def __post_init__(self):
         for side in ("train", "test"):
@@ -61,23 +96,51 @@ TEMPLATES = dict(name=("{}",), clip=("a photo of a {}.",),
                  mote=tuple(f"a {medium} of {who}{{}}." for medium in ("photo", "video", "example", "demonstration")
                             for who in ("", *(f"a person {verb}" for verb in ("", "using ", "doing ", "during ", "performing ", "practicing ")))))
 
-def find_templates(templates) -> tuple: # sentences with {} for the name
-    "A set by name, one sentence, or your own list."
+def find_templates(templates) -> tuple:
+    """A set by name, one sentence, or your own list.
+
+    Parameters
+    ----------
+    templates
+        A name in `TEMPLATES`, or the templates themselves: strings with one `{}`.
+
+    Returns
+    -------
+    tuple
+        Sentences with {} for the name.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     if isinstance(templates, str) and "{}" not in templates: return TEMPLATES[one_of(templates, TEMPLATES, "templates")]
     return (templates,) if isinstance(templates, str) else tuple(templates)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #59e98d7b
 @torch.no_grad()
-def encode_world(encoder:FrameEncoder, # frames to features
-                 split:str,            # "train" or "test"
-                 n:int,                # clips
-                 seed:int=0,           # of the world
-                 frames:int=32,        # T
-                 views:int=1,          # V, temporal clips of T frames out of V * T rendered ones
-                 labels=None,          # motions to draw from; None: all
-                 cache:FeatureCache=None,
-                ):                     # (features [N,T,D] or [N,V,T,D], motion [N])
-    "Pooled features of world clips, rendered and encoded a few at a time."
+def encode_world(encoder:FrameEncoder, split:str, n:int, seed:int=0, frames:int=32, views:int=1, labels=None, cache:FeatureCache=None):
+    """Pooled features of world clips, rendered and encoded a few at a time.
+
+    Parameters
+    ----------
+    encoder : FrameEncoder
+        Frames to features.
+    split : str
+        "train" or "test".
+    n : int
+        Clips.
+    seed : int
+        Of the world.
+    frames : int
+        T.
+    views : int
+        V, temporal clips of T frames out of V * T rendered ones.
+    labels : optional
+        Motions to draw from; None: all.
+    cache : FeatureCache, optional
+        Where features are kept; a folder or a FeatureCache.
+    """
     names = tuple(labels or MOTIONS)
     def encode(batch):
         pooled = encoder(batch.frames).pooled.cpu()
@@ -87,16 +150,53 @@ def encode_world(encoder:FrameEncoder, # frames to features
     features = (cache.fetch(key, make) if cache else make()).pooled
     return features, torch.arange(n) % len(names)
 
-def prompts(encoder:FrameEncoder, classes, templates="mote") -> Tensor: # [C,D]; an encoder without a text tower says so
-    "Text features of class names, averaged over templates."
+def prompts(encoder:FrameEncoder, classes, templates="mote") -> Tensor:
+    """Text features of class names, averaged over templates.
+
+    Parameters
+    ----------
+    encoder : FrameEncoder
+        The encoder.
+    classes
+        C.
+    templates : str
+        A name in `TEMPLATES`, or the templates themselves.
+
+    Returns
+    -------
+    Tensor
+        [C,D]; an encoder without a text tower says so.
+    """
     return encoder.encode_text(classes, find_templates(templates))
 
-def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, frames:int=32,
-                views:int=1,            # temporal clips a test clip
-                motions=None,           # None: all eighteen
-                templates="name",       # of the text features; None: no text
-                cache:FeatureCache=None) -> Benchmark:
-    "The embedded world's motions."
+def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, frames:int=32, views:int=1, motions=None, templates="name", cache:FeatureCache=None) -> Benchmark:
+    """The embedded world's motions.
+
+    Parameters
+    ----------
+    encoder : FrameEncoder
+        The encoder.
+    train : int
+        Training clips.
+    test : int
+        Test clips.
+    seed : int
+        Of the random draws.
+    frames : int
+        T, frames a clip.
+    views : int
+        Temporal clips a test clip.
+    motions : optional
+        None: all eighteen.
+    templates : str
+        Of the text features; None: no text.
+    cache : FeatureCache, optional
+        Where features are kept; a folder or a FeatureCache.
+
+    Returns
+    -------
+    Benchmark
+    """
     classes = list(motions or MOTIONS)
     def side(split, n, v):
         x, y = encode_world(encoder, split, n, seed, frames, v, motions, cache)
@@ -109,20 +209,63 @@ def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, 
 
 # %% ../../nbs/evaluation/benchmark.ipynb #90aa512e
 @torch.no_grad()
-def encode_views(encoder:FrameEncoder, path, frames:int=32, views=(1, 1), cache:FeatureCache=None) -> Tensor: # [V,T,D]
-    "All views of a file; (1, 1) is the middle of each segment and the whole centre."
+def encode_views(encoder:FrameEncoder, path, frames:int=32, views=(1, 1), cache:FeatureCache=None) -> Tensor:
+    """All views of a file; (1, 1) is the middle of each segment and the whole centre.
+
+    Parameters
+    ----------
+    encoder : FrameEncoder
+        The encoder.
+    path
+        The file.
+    frames : int
+        T, frames a clip.
+    views : tuple
+        Temporal clips and crops.
+    cache : FeatureCache, optional
+        Where features are kept; a folder or a FeatureCache.
+
+    Returns
+    -------
+    Tensor
+        [V,T,D].
+    """
     def make():
         x = read_clip(path, frames).frames[None] if tuple(views) == (1, 1) else read_views(path, frames, *views, size=encoder.image_size)
         return Features(encoder(x).pooled.cpu())
     if cache is None: return make().pooled
     return cache.fetch(f"{fingerprint(encoder)} {clip_key(Path(path), f'views {tuple(views)} of {frames}')}", make).pooled
 
-def clip_bench(encoder:FrameEncoder, train, test, # lists of (path, label index)
-               classes, frames:int=8, views=(1, 1), # (temporal clips, crops) of a test clip
-               templates="mote",                  # None: no text
-               sources=None,                      # path -> name of its source; None: the path
-               name="clips", cache:FeatureCache=None) -> Benchmark:
-    "Features of your own clips."
+def clip_bench(encoder:FrameEncoder, train, test, classes, frames:int=8, views=(1, 1), templates="mote", sources=None, name="clips", cache:FeatureCache=None) -> Benchmark:
+    """Features of your own clips.
+
+    Parameters
+    ----------
+    encoder : FrameEncoder
+        The encoder.
+    train
+        [(path, class index)] of the training side.
+    test
+        [(path, class index)] of the test side.
+    classes
+        C.
+    frames : int
+        T, frames a clip.
+    views : tuple
+        Temporal clips and crops of a test clip.
+    templates : str
+        None: no text.
+    sources : optional
+        Path -> name of its source; None: the path.
+    name : str
+        Of the benchmark.
+    cache : FeatureCache, optional
+        Where features are kept; a folder or a FeatureCache.
+
+    Returns
+    -------
+    Benchmark
+    """
     def side(pairs, v):
         paths, labels = zip(*pairs)
         x = torch.stack([encode_views(encoder, p, frames, v, cache) for p in paths])
@@ -134,22 +277,46 @@ def clip_bench(encoder:FrameEncoder, train, test, # lists of (path, label index)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #6fb8446c
 def find_commit() -> str:
-    "The checkout's commit, or the version of an installed kit."
+    """The checkout's commit, or the version of an installed kit.
+
+    Returns
+    -------
+    str
+    """
     root = Path(vidprism.__file__).parents[1]
     try: found = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10) if (root / ".git").exists() else None
     except OSError: found = None
     return found.stdout.strip() if found and found.returncode == 0 else f"version {vidprism.__version__}"
 
-def mean_and_std(values) -> dict: # mean and sample standard deviation, numbers that are not there left out
-    "Mean, standard deviation and count."
+def mean_and_std(values) -> dict:
+    """Mean, standard deviation and count.
+
+    Parameters
+    ----------
+    values
+        Numbers, one a run.
+
+    Returns
+    -------
+    dict
+        Mean and sample standard deviation, numbers that are not there left out.
+    """
     v = [x for x in values if not math.isnan(x)]
     return dict(mean=statistics.mean(v) if v else math.nan, std=statistics.stdev(v) if len(v) > 1 else 0., n=len(v))
 
 @dataclass(frozen=True)
 class Result:
-    "What a protocol did and found."
-    record: dict   # all of it, ready for JSON
-    heads: list    # the trained heads, one a run
+    """What a protocol did and found.
+
+    Attributes
+    ----------
+    record : dict
+        All of it, ready for JSON.
+    heads : list
+        The trained heads, one a run.
+    """
+    record: dict
+    heads: list
 
     @property
     def top1(self) -> dict: return self.record["top1"] # mean, std, n
@@ -158,12 +325,47 @@ class Result:
     def save(self, path): Path(path).write_text(json.dumps(self.record, indent=1) + "\n")
 
 # %% ../../nbs/evaluation/benchmark.ipynb #2fa9e975
-def rows_of(m:Measures, **more) -> dict: # more: seed, fold, seconds
-    "A run as plain numbers."
+def rows_of(m:Measures, **more) -> dict:
+    """A run as plain numbers.
+
+    Parameters
+    ----------
+    m : Measures
+        What was measured.
+    **more
+        Further entries of the row.
+
+    Returns
+    -------
+    dict
+        More: seed, fold, seconds.
+    """
     return {**more, "top1": m.top1, "top5": m.top5, "per_class": [None if math.isnan(v) else v for v in m.per_class], "confusion": m.confusion.tolist()}
 
 def make_record(protocol:str, bench:Benchmark, head:str, options:dict, config:TrainConfig, runs:list, **more) -> dict:
-    "Everything that a result depends on, and its runs."
+    """Everything that a result depends on, and its runs.
+
+    Parameters
+    ----------
+    protocol : str
+        Its name, such as "close-set".
+    bench : Benchmark
+        The benchmark.
+    head : str
+        The head.
+    options : dict
+        Options of the head.
+    config : TrainConfig
+        Options.
+    runs : list
+        A row a run, as of `rows_of`.
+    **more
+        Further entries of the record.
+
+    Returns
+    -------
+    dict
+    """
     return dict(protocol=protocol, head=head, options=options or {}, training=None if config is None else asdict(config), bench=bench.name, classes=bench.classes, **bench.story,
                 clips=dict(train=len(bench.train.labels), test=len(bench.test.labels)), averaging="logits over views, before any softmax", **more,
                 commit=find_commit(), versions=dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version()), threads=torch.get_num_threads(),

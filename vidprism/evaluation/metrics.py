@@ -14,16 +14,43 @@ from ..encoders.base import evaluation_mode
 
 # %% ../../nbs/evaluation/metrics.ipynb #9178f23f
 class Measures(NamedTuple):
-    "How answers compare with the truth."
-    top1: float        # part of clips whose best class is right
-    top5: float        # part of clips with the right class among the best five
-    per_class: list    # C, part of each class's clips that is right; NaN where it has none
-    confusion: Tensor  # [C,C] counts, true class by answer
+    """How answers compare with the truth.
 
-def measure(logits:Tensor, # [N,C]
-            labels:Tensor, # [N]
-           ) -> Measures:
-    "Compare logits with labels."
+    Attributes
+    ----------
+    top1 : float
+        Part of clips whose best class is right.
+    top5 : float
+        Part of clips with the right class among the best five.
+    per_class : list
+        C, part of each class's clips that is right; NaN where it has none.
+    confusion : Tensor
+        [C,C] counts, true class by answer.
+    """
+    top1: float
+    top5: float
+    per_class: list
+    confusion: Tensor
+
+def measure(logits:Tensor, labels:Tensor) -> Measures:
+    """Compare logits with labels.
+
+    Parameters
+    ----------
+    logits : Tensor
+        [N,C].
+    labels : Tensor
+        [N].
+
+    Returns
+    -------
+    Measures
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or a name does not exist.
+    """
     C = logits.shape[1]
     if not len(labels): raise ConfigError("There are no clips to measure.")
     best = logits.topk(min(5, C), dim=1).indices
@@ -34,12 +61,25 @@ def measure(logits:Tensor, # [N,C]
 
 # %% ../../nbs/evaluation/metrics.ipynb #c2bb42aa
 @torch.no_grad()
-def view_logits(head:nn.Module,
-                features:Tensor,   # [N,T,D], or [N,V,T,D] for V views
-                batch:int=256,     # views at a time
-                **call,            # passed to the head: keep=, text=
-               ) -> Tensor:        # [N,C], averaged over views
-    "A head's logits in evaluation mode, on its own device."
+def view_logits(head:nn.Module, features:Tensor, batch:int=256, **call) -> Tensor:
+    """A head's logits in evaluation mode, on its own device.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    features : Tensor
+        [N,T,D], or [N,V,T,D] for V views.
+    batch : int
+        Views at a time.
+    **call
+        Passed to the head: keep=, text=.
+
+    Returns
+    -------
+    Tensor
+        [N,C], averaged over views.
+    """
     x = features if features.ndim == 4 else features[:, None]
     device = next(head.parameters(), features).device
     with evaluation_mode(head):
