@@ -39,16 +39,20 @@ def docstring_lines(node) -> int:
     return text.end_lineno - text.lineno + 1
 
 
-def functions_of(path: Path) -> list:
-    "Every function of a module, methods and inner functions too."
-    module = path.relative_to(LIBRARY).with_suffix("").as_posix()
+def functions_in(source: str, module: str = "") -> list:
+    "Every function of a module's text, methods and inner functions too."
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = node.end_lineno - node.lineno + 1
             nodes = sum(1 for _ in ast.walk(node))
             found.append(Function(module, node.name, lines, lines - docstring_lines(node), nodes))
     return found
+
+
+def functions_of(path: Path) -> list:
+    "Every function of a module's file."
+    return functions_in(path.read_text(), path.relative_to(LIBRARY).with_suffix("").as_posix())
 
 
 def modules() -> list:
