@@ -123,7 +123,7 @@ def test_another_clip(lab, expected):
     reading = expected.read(expected.settings)
     answer = i.figure("answer")
     assert answer["layout"]["words"] == words(reading.answer) and answer["data"][0]["x"] == pytest.approx([p for _, p in reading.answer[:5]], abs=1e-4)
-    shares = dict(zip((16, 8, 4, 2), i.figure("heard")["data"][0]["x"]))
+    shares = dict(zip((16, 8, 4, 2), i.figure("readout")["data"][0]["x"]))
     assert shares == pytest.approx(dict(zip(reading.rates, reading.shares.tolist())), abs=1e-4)
     i.shot("another_clip")
 
@@ -150,7 +150,7 @@ def test_expert_off_and_on(lab, expected):
     assert shown["layout"]["words"] == [words(before.answer, "before"), words(after.answer, "after")]
     rows = [t.removeprefix("<b>").removesuffix("</b>") for t in shown["layout"]["ticks"]]
     for trace, reading in zip(shown["data"], (before, after)): assert trace["x"] == pytest.approx([dict(reading.answer)[r] for r in rows], abs=1e-4)
-    assert i.figure("heard")["data"][0]["x"][3] == 0 and "without rate 2" in i.view.locator("[data-panel=answer] .note").text_content()
+    assert i.figure("readout")["data"][0]["x"][3] == 0 and "without rate 2" in i.view.locator("[data-panel=answer] .note").text_content()
     i.shot("expert_off")
     i.after(i.box.get_by_role("button", name="as trained").click)
     assert i.figure("answer")["layout"]["words"] == words(before.answer)

@@ -280,7 +280,7 @@ def _show(self:ClipInspector):
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False
     first = self._screen(slider=False)
-    first = [(k, PANELS[k](first)) for k in ("answer", "heard", "frames")]
+    first = [(k, PANELS[k](first)) for k in ("answer", "readout", "frames")]
     self.view.show(first, more=True)                        # the browser draws these while the tab's panel is made
     screen = self.screen(slider=False)
     self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[self.tabs.value])])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PANELS', 'percent', 'tell', 'has_merges', 'has_gates', 'Screen', 'answer_panel', 'frames_panel', 'counted_panel',
-           'merged_panel', 'heard_panel', 'gates_panel', 'attention_panel', 'attention_pictures', 'tokens_panel',
+           'merged_panel', 'readout_panel', 'gates_panel', 'attention_panel', 'attention_pictures', 'tokens_panel',
            'looks_panel', 'beside_panel', 'make_panels']
 
 # %% ../../nbs/viz/panels.ipynb #4fab8da7
@@ -198,7 +198,7 @@ def merged_panel(s:Screen):
             [merge_figure.spec(s.pics, a.clip.times, a.merges, a.rates, a.clip.indices)])
 
 # %% ../../nbs/viz/panels.ipynb #8ae8bf42
-def heard_panel(s:Screen):
+def readout_panel(s:Screen):
     """Each expert's share of the readout.
 
     Parameters
@@ -206,8 +206,8 @@ def heard_panel(s:Screen):
     s : Screen
         What is on the screen.
     """
-    if s.after.shares is None: return "Who was heard", _lacks("readout over experts", s), []
-    return "Who was heard", "Each expert's share of the readout's attention.", [shares_figure.spec(s.after.shares, s.after.rates)]
+    if s.after.shares is None: return "Readout weight of each expert", _lacks("readout over experts", s), []
+    return "Readout weight of each expert", "Each expert's share of the readout's attention.", [shares_figure.spec(s.after.shares, s.after.rates)]
 
 def gates_panel(s:Screen):
     """The gates between rates.
@@ -294,7 +294,7 @@ def beside_panel(s:Screen):
         if missing: said.append(f"{name[0].upper()}{name[1:]} has no {' and no '.join(missing)}: those panels are left out.")
     return "Two models", " ".join(["The same frames, two models: their answers, and how much each frame is read."] + said), figures
 
-PANELS = dict(answer=answer_panel, frames=frames_panel, counted=counted_panel, merged=merged_panel, heard=heard_panel, gates=gates_panel,
+PANELS = dict(answer=answer_panel, frames=frames_panel, counted=counted_panel, merged=merged_panel, readout=readout_panel, gates=gates_panel,
               attention=attention_panel, looks=looks_panel, beside=beside_panel)
 
 # %% ../../nbs/viz/panels.ipynb #f4d91745

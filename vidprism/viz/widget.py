@@ -229,7 +229,7 @@ _VIEW_CSS = FRAME_LIGHTS + """
 .prism.aim { outline: 3px dashed #0072b2; outline-offset: 4px }
 .prism:empty { min-height: 120px }
 .prism section[data-panel=answer] { flex: 3 1 480px }
-.prism section[data-panel=heard] { flex: 2 1 340px }
+.prism section[data-panel=readout] { flex: 2 1 340px }
 .prism h3 { font-size: 1.05rem; margin: 0; color: var(--jp-ui-font-color1, #1c2129) }
 .prism .note { color: var(--jp-ui-font-color2, #5b6472); margin: 0 0 .4rem; max-width: 60em }
 .prism .row { display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start }
