@@ -205,7 +205,7 @@ def load_released_head(state_dict: dict, rates=None, frames: int = 32, text: Ten
     """Read a checkpoint of the paper's published code.
 
     The text variant (`projection_head.3` in the file) gives the published module's cosines, times CLIP's `logit_scale`
-    where the file has it.
+    where the file has it, or times `text_scale`, if this is among the options.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def load_released_head(state_dict: dict, rates=None, frames: int = 32, text: Ten
     if any(key.startswith("projection_head.3.") for key in state):
         scale = released_tower(state_dict).get("logit_scale")
         scale = 1. if scale is None else float(scale.exp())
-        options = dict(classifier="text", text_scale=scale, **options)
+        options = {"text_scale": scale, **dict(classifier="text", **options)}
         classes = classes if text is None else len(text)
     elif text is not None:
         raise ConfigError("This published head has a linear classifier, so it takes no text.")
