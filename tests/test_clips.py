@@ -323,7 +323,8 @@ def test_safely(tmp_path):
         with pytest.raises(ClipError, match="does not exist"): read_clip_safely(tmp_path / "none.mp4", worker=worker)
         with pytest.raises(ConfigError, match="frames must be"): read_clip_safely(path, worker=worker, frames=0)
         for kind, says in (("hang", "decord did not finish in 1 s"), ("crash", "decord crashed")):
-            with pytest.raises(ClipError, match=says): worker.call("data.worker._trouble", path, kind, timeout=1 if kind == "hang" else 60)
+            with pytest.raises(ClipError, match=says):
+                worker._call("trouble", "trouble", (path, kind), {}, timeout=1 if kind == "hang" else 60)
         assert read_clip_safely(path, worker=worker, frames=4).total == b.total
 
 

@@ -6,18 +6,63 @@
 __all__ = ['VidPrismError', 'ClipError', 'ConfigError', 'positive_int', 'one_of']
 
 # %% ../nbs/errors.ipynb #c7defca2
-class VidPrismError(ValueError): "Anything the kit refuses, said in one sentence."
-class ClipError(VidPrismError): "A file that cannot be read as a clip."
-class ConfigError(VidPrismError): "Something impossible was asked for."
+class VidPrismError(ValueError):
+    "Anything the kit refuses, said in one sentence."
+
+class ClipError(VidPrismError):
+    "A file that cannot be read as a clip."
+
+class ConfigError(VidPrismError):
+    "Something impossible was asked for."
 
 # %% ../nbs/errors.ipynb #8c9253ef
-def positive_int(value, name:str):
-    "Refuse what is not a whole number above zero."
+def positive_int(value, name: str):
+    """Refuse what is not a whole number above zero.
+
+    Parameters
+    ----------
+    value
+        What was given for the argument.
+    name : str
+        The argument's name, for the message.
+
+    Returns
+    -------
+    int
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If the value is no `int`, is a `bool`, or is below 1.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}.")
     return value
 
-def one_of(value, options, name:str):
-    "Refuse what is not among the options, naming them."
-    if value not in options: raise ConfigError(f"{name} must be one of {', '.join(options)}, not {value!r}.")
+# %% ../nbs/errors.ipynb #b09e0023
+def one_of(value, options, name: str):
+    """Refuse what is not among the options; the message names them.
+
+    Parameters
+    ----------
+    value
+        What was given for the argument.
+    options : collection of str
+        What may be given.
+    name : str
+        The argument's name, for the message.
+
+    Returns
+    -------
+    object
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If the value is none of the options.
+    """
+    if value not in options:
+        raise ConfigError(f"{name} must be one of {', '.join(options)}, not {value!r}.")
     return value

@@ -7,166 +7,443 @@ __all__ = ['frame_indices', 'Clip', 'read_clip', 'read_frames', 'ClipInfo', 'cli
            'crop_views', 'read_views', 'samples_folder', 'sample_clips']
 
 # %% ../../nbs/data/clips.ipynb #16597eb9
-from pathlib import Path
-from typing import Callable, NamedTuple
+import torch
+import torch.nn.functional as F
+from collections.abc import Callable
 from importlib.resources import files
-import torch, torch.nn.functional as F
+from pathlib import Path
 from torch import Tensor
-from ..errors import ClipError, ConfigError
-from .worker import Worker
+from typing import NamedTuple
 from .decoding import read_wanted
-
-
+from .worker import Worker
+from ..errors import ClipError, ConfigError
 
 # %% ../../nbs/data/clips.ipynb #e47ff924
-def _sparse(total:int,  # N, frames in the file
-            frames:int, # T, frames wanted
-            u=.5,       # place in the segment, in [0,1): a number, or [T]
-           ) -> Tensor: # [T] int64
-    "One frame of each of T equal segments."
+def _sparse(total: int, frames: int, u=.5) -> Tensor:
+    "One frame of each of T equal segments, [T] int64; `u` in [0,1), a number or [T], is the place in the segment."
     k = torch.arange(frames, dtype=torch.float64)
-    return ((k + u) * total / frames).floor().long().clamp_(max=total - 1)
+    place = (k + u) * total / frames
+    return place.floor().long().clamp_(max=total - 1)
 
 # %% ../../nbs/data/clips.ipynb #658dd518
-def _dense(total:int, frames:int, stride:int,
-           u=.5,        # place of the window among those that fit, in [0,1)
-          ) -> Tensor:  # [T] int64
-    "A window of T frames, `stride` apart."
-    room = max(0, total - (frames - 1) * stride)   # how many starts fit
-    start = int(u * room) if u != .5 else max(0, room - 1) // 2
-    return (start + stride * torch.arange(frames)).clamp_(max=total - 1)
+def _dense(total: int, frames: int, stride: int, u: float = .5) -> Tensor:
+    "A window of T frames, `stride` apart, at the place `u` in [0,1) among those that fit: [T] int64."
+    room = max(0, total - (frames - 1) * stride)    # number of starts that fit
+    centre = max(0, room - 1) // 2
+    start = centre if u == .5 else int(u * room)
+    indices = start + stride * torch.arange(frames)
+    return indices.clamp_(max=total - 1)
 
 # %% ../../nbs/data/clips.ipynb #343ae9a6
-def frame_indices(total:int,                # N, frames in the file, >= 1
-                  frames:int=32,            # T, frames wanted, >= 1
-                  sampling:str="sparse",    # "sparse": one frame of each of T segments; "dense": a window
-                  seed:int|None=None,       # None: the middle (evaluation); a number: random (training)
-                  stride:int=2,             # frames between two of a dense window, >= 1
-                 ) -> Tensor:               # [T] int64, in order
-    "Which frames of a file to read."
+def _check_whole(name: str, value) -> None:
+    "Refuse what is not a whole number of 1 or more."
+    if int(value) != value or value < 1:
+        raise ConfigError(f"{name} must be a whole number of 1 or more, not {value}.")
+
+def _draw(n: int, seed: int | None) -> Tensor:
+    "Places in [0,1), [n] float64: random with a seed, else the middle."
+    if seed is None:
+        return torch.full((n,), .5, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n, generator=generator, dtype=torch.float64)
+
+def frame_indices(total: int, frames: int = 32, sampling: str = "sparse", seed: int | None = None,
+                  stride: int = 2) -> Tensor:
+    """Choose which frames of a file to read.
+
+    Parameters
+    ----------
+    total : int
+        N, frames in the file, 1 or more.
+    frames : int
+        T, frames wanted, 1 or more.
+    sampling : str
+        "sparse": one frame of each of T equal segments; "dense": a window of T frames.
+    seed : int, optional
+        Seed of a random choice, for training. Without it, the middle is chosen, for evaluation.
+    stride : int
+        Frames from one frame of a dense window to the next, 1 or more.
+
+    Returns
+    -------
+    Tensor
+        [T] int64 in 0 .. N-1, in order.
+
+    Raises
+    ------
+    ConfigError
+        If `total`, `frames` or `stride` is not a whole number of 1 or more, or `sampling` is unknown.
+    """
     for name, value in dict(total=total, frames=frames, stride=stride).items():
-        if int(value) != value or value < 1: raise ConfigError(f"{name} must be a whole number of 1 or more, not {value}.")
-    if sampling not in ("sparse", "dense"): raise ConfigError(f"sampling must be 'sparse' or 'dense', not {sampling!r}.")
+        _check_whole(name, value)
+    if sampling not in ("sparse", "dense"):
+        raise ConfigError(f"sampling must be 'sparse' or 'dense', not {sampling!r}.")
     total, frames, stride = int(total), int(frames), int(stride)
-    gen = None if seed is None else torch.Generator().manual_seed(seed)
-    draw = lambda n: .5 if gen is None else torch.rand(n, generator=gen, dtype=torch.float64)
-    if sampling == "sparse": return _sparse(total, frames, draw(frames))
-    return _dense(total, frames, stride, .5 if gen is None else draw(1).item())
+    if sampling == "sparse":
+        return _sparse(total, frames, _draw(frames, seed))
+    return _dense(total, frames, stride, _draw(1, seed).item())
 
 # %% ../../nbs/data/clips.ipynb #83d19747
 class Clip(NamedTuple):
-    "Frames of a file, and where they come from."
-    frames: Tensor   # [T,H,W,3] uint8, upright
-    times: Tensor    # [T] float64, seconds from the file's first frame
-    path: Path
-    decoder: str     # "decord", "pyav" or "images": which reader they came by
-    indices: Tensor  # [T] int64, which frames of the file
-    total: int       # frames in the file
-    fps: float       # frames per second
+    """Frames of a file, and where they come from.
 
-def read_clip(path,                     # a video file, or a folder of numbered images (img_00001.jpg ...)
-              frames:int=32,            # T, frames wanted
-              sampling:str="sparse",    # "sparse" or "dense"
-              seed:int|None=None,       # None: the middle; a number: random
-              stride:int=2,             # of a dense window, frames
-              short:int|None=None,      # scale larger pictures to this shorter side, pixels; None: as they are
-              decoder:str|None=None,    # "decord" or "pyav" alone; None: decord, and PyAV where decord cannot; "fast": PyAV first where nothing is scaled; a folder's is "images"
-              fps:float|None=None,      # frames per second of a folder of images; None: 25
-              each:Callable=lambda f: f,# what to keep of a frame [H,W,3] uint8, such as a part of it
-             ) -> Clip:
-    "Choose frames of a file and decode them."
-    frame_indices(1, frames, sampling, None, stride)   # a wrong wish is told before a file is opened
-    if short is not None and (int(short) != short or short < 1): raise ConfigError(f"short must be a whole number of 1 or more, not {short}.")
-    got = read_wanted(path, lambda total: frame_indices(total, frames, sampling, seed, stride), each, short, decoder, fps=fps)
-    return Clip(got.frames, got.times[got.indices], Path(path), got.decoder, got.indices, len(got.times), got.fps)
+    Attributes
+    ----------
+    frames : Tensor
+        [T,H,W,3] uint8, upright.
+    times : Tensor
+        [T] float64, seconds from the file's first frame.
+    path : Path
+        The file, or the folder of images.
+    decoder : str
+        The reader of the frames: "decord", "pyav" or "images".
+    indices : Tensor
+        [T] int64, which frames of the file, from 0.
+    total : int
+        Frames in the file.
+    fps : float
+        Frames per second.
+    """
+    frames: Tensor
+    times: Tensor
+    path: Path
+    decoder: str
+    indices: Tensor
+    total: int
+    fps: float
+
+def _all_of(frame: Tensor) -> Tensor:
+    "A frame as it is."
+    return frame
+
+def read_clip(path, frames: int = 32, sampling: str = "sparse", seed: int | None = None, stride: int = 2,
+              short: int | None = None, decoder: str | None = None, fps: float | None = None,
+              each: Callable = _all_of) -> Clip:
+    """Choose frames of a file and decode them.
+
+    Parameters
+    ----------
+    path : str or Path
+        A video file, or a folder of numbered images (img_00001.jpg ...).
+    frames : int
+        T, frames wanted, 1 or more.
+    sampling : str
+        "sparse": one frame of each of T equal segments; "dense": a window of T frames.
+    seed : int, optional
+        Seed of a random choice, for training. Without it, the middle is chosen, for evaluation.
+    stride : int
+        Frames of the file from one frame of a dense window to the next.
+    short : int, optional
+        Larger pictures are scaled to this shorter side, pixels. Without it, no picture is scaled.
+    decoder : str, optional
+        "decord" or "pyav": this one alone. Without it: decord, and PyAV where decord cannot read the file. "fast": PyAV
+        first where nothing is scaled. "images": for a folder, and its default.
+    fps : float, optional
+        Images per second of a folder; 25 if not given. A file carries its own times.
+    each : callable
+        What is kept of a frame [H,W,3] uint8, such as a part of it.
+
+    Returns
+    -------
+    Clip
+        The T frames, their times and places in the file.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is unknown, out of range or not for this kind of path. This is checked before the file is opened.
+    ClipError
+        If the file cannot be read, or the frames do not fit into memory.
+    """
+    frame_indices(1, frames, sampling, None, stride)
+    if short is not None:
+        _check_whole("short", short)
+
+    def choose(total: int) -> Tensor:
+        return frame_indices(total, frames, sampling, seed, stride)
+
+    got = read_wanted(path, choose, each, short, decoder, fps=fps)
+    times = got.times[got.indices]
+    return Clip(got.frames, times, Path(path), got.decoder, got.indices, len(got.times), got.fps)
 
 # %% ../../nbs/data/clips.ipynb #eb7edb28
-def read_frames(path,
-                indices,       # [T] whole numbers in 0 .. total-1, in any order, repeats allowed
-               ) -> Tensor:    # [T,H,W,3] uint8, in the order asked
-    "Decode frames by their numbers."
+def read_frames(path, indices) -> Tensor:
+    """Decode frames by their numbers.
+
+    Parameters
+    ----------
+    path : str or Path
+        A video file, or a folder of numbered images.
+    indices : sequence of int
+        T whole numbers in 0 .. N-1, in any order; a number may be repeated.
+
+    Returns
+    -------
+    Tensor
+        [T,H,W,3] uint8, in the order asked for.
+
+    Raises
+    ------
+    ConfigError
+        If `indices` is empty or holds other than whole numbers.
+    ClipError
+        If the file has no frame of such a number, or cannot be read.
+    """
     wanted = torch.as_tensor(indices).reshape(-1)
-    if not len(wanted) or wanted.is_floating_point(): raise ConfigError(f"indices must be whole numbers, at least one, not {indices}.")
-    def choose(total):
-        if wanted.min() < 0 or wanted.max() >= total:
-            raise ClipError(f"{path} has frames 0 to {total - 1}; frame {int(wanted.min() if wanted.min() < 0 else wanted.max())} was asked for.")
+    if not len(wanted) or wanted.is_floating_point():
+        raise ConfigError(f"indices must be whole numbers, at least one, not {indices}.")
+
+    def choose(total: int) -> Tensor:
+        least, most = int(wanted.min()), int(wanted.max())
+        if least < 0 or most >= total:
+            outside = least if least < 0 else most
+            raise ClipError(f"{path} has frames 0 to {total - 1}; frame {outside} was asked for.")
         return wanted.long()
+
     return read_wanted(path, choose).frames
 
 class ClipInfo(NamedTuple):
-    "What a file holds."
-    total: int      # frames
-    fps: float      # frames per second, counted
-    seconds: float
-    height: int     # upright, pixels
-    width: int
-    codec: str      # "h264" ...
-    form: str       # the container: "mov", "matroska" ...
-    promised: int   # frames that the header promises; 0: no word
-    decoder: str    # which reader reads it
+    """What a file holds.
 
-def clip_info(path,
-              fps:float|None=None,  # of a folder of images; None: 25
-             ) -> ClipInfo:
-    "Count a file's frames (by decoding them, but for long ones whose packets tell, and images) and measure one."
-    got = read_wanted(path, lambda total: torch.zeros(1, dtype=torch.long), fps=fps)
-    return ClipInfo(total := len(got.times), got.fps, total / got.fps, *got.frames.shape[1:3], got.probe.codec, got.probe.form, got.probe.promised, got.decoder)
+    Attributes
+    ----------
+    total : int
+        Frames in the file.
+    fps : float
+        Frames per second, counted.
+    seconds : float
+        Duration.
+    height : int
+        Height of the upright picture, pixels.
+    width : int
+        Width of the upright picture, pixels.
+    codec : str
+        Such as "h264"; of a folder, the format of its images.
+    form : str
+        The container, such as "mov" or "matroska"; "images" for a folder.
+    promised : int
+        Frames that the header promises; 0 if it does not say.
+    decoder : str
+        The reader of the file: "decord", "pyav" or "images".
+    """
+    total: int
+    fps: float
+    seconds: float
+    height: int
+    width: int
+    codec: str
+    form: str
+    promised: int
+    decoder: str
+
+def _first(total: int) -> Tensor:
+    "The choice of the first frame."
+    return torch.zeros(1, dtype=torch.long)
+
+def clip_info(path, fps: float | None = None) -> ClipInfo:
+    """Count a file's frames and measure one.
+
+    Frames are counted by decoding them, except in long files whose packets tell the number, and in folders.
+
+    Parameters
+    ----------
+    path : str or Path
+        A video file, or a folder of numbered images.
+    fps : float, optional
+        Images per second of a folder; 25 if not given.
+
+    Returns
+    -------
+    ClipInfo
+        The counts and measures.
+
+    Raises
+    ------
+    ClipError
+        If the file cannot be read.
+    ConfigError
+        If `fps` is given for a file, or is not above 0.
+    """
+    got = read_wanted(path, _first, fps=fps)
+    total = len(got.times)
+    height, width = got.frames.shape[1:3]
+    probe = got.probe
+    seconds = total / got.fps
+    return ClipInfo(total, got.fps, seconds, height, width, probe.codec, probe.form, probe.promised, got.decoder)
 
 # %% ../../nbs/data/clips.ipynb #49129d48
-def read_clip_safely(path,
-                     timeout:float=60.,          # seconds that a reader may take
-                     worker:Worker|None=None,    # the process to use; None: one for this call
-                     **options,                  # of `read_clip`
-                    ) -> Clip:
-    "`read_clip` in a process that may hang, crash or run out of memory: then it is ended and one sentence says which reader it was."
-    if worker: return worker.call("data.clips.read_clip", Path(path), timeout=timeout, **options)
-    with Worker() as w: return read_clip_safely(path, timeout, w, **options)
+def read_clip_safely(path, timeout: float = 60., worker: Worker | None = None, **options) -> Clip:
+    """`read_clip` in another process, which is ended if it hangs, crashes or runs out of memory.
+
+    Parameters
+    ----------
+    path : str or Path
+        A video file, or a folder of numbered images.
+    timeout : float
+        Seconds that the reader may take.
+    worker : Worker, optional
+        The process to use. Without it, one is started for this call.
+    **options
+        Further options of `read_clip`.
+
+    Returns
+    -------
+    Clip
+        As from `read_clip`.
+
+    Raises
+    ------
+    ClipError
+        If the file cannot be read, or the process was ended; the message then names the reader.
+    ConfigError
+        If an option is out of range.
+    """
+    if worker:
+        return worker.call("data.clips.read_clip", Path(path), timeout=timeout, **options)
+    with Worker() as own:
+        return read_clip_safely(path, timeout, own, **options)
 
 # %% ../../nbs/data/clips.ipynb #fe33767c
-def view_indices(total:int,    # N, frames in the file
-                 frames:int=32,# T, frames of a clip
-                 views:int=4,  # V, temporal clips
-                ) -> Tensor:   # [V,T] int64
-    "The frames of each temporal clip."
+def view_indices(total: int, frames: int = 32, views: int = 4) -> Tensor:
+    """Choose the frames of each temporal clip.
+
+    Parameters
+    ----------
+    total : int
+        N, frames in the file, 1 or more.
+    frames : int
+        T, frames of a clip, 1 or more.
+    views : int
+        V, temporal clips, 1 or more.
+
+    Returns
+    -------
+    Tensor
+        [V,T] int64; row v holds the frames of clip v, in order.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is not a whole number of 1 or more.
+    """
     frame_indices(total, frames)
-    if int(views) != views or views < 1: raise ConfigError(f"views must be a whole number of 1 or more, not {views}.")
-    return frame_indices(total, frames * int(views)).reshape(frames, int(views)).T.contiguous()
+    _check_whole("views", views)
+    together = frame_indices(total, frames * int(views))
+    return together.reshape(frames, int(views)).T.contiguous()
 
 # %% ../../nbs/data/clips.ipynb #15d3f3dd
-def crop_views(frames:Tensor,   # [T,H,W,3] uint8
-               crops:int=3,     # 1: the centre; 3: left, centre, right (top, centre, bottom of an upright picture)
-               size:int=224,    # side of a crop, pixels
-              ) -> Tensor:      # [crops,T,size,size,3] uint8
-    "Squares along the longer side."
-    if crops not in (1, 3): raise ConfigError(f"crops must be 1 or 3, not {crops}.")
-    if int(size) != size or size < 1: raise ConfigError(f"size must be a whole number of 1 or more, not {size}.")
-    h, w = frames.shape[1:3]
-    hw = [max(size, round(side * size / min(h, w))) for side in (h, w)]
-    x = F.interpolate(frames.permute(0, 3, 1, 2), hw, mode="bilinear", antialias=True, align_corners=False).permute(0, 2, 3, 1)
-    places = [.5] if crops == 1 else [0, .5, 1]
-    corners = [(int((hw[0] - size) * p), int((hw[1] - size) * p)) for p in places]
-    return torch.stack([x[:, top:top + size, left:left + size] for top, left in corners])
+def _scaled_to(frames: Tensor, size: int) -> Tensor:
+    "Frames [T,H,W,3] whose shorter side is scaled to `size`."
+    sides = frames.shape[1:3]
+    height, width = (max(size, round(side * size / min(sides))) for side in sides)
+    channels_first = frames.permute(0, 3, 1, 2)
+    scaled = F.interpolate(channels_first, [height, width], mode="bilinear", antialias=True, align_corners=False)
+    return scaled.permute(0, 2, 3, 1)
+
+def crop_views(frames: Tensor, crops: int = 3, size: int = 224) -> Tensor:
+    """Cut squares along the longer side.
+
+    Parameters
+    ----------
+    frames : Tensor
+        [T,H,W,3] uint8.
+    crops : int
+        1: the centre; 3: left, centre and right (top, centre and bottom of an upright picture).
+    size : int
+        Side of a crop, pixels; the shorter side of the frames is scaled to it.
+
+    Returns
+    -------
+    Tensor
+        [crops,T,size,size,3] uint8.
+
+    Raises
+    ------
+    ConfigError
+        If `crops` is neither 1 nor 3, or `size` is not a whole number of 1 or more.
+    """
+    if crops not in (1, 3):
+        raise ConfigError(f"crops must be 1 or 3, not {crops}.")
+    _check_whole("size", size)
+    scaled = _scaled_to(frames, size)
+    height, width = scaled.shape[1:3]
+    squares = []
+    for place in [.5] if crops == 1 else [0, .5, 1]:
+        top = int((height - size) * place)
+        left = int((width - size) * place)
+        squares.append(scaled[:, top:top + size, left:left + size])
+    return torch.stack(squares)
 
 # %% ../../nbs/data/clips.ipynb #37d34e83
-def read_views(path,
-               frames:int=32,   # T, frames of a clip
-               clips:int=4,     # V, temporal clips
-               crops:int=3,     # spatial crops, 1 or 3
-               size:int=224,    # side of a crop, pixels
-              ) -> Tensor:      # [clips*crops,T,size,size,3] uint8; the crops of clip 0 first
-    "All views of a file, decoded once; frames are cropped as they come, and pictures of more than four times the size scaled to that before."
-    view_indices(1, frames, clips); crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), crops, size)
-    got = read_wanted(path, lambda total: view_indices(total, frames, clips).flatten(), lambda f: crop_views(f[None], crops, size)[:, 0], 4 * size).frames
-    return got.reshape(clips, frames, *got.shape[1:]).transpose(1, 2).flatten(0, 1).contiguous()
+def read_views(path, frames: int = 32, clips: int = 4, crops: int = 3, size: int = 224) -> Tensor:
+    """Read all views of a file, which is decoded once.
+
+    Frames are cropped as they are decoded. Pictures of more than four times the size are scaled to that before.
+
+    Parameters
+    ----------
+    path : str or Path
+        A video file, or a folder of numbered images.
+    frames : int
+        T, frames of a clip, 1 or more.
+    clips : int
+        V, temporal clips, 1 or more.
+    crops : int
+        Spatial crops, 1 or 3.
+    size : int
+        Side of a crop, pixels.
+
+    Returns
+    -------
+    Tensor
+        [clips*crops,T,size,size,3] uint8; the crops of clip 0 first.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of range. This is checked before the file is opened.
+    ClipError
+        If the file cannot be read, or the frames do not fit into memory.
+    """
+    view_indices(1, frames, clips)
+    crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), crops, size)
+
+    def choose(total: int) -> Tensor:
+        return view_indices(total, frames, clips).flatten()
+
+    def cut(frame: Tensor) -> Tensor:
+        return crop_views(frame[None], crops, size)[:, 0]
+
+    squares = read_wanted(path, choose, cut, 4 * size).frames               # [clips*T,crops,size,size,3]
+    by_clip = squares.reshape(clips, frames, *squares.shape[1:])
+    return by_clip.transpose(1, 2).flatten(0, 1).contiguous()
 
 # %% ../../nbs/data/clips.ipynb #451d7820
 def samples_folder() -> Path:
-    "The folder of shipped samples."
+    """Find the folder of shipped samples.
+
+    Returns
+    -------
+    Path
+        `data_samples`, in the installed package or at the top of the checkout.
+
+    Raises
+    ------
+    ClipError
+        If there is no such folder.
+    """
     package = Path(str(files("vidprism")))
     for folder in (package/"data_samples", package.parent/"data_samples"):
-        if folder.is_dir(): return folder
+        if folder.is_dir():
+            return folder
     raise ClipError("The shipped samples are not there: install the wheel whole, or build them with `make world`.")
 
 def sample_clips() -> list[Path]:
-    "The shipped clips, by name."
+    """List the shipped clips.
+
+    Returns
+    -------
+    list of Path
+        The clips, in the order of their names.
+    """
     return sorted((samples_folder()/"clips").glob("*.mp4"))
