@@ -1,22 +1,31 @@
 """Fuzz the readers: seeded mutations of the shipped clips, each read in a worker that is killed at its limit.
 
-    python benchmarks/fuzz_clips.py --out benchmarks/fuzz_clips.json     # 2,000 mutations; what came out, with versions and commit
-    python benchmarks/fuzz_clips.py --decoder decord                     # one reader alone
-    python benchmarks/fuzz_clips.py --stability DIR --out benchmarks/decord_get_batch.json
-                                                       # instead: decord's get_batch, walks and checked jumps on every clip of a folder, against PyAV's pass
-    python benchmarks/fuzz_clips.py --table DIR --out benchmarks/odd_clips.json
-                                                       # instead: every file of a folder, its frames against PyAV's pass, or what is said of it
+python benchmarks/fuzz_clips.py --out benchmarks/fuzz_clips.json     # 2,000 mutations; what came out, with versions and commit
+python benchmarks/fuzz_clips.py --decoder decord                     # one reader alone
+python benchmarks/fuzz_clips.py --stability DIR --out benchmarks/decord_get_batch.json
+                                                   # instead: decord's get_batch, walks and checked jumps on every clip of a folder, against PyAV's pass
+python benchmarks/fuzz_clips.py --table DIR --out benchmarks/odd_clips.json
+                                                   # instead: every file of a folder, its frames against PyAV's pass, or what is said of it
 """
+
+import argparse
+import av
+import decord
+import json
+import numpy as np
+import platform
+import subprocess
+import tempfile
+import time
+import torch
+from av.bitstream import BitStreamFilterContext
 from collections import Counter
 from functools import cache
 from pathlib import Path
-import argparse, json, platform, subprocess, tempfile, time
-import av, decord, numpy as np, torch
-from av.bitstream import BitStreamFilterContext
-from vidprism.errors import ClipError
-from vidprism.data.worker import Worker
-from vidprism.data.decoding import _Unsafe, _gather_jumping, probe_clip, read_wanted
 from vidprism.data.clips import frame_indices, sample_clips
+from vidprism.data.decoding import _gather_jumping, _Unsafe, probe_clip, read_wanted
+from vidprism.data.worker import Worker
+from vidprism.errors import ClipError
 
 FORMS = ("mp4", "mkv", "avi", "ts")
 KINDS = ("cut", "flip", "swap")
@@ -28,11 +37,15 @@ def remux(path, form):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"clip.{form}"
         with av.open(str(path)) as a, av.open(str(out), "w") as b:
-            s = a.streams.video[0]; t = b.add_stream_from_template(s)
+            s = a.streams.video[0]
+            t = b.add_stream_from_template(s)
             plain = BitStreamFilterContext("h264_mp4toannexb", s, t) if form in ("avi", "ts") else None
             for packet in a.demux(s):
-                if packet.dts is None: continue
-                for x in plain.filter(packet) if plain else [packet]: x.stream = t; b.mux(x)
+                if packet.dts is None:
+                    continue
+                for x in plain.filter(packet) if plain else [packet]:
+                    x.stream = t
+                    b.mux(x)
         return out.read_bytes()
 
 
@@ -47,8 +60,10 @@ def flip(data, rng):
     data, n = bytearray(data), len(data)
     low, high = ((0, n), (0, min(n, 4000)), (max(0, n - 4000), n))[rng.integers(3)]
     for at in rng.integers(low, high, 2 ** rng.integers(0, 7)):
-        if rng.random() < .2: data[at:at + 4] = rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]).astype(">u4").tobytes()
-        else: data[at] = rng.integers(256)
+        if rng.random() < 0.2:
+            data[at : at + 4] = rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]).astype(">u4").tobytes()
+        else:
+            data[at] = rng.integers(256)
     return bytes(data[:n])
 
 
@@ -56,19 +71,26 @@ def atoms(data, start=0, end=None):
     "(start, end) of the boxes of an mp4, those inside of others too."
     at, end = start, len(data) if end is None else end
     while at + 8 <= end:
-        size, name = int.from_bytes(data[at:at + 4], "big"), data[at + 4:at + 8]
-        if size < 8 or at + size > end: return
+        size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if size < 8 or at + size > end:
+            return
         yield at, at + size
-        if name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"): yield from atoms(data, at + 8, at + size)
+        if name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"):
+            yield from atoms(data, at + 8, at + size)
         at += size
 
 
 def swap(data, rng):
     "Exchange two atoms that do not overlap; in another container, two blocks."
-    found = list(atoms(data)) if data[4:8] == b"ftyp" else [(a, a + int(rng.integers(1, 2000))) for a in rng.integers(0, max(1, len(data) - 2000), 8).tolist()]
+    found = (
+        list(atoms(data))
+        if data[4:8] == b"ftyp"
+        else [(a, a + int(rng.integers(1, 2000))) for a in rng.integers(0, max(1, len(data) - 2000), 8).tolist()]
+    )
     for _ in range(50):
         (a, b), (c, d) = sorted(found[i] for i in rng.integers(len(found), size=2))
-        if b <= c: return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
+        if b <= c:
+            return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
     return data[::-1]
 
 
@@ -76,7 +98,8 @@ def mutation(k, seed=0):
     "Mutation k of a seed: (name, bytes); every form and kind in turn, the clip and the damage drawn."
     rng = np.random.default_rng([seed, k])
     form, kind = FORMS[k % 4], KINDS[k // 4 % 3]
-    clips = sample_clips(); path = clips[rng.integers(len(clips))]
+    clips = sample_clips()
+    path = clips[rng.integers(len(clips))]
     data = path.read_bytes() if form == "mp4" else remux(path, form)
     return f"{k:05}_{kind}.{form}", globals()[kind](data, rng)
 
@@ -88,31 +111,56 @@ def judge(worker, path, limit, decoder=None):
         size = worker.call("data.decoding.probe_clip", path, timeout=limit)
     except ClipError as e:
         said = str(e)
-        if "\n" in said or not said.endswith(".") or len(said.replace(str(path), "")) > 300: return f"WRONG: not one sentence: {said!r}"
-        return next((word for sign, word in (("did not finish", "hang"), ("crashed", "crash"), ("more memory", "memory")) if sign in said), "refused") + (f" ({said.split(': ')[-1]})" if "crashed" in said or "finish" in said else "")
-    except Exception as e: return f"WRONG: {type(e).__name__}: {e}"
-    h, w = size.size[::-1 if size.turn[0] else 1]
-    rising = torch.equal(clip.times.diff() > 0, clip.indices.diff() > 0)              # times rise from each frame to a later one
-    right = (clip.frames.shape == (8, h, w, 3) and clip.frames.dtype == torch.uint8 and clip.total >= 1 and torch.equal(clip.indices, frame_indices(clip.total, 8))
-             and clip.times.shape == (8,) and bool(clip.times.isfinite().all()) and rising and 0 < clip.fps < float("inf"))
-    return f"read by {clip.decoder}" if right else f"WRONG: {tuple(clip.frames.shape)} of {(h, w)}, {clip.total} frames, times {clip.times.tolist()}, {clip.fps} fps"
+        if "\n" in said or not said.endswith(".") or len(said.replace(str(path), "")) > 300:
+            return f"WRONG: not one sentence: {said!r}"
+        return next(
+            (
+                word
+                for sign, word in (("did not finish", "hang"), ("crashed", "crash"), ("more memory", "memory"))
+                if sign in said
+            ),
+            "refused",
+        ) + (f" ({said.split(': ')[-1]})" if "crashed" in said or "finish" in said else "")
+    except Exception as e:
+        return f"WRONG: {type(e).__name__}: {e}"
+    h, w = size.size[:: -1 if size.turn[0] else 1]
+    rising = torch.equal(clip.times.diff() > 0, clip.indices.diff() > 0)  # times rise from each frame to a later one
+    right = (
+        clip.frames.shape == (8, h, w, 3)
+        and clip.frames.dtype == torch.uint8
+        and clip.total >= 1
+        and torch.equal(clip.indices, frame_indices(clip.total, 8))
+        and clip.times.shape == (8,)
+        and bool(clip.times.isfinite().all())
+        and rising
+        and 0 < clip.fps < float("inf")
+    )
+    return (
+        f"read by {clip.decoder}"
+        if right
+        else f"WRONG: {tuple(clip.frames.shape)} of {(h, w)}, {clip.total} frames, times {clip.times.tolist()}, {clip.fps} fps"
+    )
 
 
-def fuzz(ks, seed=0, limit=10., decoder=None, memory=4., say=None):
+def fuzz(ks, seed=0, limit=10.0, decoder=None, memory=4.0, say=None):
     "Judge mutations: {name: word}, and the longest call in seconds. What reaches its limit is tried once more with four times that: a busy machine is no hang."
-    words, longest = {}, 0.
+    words, longest = {}, 0.0
     with tempfile.TemporaryDirectory() as folder, Worker(memory) as worker:
         for k in ks:
             name, data = mutation(k, seed)
-            path = Path(folder) / name; path.write_bytes(data)
-            worker.start(); begin = time.time()
+            path = Path(folder) / name
+            path.write_bytes(data)
+            worker.start()
+            begin = time.time()
             words[name] = judge(worker, path, limit, decoder).replace(folder, "")
             if words[name].startswith("hang"):
-                worker.start(); begin = time.time()
+                worker.start()
+                begin = time.time()
                 words[name] = judge(worker, path, 4 * limit, decoder).replace(folder, "")
             longest = max(longest, time.time() - begin)
             path.unlink()
-            if say: say(name, words[name])
+            if say:
+                say(name, words[name])
     return words, longest
 
 
@@ -121,20 +169,41 @@ def stability(folder):
     total, rng, seconds = Counter(), np.random.default_rng(0), Counter()
     for path in sorted(p for p in Path(folder).rglob("*.*") if p.suffix in (".avi", ".mp4", ".mkv", ".webm", ".mov")):
         begin = time.time()
-        with av.open(str(path)) as f: truth = torch.from_numpy(np.stack([x.to_ndarray(format="rgb24") for x in f.decode(video=0)]))
+        with av.open(str(path)) as f:
+            truth = torch.from_numpy(np.stack([x.to_ndarray(format="rgb24") for x in f.decode(video=0)]))
         seconds["plain pass"] += time.time() - begin
         far = lambda got, i: int(((got.short() - truth[i].short()).abs().float().mean((1, 2, 3)) > 2).sum())
         n, begin = len(truth), time.time()
-        got = read_wanted(path, torch.arange); seconds["every frame by the kit"] += time.time() - begin
-        total.update({"clips": 1, "frames": n, "counts that differ": len(got.times) != n, f"by {got.decoder}": 1, "walked wrong": far(got.frames, got.indices) if len(got.times) == n else n})
+        got = read_wanted(path, torch.arange)
+        seconds["every frame by the kit"] += time.time() - begin
+        total.update(
+            {
+                "clips": 1,
+                "frames": n,
+                "counts that differ": len(got.times) != n,
+                f"by {got.decoder}": 1,
+                "walked wrong": far(got.frames, got.indices) if len(got.times) == n else n,
+            }
+        )
         reader = decord.VideoReader(str(path), num_threads=1)
         for order in (torch.sort, lambda x: (x,)):
             i = order(torch.from_numpy(rng.integers(0, n, 8)))[0]
             a, b = (torch.from_numpy(reader.get_batch(i.tolist()).asnumpy()) for _ in range(2))
-            total.update({"get_batch frames": 8, "get_batch wrong": far(a, i), "get_batch not the same twice": not torch.equal(a, b)})
-        i = torch.from_numpy(rng.integers(0, n, 4)); begin = time.time()
-        try: total.update({"jumped frames": 4, "jumped wrong": far(_gather_jumping(probe_clip(path), i, lambda f: f), i)})
-        except _Unsafe: total["jumps refused"] += 1
+            total.update(
+                {
+                    "get_batch frames": 8,
+                    "get_batch wrong": far(a, i),
+                    "get_batch not the same twice": not torch.equal(a, b),
+                }
+            )
+        i = torch.from_numpy(rng.integers(0, n, 4))
+        begin = time.time()
+        try:
+            total.update(
+                {"jumped frames": 4, "jumped wrong": far(_gather_jumping(probe_clip(path), i, lambda f: f), i)}
+            )
+        except _Unsafe:
+            total["jumps refused"] += 1
         seconds["four frames by checked jumps"] += time.time() - begin
     return dict(total) | {f"seconds, {k}": round(v, 1) for k, v in seconds.items()}
 
@@ -143,33 +212,86 @@ def table(folder):
     "Every file of a folder: who read it, how many frames, and how far the farthest lies from PyAV's plain pass (mean grey levels); or the sentence."
     rows = {}
     for path in sorted(Path(folder).iterdir()):
-        try: got = read_wanted(path, torch.arange)
-        except ClipError as e: rows[path.name] = str(e).replace(str(path), path.name); continue
-        with av.open(str(path)) as f: off = [(torch.from_numpy(np.rot90(x.to_ndarray(format="rgb24"), x.rotation // 90).copy()).short() - y).abs().float().mean().item() for x, y in zip(f.decode(video=0), got.frames, strict=True)]
-        rows[path.name] = dict(decoder=got.decoder, frames=len(got.times), promised=got.probe.promised, height=got.frames.shape[1], width=got.frames.shape[2], fps=got.fps, says_fps=round(got.probe.rate, 3), codec=got.probe.codec, farthest=round(max(off), 3))
-    for name, row in rows.items(): print(f"{name:28}", row if isinstance(row, str) else "  ".join(f"{k} {v}" for k, v in row.items()))
+        try:
+            got = read_wanted(path, torch.arange)
+        except ClipError as e:
+            rows[path.name] = str(e).replace(str(path), path.name)
+            continue
+        with av.open(str(path)) as f:
+            off = [
+                (torch.from_numpy(np.rot90(x.to_ndarray(format="rgb24"), x.rotation // 90).copy()).short() - y)
+                .abs()
+                .float()
+                .mean()
+                .item()
+                for x, y in zip(f.decode(video=0), got.frames, strict=True)
+            ]
+        rows[path.name] = dict(
+            decoder=got.decoder,
+            frames=len(got.times),
+            promised=got.probe.promised,
+            height=got.frames.shape[1],
+            width=got.frames.shape[2],
+            fps=got.fps,
+            says_fps=round(got.probe.rate, 3),
+            codec=got.probe.codec,
+            farthest=round(max(off), 3),
+        )
+    for name, row in rows.items():
+        print(f"{name:28}", row if isinstance(row, str) else "  ".join(f"{k} {v}" for k, v in row.items()))
     return dict(files=rows)
 
 
 def story():
     "What ran: versions, and the commit where there is one."
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-    ffmpeg = {name: ".".join(map(str, v)) for name, v in av.library_versions.items() if name in ("libavcodec", "libavformat")}
-    return dict(python=platform.python_version(), av=av.__version__, decord=decord.__version__, torch=torch.__version__, **ffmpeg, commit=commit)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    ).stdout.strip()
+    ffmpeg = {
+        name: ".".join(map(str, v)) for name, v in av.library_versions.items() if name in ("libavcodec", "libavformat")
+    }
+    return dict(
+        python=platform.python_version(),
+        av=av.__version__,
+        decord=decord.__version__,
+        torch=torch.__version__,
+        **ffmpeg,
+        commit=commit,
+    )
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--count", type=int, default=2000); p.add_argument("--first", type=int, default=0); p.add_argument("--seed", type=int, default=0); p.add_argument("--limit", type=float, default=10.)
-    p.add_argument("--decoder", choices=("decord", "pyav")); p.add_argument("--out"); p.add_argument("--stability", metavar="DIR"); p.add_argument("--table", metavar="DIR")
-    args = p.parse_args(); torch.set_num_threads(1); begin = time.time()
-    if args.stability: result = stability(args.stability)
-    elif args.table: result = table(args.table)
+    p.add_argument("--count", type=int, default=2000)
+    p.add_argument("--first", type=int, default=0)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--limit", type=float, default=10.0)
+    p.add_argument("--decoder", choices=("decord", "pyav"))
+    p.add_argument("--out")
+    p.add_argument("--stability", metavar="DIR")
+    p.add_argument("--table", metavar="DIR")
+    args = p.parse_args()
+    torch.set_num_threads(1)
+    begin = time.time()
+    if args.stability:
+        result = stability(args.stability)
+    elif args.table:
+        result = table(args.table)
     else:
-        loud = lambda name, word: print(name, word, flush=True) if word.startswith(("WRONG", "hang", "crash", "memory")) else None
+        loud = lambda name, word: (
+            print(name, word, flush=True) if word.startswith(("WRONG", "hang", "crash", "memory")) else None
+        )
         words, longest = fuzz(range(args.first, args.first + args.count), args.seed, args.limit, args.decoder, say=loud)
         kinds = Counter((name.partition("_")[2], word.split(":")[0]) for name, word in words.items())
-        result = dict(seed=args.seed, mutations=len(words), limit_s=args.limit, outcomes=dict(Counter(w.split(":")[0] for w in words.values())), by_kind={" ".join(k): n for k, n in sorted(kinds.items())}, longest_call_s=round(longest, 2))
+        result = dict(
+            seed=args.seed,
+            mutations=len(words),
+            limit_s=args.limit,
+            outcomes=dict(Counter(w.split(":")[0] for w in words.values())),
+            by_kind={" ".join(k): n for k, n in sorted(kinds.items())},
+            longest_call_s=round(longest, 2),
+        )
     result = dict(result, seconds=round(time.time() - begin, 1), **story())
     print(json.dumps(result, indent=1))
-    if args.out: Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
+    if args.out:
+        Path(args.out).write_text(json.dumps(result, indent=1) + "\n")

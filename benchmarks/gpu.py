@@ -6,10 +6,17 @@
 
 The encoder is CLIP's ViT-B/16 if its weights can be had (or are named by --encoder); without them its random weights are trained, and the result says so.
 """
-from pathlib import Path
-import argparse, json, os, subprocess, sys, tempfile, time
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
 import torch
 from mobilenet import SHARED
+from pathlib import Path
 
 HERE = Path(__file__).parent
 
@@ -17,63 +24,134 @@ HERE = Path(__file__).parent
 def command(*what, timeout=3600):
     "A command's end: seconds, and its last lines if it failed."
     start = time.perf_counter()
-    try: done = subprocess.run([sys.executable, *map(str, what)], cwd=HERE, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired: return dict(ok=False, seconds=timeout, said="ran out of time")
-    return dict(ok=done.returncode == 0, seconds=round(time.perf_counter() - start, 1), said="" if not done.returncode else (done.stderr or done.stdout)[-1500:])
+    try:
+        done = subprocess.run(
+            [sys.executable, *map(str, what)], cwd=HERE, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return dict(ok=False, seconds=timeout, said="ran out of time")
+    return dict(
+        ok=done.returncode == 0,
+        seconds=round(time.perf_counter() - start, 1),
+        said="" if not done.returncode else (done.stderr or done.stdout)[-1500:],
+    )
 
 
 def speed(a):
     "The rows of speed.py, memory against its prediction among them."
-    return command("speed.py", "--device", a.device, "--out", a.folder / "speed.json", *(["--rows", "head", "--repeats", "3"] if a.quick else []))
+    return command(
+        "speed.py",
+        "--device",
+        a.device,
+        "--out",
+        a.folder / "speed.json",
+        *(["--rows", "head", "--repeats", "3"] if a.quick else []),
+    )
 
 
 def pick_encoder(a):
     "The encoder asked for, else CLIP's, else its random weights."
-    from vidprism.errors import ConfigError
     from vidprism.encoders.factory import create_encoder
-    for name in ([a.encoder] if a.encoder else []) + (["mini"] if a.quick else ["open_clip:ViT-B-16-quickgelu/openai", "open_clip:ViT-B-16-quickgelu"]):
-        try: return name, create_encoder(name)
-        except ConfigError as e: print(f"{name} cannot be had: {e}", flush=True)
+    from vidprism.errors import ConfigError
+
+    for name in ([a.encoder] if a.encoder else []) + (
+        ["mini"] if a.quick else ["open_clip:ViT-B-16-quickgelu/openai", "open_clip:ViT-B-16-quickgelu"]
+    ):
+        try:
+            return name, create_encoder(name)
+        except ConfigError as e:
+            print(f"{name} cannot be had: {e}", flush=True)
 
 
 def tuned(a):
     "Encoder and VidPrism head trained on JHMDB's frames, tested on sources that were not trained on; its rate goes into machine.json."
     from vidprism.data.augment import Augment
-    from vidprism.heads.base import create_head
     from vidprism.data.cliplist import ClipList
     from vidprism.data.dataset import ClipDataset
-    from vidprism.model import VideoModel
     from vidprism.evaluation.budget import measure_machine
+    from vidprism.heads.base import create_head
+    from vidprism.model import VideoModel
     from vidprism.training.trainer import TrainConfig, fit, seeded, tune_encoder
+
     home = Path(a.data)
-    if not home.is_dir(): return f"{home.name} is not there: name it by --data or VIDPRISM_SHARED"
+    if not home.is_dir():
+        return f"{home.name} is not there: name it by --data or VIDPRISM_SHARED"
     name, encoder = pick_encoder(a)
     train, test = ClipList.from_any(home).split_by_source()
-    if a.quick: train, test = train.select(range(0, len(train), 40)), test.select(range(0, len(test), 20))
-    sides = [ClipDataset(c, frames=8, size=encoder.image_size, augment=x, no_flip=c.directional) for c, x in ((train, Augment()), (test, None))]
-    with seeded(0): model = tune_encoder(VideoModel(encoder, create_head("vidprism", encoder.dim, len(train.classes), 8, rates=(2, 4, 8)), train.classes))
-    config = TrainConfig(epochs=1 if a.quick else 20, batch=4 if a.quick else 16, lr=1e-4, precision="bf16", workers=0 if a.quick else os.cpu_count() - 1)
+    if a.quick:
+        train, test = train.select(range(0, len(train), 40)), test.select(range(0, len(test), 20))
+    sides = [
+        ClipDataset(c, frames=8, size=encoder.image_size, augment=x, no_flip=c.directional)
+        for c, x in ((train, Augment()), (test, None))
+    ]
+    with seeded(0):
+        model = tune_encoder(
+            VideoModel(
+                encoder, create_head("vidprism", encoder.dim, len(train.classes), 8, rates=(2, 4, 8)), train.classes
+            )
+        )
+    config = TrainConfig(
+        epochs=1 if a.quick else 20,
+        batch=4 if a.quick else 16,
+        lr=1e-4,
+        precision="bf16",
+        workers=0 if a.quick else os.cpu_count() - 1,
+    )
     marks = [time.perf_counter()]
     history = fit(model, sides[0], sides[1], config, on_epoch=lambda rows: marks.append(time.perf_counter()))
     per_epoch = sorted(b - s for s, b in zip(marks, marks[1:]))[(len(marks) - 1) // 2]
-    rate = len(train) / per_epoch                                   # reading and testing included: a lower bound of the GPU's own rate
-    if not a.quick: measure_machine(train.paths[::5], a.folder / "machine.json", frames=8, size=encoder.image_size, gpu=dict(train_clips_per_second=rate))
-    return dict(encoder=name, train_clips=len(train), test_clips=len(test), clips_per_second=rate, seconds=history.seconds, device=history.device, top1=history.rows[-1]["top1"], rows=history.rows)
+    rate = len(train) / per_epoch  # reading and testing included: a lower bound of the GPU's own rate
+    if not a.quick:
+        measure_machine(
+            train.paths[::5],
+            a.folder / "machine.json",
+            frames=8,
+            size=encoder.image_size,
+            gpu=dict(train_clips_per_second=rate),
+        )
+    return dict(
+        encoder=name,
+        train_clips=len(train),
+        test_clips=len(test),
+        clips_per_second=rate,
+        seconds=history.seconds,
+        device=history.device,
+        top1=history.rows[-1]["top1"],
+        rows=history.rows,
+    )
 
 
 def fps(a):
     "Frames a second of the models of VidPrism's table 8: 8 frames, float32, random weights. `vidprism.evaluation.cost.paper_costs` reads them."
-    from vidprism.evaluation.cost import PAPER_TOWERS, TABLE_8, measure_cost, table_8_head
     from vidprism.encoders.factory import create_encoder
+    from vidprism.evaluation.cost import PAPER_TOWERS, TABLE_8, measure_cost, table_8_head
     from vidprism.heads.base import create_head
     from vidprism.model import VideoModel
+
     rows, labels = [], [str(i) for i in range(400)]
     for row in [r for r in TABLE_8 if r.tower == "B/16" or not a.quick]:
         encoder = create_encoder(f"open_clip:{PAPER_TOWERS[row.tower]}", bare=True)
         name, options = table_8_head(row.method, row.tower)
         model = VideoModel(encoder, create_head(name, encoder.dim, 400, 8, **options), labels)
-        c = measure_cost(model, 8, views=(1, 1), batch=1 if a.quick else 8, repeats=2 if a.quick else 20, warmup=0 if a.quick else 3, device=a.device)
-        rows.append(dict(method=row.method, tower=row.tower, frames_per_second=c.frames_per_second, spread_seconds=c.spread, batch=c.batch, precision=c.precision))
+        c = measure_cost(
+            model,
+            8,
+            views=(1, 1),
+            batch=1 if a.quick else 8,
+            repeats=2 if a.quick else 20,
+            warmup=0 if a.quick else 3,
+            device=a.device,
+        )
+        rows.append(
+            dict(
+                method=row.method,
+                tower=row.tower,
+                frames_per_second=c.frames_per_second,
+                spread_seconds=c.spread,
+                batch=c.batch,
+                precision=c.precision,
+            )
+        )
     return rows
 
 
@@ -81,8 +159,19 @@ def notebooks(a):
     "The training notebooks, run as they stand, copies only."
     found = {}
     with tempfile.TemporaryDirectory() as d:
-        for path in sorted((HERE.parent / "nbs" / "guides").glob("*.ipynb"))[:1 if a.quick else None]:
-            found[path.stem] = command("-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=3000", "--output-dir", d, path)
+        for path in sorted((HERE.parent / "nbs" / "guides").glob("*.ipynb"))[: 1 if a.quick else None]:
+            found[path.stem] = command(
+                "-m",
+                "jupyter",
+                "nbconvert",
+                "--to",
+                "notebook",
+                "--execute",
+                "--ExecutePreprocessor.timeout=3000",
+                "--output-dir",
+                d,
+                path,
+            )
     return found
 
 
@@ -91,20 +180,37 @@ STEPS = dict(speed=speed, tuned=tuned, fps=fps, notebooks=notebooks)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--only", choices=STEPS); p.add_argument("--quick", action="store_true"); p.add_argument("--cpu", action="store_true"); p.add_argument("--encoder")
-    p.add_argument("--data", default=str(SHARED / "jhmdb21")); p.add_argument("--folder", type=Path, default=HERE)
+    p.add_argument("--only", choices=STEPS)
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--cpu", action="store_true")
+    p.add_argument("--encoder")
+    p.add_argument("--data", default=str(SHARED / "jhmdb21"))
+    p.add_argument("--folder", type=Path, default=HERE)
     a = p.parse_args()
     a.device = "cpu" if a.cpu else "cuda"
-    if not a.cpu and not torch.cuda.is_available(): sys.exit("There is no GPU here. A rehearsal on the CPU: --quick --cpu --folder FOLDER.")
-    if a.cpu and a.folder == HERE: sys.exit("A rehearsal writes elsewhere: name a --folder.")
-    a.folder.mkdir(parents=True, exist_ok=True); out = a.folder / "gpu.json"
+    if not a.cpu and not torch.cuda.is_available():
+        sys.exit("There is no GPU here. A rehearsal on the CPU: --quick --cpu --folder FOLDER.")
+    if a.cpu and a.folder == HERE:
+        sys.exit("A rehearsal writes elsewhere: name a --folder.")
+    a.folder.mkdir(parents=True, exist_ok=True)
+    out = a.folder / "gpu.json"
     kept = json.loads(out.read_text()) if out.exists() else {}
     for name in [a.only] if a.only else STEPS:
-        try: found = STEPS[name](a)
-        except Exception as e: found = dict(ok=False, said=f"{type(e).__name__}: {e}"[:1500])
-        kept[name] = dict(found=found, device=torch.cuda.get_device_name() if a.device == "cuda" else "CPU, a rehearsal", torch=torch.__version__, time=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
-        out.write_text(json.dumps(kept, indent=1) + "\n"); print(name, json.dumps(found)[:600], flush=True)
-    if a.device == "cuda": command("speed.py", "--write")
+        try:
+            found = STEPS[name](a)
+        except Exception as e:
+            found = dict(ok=False, said=f"{type(e).__name__}: {e}"[:1500])
+        kept[name] = dict(
+            found=found,
+            device=torch.cuda.get_device_name() if a.device == "cuda" else "CPU, a rehearsal",
+            torch=torch.__version__,
+            time=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        )
+        out.write_text(json.dumps(kept, indent=1) + "\n")
+        print(name, json.dumps(found)[:600], flush=True)
+    if a.device == "cuda":
+        command("speed.py", "--write")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -5,10 +5,18 @@ of that change are drawn (those of the open tab, too, in sight or not), and the 
 
     python benchmarks/inspector_speed.py [results.json]
 """
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-import json, os, platform, shutil, statistics, subprocess, sys, tempfile
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from chromium import find_chromium
@@ -38,32 +46,60 @@ def median(page, actions, rest=120):
 
 def measure(page) -> dict:
     "Every kind of handle, on the tab that opens first; one handle on the other tabs; new clips."
-    box, steps = Inspector(page).box, lambda name: [KEY.format(name=name, key=k) for k in ["ArrowLeft", "ArrowRight"] * 15]
-    for name in ("rate 4", "rate 4", "rate 8", "rate 8"): median(page, [CLICK.format(name=name)])   # warm: the first uses compile scripts
+    box, steps = (
+        Inspector(page).box,
+        lambda name: [KEY.format(name=name, key=k) for k in ["ArrowLeft", "ArrowRight"] * 15],
+    )
+    for name in ("rate 4", "rate 4", "rate 8", "rate 8"):
+        median(page, [CLICK.format(name=name)])  # warm: the first uses compile scripts
     median(page, steps("alpha")[:4])
     found = {"expert off/on": median(page, [CLICK.format(name="rate 4")] * 30)}
-    for name in ("threshold", "alpha", "delta"): found[name] = median(page, steps(name))
+    for name in ("threshold", "alpha", "delta"):
+        found[name] = median(page, steps(name))
     found["order"] = median(page, [PICK.format(name="order", index=k % 3) for k in range(1, 31)])
     found["frame"] = median(page, [KEY.format(name="frame", key="ArrowRight")] * 30)
     for tab in ("Kept and merged", "Gates", "Attention", "Where each looks", "Two models"):
-        page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name=tab))); page.wait_for_timeout(2500)
+        page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name=tab)))
+        page.wait_for_timeout(2500)
         found[f"delta, tab {tab}"] = median(page, steps("delta"))
-    page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name="What counted"))); page.wait_for_timeout(800)
+    page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name="What counted")))
+    page.wait_for_timeout(800)
     found["new clip"] = median(page, [PICK.format(name="clip", index=k % 18) for k in range(30)], 400)
     return found
 
 
 def machine() -> dict:
     "Where and with what it was measured."
-    cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")), platform.machine()) if Path("/proc/cpuinfo").exists() else platform.machine()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    return dict(cpu=cpu, cores=os.cpu_count(), load_before=round(os.getloadavg()[0], 2), commit=commit, date=f"{datetime.now(timezone.utc):%Y-%m-%d}", python=platform.python_version(),
-                **{p: version(p) for p in ("torch", "plotly", "anywidget", "ipywidgets", "jupyterlab")})
+    cpu = (
+        next(
+            (
+                l.split(":")[1].strip()
+                for l in Path("/proc/cpuinfo").read_text().splitlines()
+                if l.startswith("model name")
+            ),
+            platform.machine(),
+        )
+        if Path("/proc/cpuinfo").exists()
+        else platform.machine()
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    return dict(
+        cpu=cpu,
+        cores=os.cpu_count(),
+        load_before=round(os.getloadavg()[0], 2),
+        commit=commit,
+        date=f"{datetime.now(timezone.utc):%Y-%m-%d}",
+        python=platform.python_version(),
+        **{p: version(p) for p in ("torch", "plotly", "anywidget", "ipywidgets", "jupyterlab")},
+    )
 
 
 def main():
     found, about = find_chromium(), machine()
-    if not found.path: sys.exit(f"no Chromium: {found.why}")
+    if not found.path:
+        sys.exit(f"no Chromium: {found.why}")
     with tempfile.TemporaryDirectory() as d:
         shutil.copy(ROOT / "nbs" / "guides" / "02_inspect_clip.ipynb", d)
         with jupyterlab(Path(d)) as address, playwright.sync_playwright() as p:
@@ -71,10 +107,14 @@ def main():
             page = browser.new_page(viewport=dict(width=1366, height=900))
             run_notebook(page, address, "02_inspect_clip.ipynb")
             page.locator(".vidprism-inspector").first.scroll_into_view_if_needed()
-            page.wait_for_selector(".vidprism-inspector .prism[data-serial]"); page.wait_for_timeout(1500)
+            page.wait_for_selector(".vidprism-inspector .prism[data-serial]")
+            page.wait_for_timeout(1500)
             results, about["chromium"] = measure(page), browser.version
-    for name, m in results.items(): print(f"{name:32s} median {m['median']:5d} ms   worst {m['worst']:5d} ms   of {m['of']}")
-    if len(sys.argv) > 1: Path(sys.argv[1]).write_text(json.dumps(dict(unit="ms", machine=about, results=results), indent=1) + "\n")
+    for name, m in results.items():
+        print(f"{name:32s} median {m['median']:5d} ms   worst {m['worst']:5d} ms   of {m['of']}")
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(json.dumps(dict(unit="ms", machine=about, results=results), indent=1) + "\n")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,21 +1,52 @@
 "Real clips against a plain sequential decode by PyAV; odd files; bad input; memory; a fuzz. Skips by name where the shared clips are missing."
+
+import av
+import numpy as np
+import os
+import pytest
+import subprocess
+import sys
+import torch
+import zlib
 from base64 import b64decode
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-import os, subprocess, sys, zlib
-import av, numpy as np, pytest, torch
 from PIL import Image
 from real import ROOT, SHARED, shared
-from vidprism.data.decoding import _Unsafe, _gather_jumping, _spans, probe_clip, read_wanted
-from vidprism.errors import ClipError, ConfigError
+from vidprism.data.clips import (
+    clip_info,
+    frame_indices,
+    read_clip,
+    read_clip_safely,
+    read_frames,
+    read_views,
+    sample_clips,
+    view_indices,
+)
+from vidprism.data.decoding import _gather_jumping, _spans, _Unsafe, probe_clip, read_wanted
 from vidprism.data.worker import Worker
-from vidprism.data.clips import clip_info, frame_indices, read_clip, read_clip_safely, read_frames, read_views
-from vidprism.data.clips import sample_clips, view_indices
+from vidprism.errors import ClipError, ConfigError
 
-ORDINARY = ["applying_eye_makeup.avi", "archery.avi", "arm_wrestling.mp4", "basketball.mp4", "bears.mp4", "cleaning_pool.mp4",
-            "flipping_pancake.mkv", "weightlifting.mp4"]
-READABLE = {"animated.gif": 36, "av1.mp4": 30, "bogus_fps_1000.mkv": 30, "odd_size_161x121.webm": 30, "one_frame.mp4": 1, "rotated_90.mov": 3,
-            "unordered_pts.mov": 4, "variable_rate_7_frames.mp4": 7}
+ORDINARY = [
+    "applying_eye_makeup.avi",
+    "archery.avi",
+    "arm_wrestling.mp4",
+    "basketball.mp4",
+    "bears.mp4",
+    "cleaning_pool.mp4",
+    "flipping_pancake.mkv",
+    "weightlifting.mp4",
+]
+READABLE = {
+    "animated.gif": 36,
+    "av1.mp4": 30,
+    "bogus_fps_1000.mkv": 30,
+    "odd_size_161x121.webm": 30,
+    "one_frame.mp4": 1,
+    "rotated_90.mov": 3,
+    "unordered_pts.mov": 4,
+    "variable_rate_7_frames.mp4": 7,
+}
 BY_PYAV = ("animated.gif", "av1.mp4")
 REFUSED = {"audio_only.mp4": "no video stream", "corrupted.mp4": "damaged: .*28 of 50"}
 SLOW = "slow" in os.environ.get("VIDPRISM_FLAGS", "").split()
@@ -43,7 +74,10 @@ tncBi+6PTYzlHxqZAUZXAH4="""
 def in_order(path, only=None):
     "All frames upright (or those of some numbers), and the times of all, by PyAV, in order."
     with av.open(str(path)) as f:
-        got = [(np.rot90(x.to_ndarray(format="rgb24"), x.rotation // 90) if only is None or k in only else None, x.time) for k, x in enumerate(f.decode(f.streams.best("video")))]
+        got = [
+            (np.rot90(x.to_ndarray(format="rgb24"), x.rotation // 90) if only is None or k in only else None, x.time)
+            for k, x in enumerate(f.decode(f.streams.best("video")))
+        ]
     return torch.from_numpy(np.stack([g[0] for g in got if g[0] is not None])), [g[1] for g in got]
 
 
@@ -58,18 +92,30 @@ def test_ordinary(name):
     "Every way of asking gives the frames of a sequential decode; times agree where the container has them."
     path = shared("clips", "ordinary", name)
     truth, times = in_order(path)
-    for options in (dict(), dict(frames=16), dict(frames=8), dict(seed=1), dict(frames=12, sampling="dense", stride=4, seed=2)):
+    for options in (
+        dict(),
+        dict(frames=16),
+        dict(frames=8),
+        dict(seed=1),
+        dict(frames=12, sampling="dense", stride=4, seed=2),
+    ):
         clip = read_clip(path, **options)
         assert clip.total == len(truth) and clip.decoder == "decord" and clip.path == path
         assert clip.indices.tolist() == frame_indices(len(truth), **options).tolist()
         assert off(clip.frames, truth[clip.indices]) < 2
         assert clip.times.dtype == torch.float64 and (clip.times.diff() > 0).all()
-        slack = .05 if name.endswith("avi") else 1e-4                   # an AVI holds no times: one frame either way
+        slack = 0.05 if name.endswith("avi") else 1e-4  # an AVI holds no times: one frame either way
         assert np.abs([times[i] - times[0] for i in clip.indices] - clip.times.numpy()).max() < slack
-    asked = torch.cat([torch.randint(len(truth), (10,), generator=torch.Generator().manual_seed(3)), torch.tensor([len(truth) - 1, 0, 0])])
-    assert off(read_frames(path, asked), truth[asked]) < 2              # unsorted, repeated, first and last
+    asked = torch.cat(
+        [
+            torch.randint(len(truth), (10,), generator=torch.Generator().manual_seed(3)),
+            torch.tensor([len(truth) - 1, 0, 0]),
+        ]
+    )
+    assert off(read_frames(path, asked), truth[asked]) < 2  # unsorted, repeated, first and last
     for bad in (-1, len(truth)):
-        with pytest.raises(ClipError, match="frames 0 to"): read_frames(path, [0, bad])
+        with pytest.raises(ClipError, match="frames 0 to"):
+            read_frames(path, [0, bad])
 
 
 def test_every_frame_of_bears():
@@ -83,8 +129,12 @@ def jumped(path, truth, frames):
     "Frames got by checked jumps, each held against the truth; the number refused."
     refused = 0
     for i in frames:
-        try: assert off(_gather_jumping(probe_clip(path), torch.tensor([i]), lambda f: f), truth[[i]]) < 2, f"{path.name} frame {i}"
-        except _Unsafe: refused += 1
+        try:
+            assert off(_gather_jumping(probe_clip(path), torch.tensor([i]), lambda f: f), truth[[i]]) < 2, (
+                f"{path.name} frame {i}"
+            )
+        except _Unsafe:
+            refused += 1
     return refused
 
 
@@ -92,15 +142,18 @@ def jumped(path, truth, frames):
 def test_jumps(name):
     "A checked jump gives the frame of a sequential decode, or says that it cannot."
     path = shared("clips", "ordinary", name)
-    truth, _ = in_order(path); n = len(truth)
-    assert jumped(path, truth, (0, n // 3, n // 2, n - 1)) == (3 if name == "applying_eye_makeup.avi" else 0)   # its stamps tell nothing
-    got = read_wanted(path, lambda n: torch.tensor([n - 1, n // 2]), whole=10)       # as if it were long
+    truth, _ = in_order(path)
+    n = len(truth)
+    assert jumped(path, truth, (0, n // 3, n // 2, n - 1)) == (
+        3 if name == "applying_eye_makeup.avi" else 0
+    )  # its stamps tell nothing
+    got = read_wanted(path, lambda n: torch.tensor([n - 1, n // 2]), whole=10)  # as if it were long
     assert off(got.frames, truth[got.indices]) < 2 and len(got.times) == n
 
 
 def test_jhmdb():
     "Every 13th of the 650, or with the slow flag all: mpeg4 in AVI. Their headers promise more frames than there are."
-    paths = sorted(shared("jhmdb21").glob("*/*.avi"))[::1 if SLOW else 13]
+    paths = sorted(shared("jhmdb21").glob("*/*.avi"))[:: 1 if SLOW else 13]
     assert len(paths) == (650 if SLOW else 50)
     for path in paths:
         truth, times = in_order(path)
@@ -118,7 +171,7 @@ def test_odd_readable(name):
     clip = read_clip(path, 9)
     assert clip.total == len(truth) == READABLE[name] and off(clip.frames, truth[clip.indices]) < 2
     assert clip.decoder == ("pyav" if name in BY_PYAV else "decord")
-    assert off(read_clip(path, 9, decoder="pyav").frames, truth[clip.indices]) == 0   # rotation by both readers
+    assert off(read_clip(path, 9, decoder="pyav").frames, truth[clip.indices]) == 0  # rotation by both readers
     assert np.abs([times[i] - times[0] for i in clip.indices] - clip.times.numpy()).max() < 1e-4
 
 
@@ -129,7 +182,7 @@ def test_every_odd_file_has_its_test():
 
 def test_rate_is_counted():
     "A container that claims 1000 frames a second is not believed."
-    assert abs(clip_info(shared("clips", "odd", "bogus_fps_1000.mkv")).fps - 30) < .1
+    assert abs(clip_info(shared("clips", "odd", "bogus_fps_1000.mkv")).fps - 30) < 0.1
 
 
 def test_4k():
@@ -144,7 +197,8 @@ def test_4k():
 @pytest.mark.parametrize("name", REFUSED)
 def test_odd_refused(name):
     "One clear sentence."
-    with pytest.raises(ClipError, match=REFUSED[name]) as e: read_clip(shared("clips", "odd", name))
+    with pytest.raises(ClipError, match=REFUSED[name]) as e:
+        read_clip(shared("clips", "odd", name))
     assert "\n" not in str(e.value) and len(str(e.value)) < 400 and str(e.value).endswith(".")
 
 
@@ -152,43 +206,61 @@ def test_cut_short(tmp_path):
     "The first half of a real file: refused, or only frames that are right."
     for name in ("basketball.mp4", "flipping_pancake.mkv"):
         data = shared("clips", "ordinary", name).read_bytes()
-        path = tmp_path / name; path.write_bytes(data[:len(data) // 2])
-        try: clip = read_clip(path, 8)
-        except ClipError: continue
+        path = tmp_path / name
+        path.write_bytes(data[: len(data) // 2])
+        try:
+            clip = read_clip(path, 8)
+        except ClipError:
+            continue
         assert off(clip.frames, in_order(path)[0][clip.indices]) < 2
 
 
 def test_bad_input(tmp_path):
     "Each said in one sentence, by type and from the outside."
-    (tmp_path / "empty.mp4").touch(); (tmp_path / "text.mp4").write_text("words\n" * 100)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("words\n" * 100)
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(50_000))
-    for name, says in {"none.mp4": "does not exist", "": "is a folder", "empty.mp4": "is empty", "text.mp4": "is text", "noise.mp4": "not a video"}.items():
+    for name, says in {
+        "none.mp4": "does not exist",
+        "": "is a folder",
+        "empty.mp4": "is empty",
+        "text.mp4": "is text",
+        "noise.mp4": "not a video",
+    }.items():
         for read in (read_clip, clip_info, read_views, lambda p: read_frames(p, [0])):
-            with pytest.raises(ClipError, match=says) as e: read(tmp_path / name)
+            with pytest.raises(ClipError, match=says) as e:
+                read(tmp_path / name)
             assert "\n" not in str(e.value)
     for bad in (dict(frames=0), dict(frames=-3), dict(sampling="random"), dict(stride=0)):
-        with pytest.raises(ConfigError): read_clip(tmp_path / "none.mp4", **bad)
+        with pytest.raises(ConfigError):
+            read_clip(tmp_path / "none.mp4", **bad)
 
 
 def held(data, name, tmp_path):
     "One of the small files above, written out."
-    path = tmp_path / name; path.write_bytes(zlib.decompress(b64decode(data)))
+    path = tmp_path / name
+    path.write_bytes(zlib.decompress(b64decode(data)))
     return path
 
 
 def test_vvc(tmp_path):
     "decord cannot open VVC; PyAV reads it."
     path = held(VVC, "vvc.mp4", tmp_path)
-    truth, _ = in_order(path); clip = read_clip(path, 6)
+    truth, _ = in_order(path)
+    clip = read_clip(path, 6)
     assert (clip.decoder, clip.total, clip_info(path).codec) == ("pyav", 6, "vvc") and off(clip.frames, truth) == 0
-    with pytest.raises(ClipError, match="damaged|no frame"): read_clip(path, decoder="decord")
+    with pytest.raises(ClipError, match="damaged|no frame"):
+        read_clip(path, decoder="decord")
 
 
 def test_hidden_frame_of_vp8(tmp_path):
     "decord lists 25 frames where 24 are shown: counted, right, and at the right times."
     path = held(VP8, "vp8.webm", tmp_path)
-    truth, times = in_order(path); clip = read_clip(path, 24)
-    assert probe_clip(path).count == 25 and clip.total == len(truth) == 24 and off(clip.frames, truth[clip.indices]) == 0
+    truth, times = in_order(path)
+    clip = read_clip(path, 24)
+    assert (
+        probe_clip(path).count == 25 and clip.total == len(truth) == 24 and off(clip.frames, truth[clip.indices]) == 0
+    )
     assert np.abs(clip.times.numpy() - times).max() < 1e-6
 
 
@@ -196,30 +268,61 @@ def write(path, frames=20, codec="libx264", size=(64, 48), **options):
     "Moving noise."
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", **options) as f:
-        s = f.add_stream(codec, rate=25); s.width, s.height, s.pix_fmt = *size, "yuv420p"
+        s = f.add_stream(codec, rate=25)
+        s.width, s.height, s.pix_fmt = *size, "yuv420p"
         s.options = {"preset": "ultrafast"} if codec == "libx264" else {}
-        for _ in range(frames): f.mux(s.encode(av.VideoFrame.from_ndarray(np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((size[1] // 4, size[0] // 4, 1))).astype(np.uint8), format="rgb24")))
+        for _ in range(frames):
+            f.mux(
+                s.encode(
+                    av.VideoFrame.from_ndarray(
+                        np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((size[1] // 4, size[0] // 4, 1))).astype(
+                            np.uint8
+                        ),
+                        format="rgb24",
+                    )
+                )
+            )
         f.mux(s.encode())
 
 
 class Pipe:
     "A file that cannot be rewound: what is written to it has no length in its header."
-    def __init__(self): self.data = bytearray()
-    def write(self, b): self.data += b; return len(b)
+
+    def __init__(self):
+        self.data = bytearray()
+
+    def write(self, b):
+        self.data += b
+        return len(b)
 
 
-@pytest.mark.parametrize("form,codec", [("matroska", "libx264"), ("webm", "libvpx-vp9"), ("webm", "libvpx"), ("flv", "libx264"), ("mpegts", "libx264"), ("h264", "libx264"), ("m4v", "mpeg4")])
+@pytest.mark.parametrize(
+    "form,codec",
+    [
+        ("matroska", "libx264"),
+        ("webm", "libvpx-vp9"),
+        ("webm", "libvpx"),
+        ("flv", "libx264"),
+        ("mpegts", "libx264"),
+        ("h264", "libx264"),
+        ("m4v", "mpeg4"),
+    ],
+)
 def test_no_duration(form, codec, tmp_path):
     "Files written to a pipe, and raw ones: every frame, in order."
-    pipe = Pipe(); path = tmp_path / "clip"
+    pipe = Pipe()
+    path = tmp_path / "clip"
     with av.open(pipe, "w", format=form) as f:
-        s = f.add_stream(codec, rate=25); s.width, s.height, s.pix_fmt = 96, 64, "yuv420p"
-        for k in range(20): f.mux(s.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), 12 * k, np.uint8), format="rgb24")))
+        s = f.add_stream(codec, rate=25)
+        s.width, s.height, s.pix_fmt = 96, 64, "yuv420p"
+        for k in range(20):
+            f.mux(s.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), 12 * k, np.uint8), format="rgb24")))
         f.mux(s.encode())
     path.write_bytes(pipe.data)
-    truth, _ = in_order(path); clip = read_clip(path, 20)
+    truth, _ = in_order(path)
+    clip = read_clip(path, 20)
     assert clip.total == len(truth) == 20 and off(clip.frames, truth) < 2
-    assert (clip.frames.float().mean((1, 2, 3)).diff() > 4).all() and abs(clip.fps - 25) < .1
+    assert (clip.frames.float().mean((1, 2, 3)).diff() > 4).all() and abs(clip.fps - 25) < 0.1
 
 
 def shown(frame):
@@ -230,21 +333,53 @@ def shown(frame):
 def hour(path, parts=1800, each=50, pool=60):
     "90,000 frames at 25 a second: 1,800 parts, each one of 60 that were encoded, drawn by seed. The number that every frame shows."
     with av.open(str(path.with_name("pool.mp4")), "w") as f:
-        s = f.add_stream("libx264", rate=25, options=dict(preset="veryfast", g=str(each), bf="2", **{"x264-params": f"keyint={each}:min-keyint={each}:scenecut=0"}))
+        s = f.add_stream(
+            "libx264",
+            rate=25,
+            options=dict(
+                preset="veryfast", g=str(each), bf="2", **{"x264-params": f"keyint={each}:min-keyint={each}:scenecut=0"}
+            ),
+        )
         s.width, s.height, s.pix_fmt = 96, 64, "yuv420p"
-        for k in range(pool * each): f.mux(s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(np.broadcast_to(np.repeat((k >> np.arange(12) & 1) * 255, 8).astype(np.uint8)[None, :, None], (64, 96, 3))), format="rgb24")))
+        for k in range(pool * each):
+            f.mux(
+                s.encode(
+                    av.VideoFrame.from_ndarray(
+                        np.ascontiguousarray(
+                            np.broadcast_to(
+                                np.repeat((k >> np.arange(12) & 1) * 255, 8).astype(np.uint8)[None, :, None],
+                                (64, 96, 3),
+                            )
+                        ),
+                        format="rgb24",
+                    )
+                )
+            )
         f.mux(s.encode())
     order = np.random.default_rng(0).integers(0, pool, parts)
     with av.open(str(path.with_name("pool.mp4"))) as a, av.open(str(path), "w") as b:
-        s = a.streams.video[0]; t = b.add_stream_from_template(s); groups = []
+        s = a.streams.video[0]
+        t = b.add_stream_from_template(s)
+        groups = []
         for packet in a.demux(s):
-            if not packet.size: continue
-            if packet.is_keyframe: groups.append([])
-            groups[-1].append((bytes(packet), packet.pts - groups[-1][0][3] if groups[-1] else 0, packet.dts, packet.pts, packet.is_keyframe))
+            if not packet.size:
+                continue
+            if packet.is_keyframe:
+                groups.append([])
+            groups[-1].append(
+                (
+                    bytes(packet),
+                    packet.pts - groups[-1][0][3] if groups[-1] else 0,
+                    packet.dts,
+                    packet.pts,
+                    packet.is_keyframe,
+                )
+            )
         long = groups[1][0][3] - groups[0][0][3]
         for place, g in enumerate(order):
             for data, pts, dts, _, key in groups[g]:
-                x = av.Packet(data); x.stream, x.time_base, x.is_keyframe = t, s.time_base, key
+                x = av.Packet(data)
+                x.stream, x.time_base, x.is_keyframe = t, s.time_base, key
                 x.pts, x.dts = place * long + pts, place * long + dts - groups[g][0][3]
                 b.mux(x)
     return torch.from_numpy(np.repeat(order * each, each) + np.tile(np.arange(each), parts))
@@ -252,35 +387,56 @@ def hour(path, parts=1800, each=50, pool=60):
 
 def test_an_hour(tmp_path):
     "Frames of an hour by checked jumps: the numbers shown are the ones put there; with the slow flag, those of a sequential decode."
-    path = tmp_path / "hour.mp4"; numbers = hour(path); n = len(numbers)
+    path = tmp_path / "hour.mp4"
+    numbers = hour(path)
+    n = len(numbers)
     if SLOW:
-        with av.open(str(path)) as f: assert [shown(x.to_ndarray(format="rgb24")) for x in f.decode(video=0)] == numbers.tolist()
+        with av.open(str(path)) as f:
+            assert [shown(x.to_ndarray(format="rgb24")) for x in f.decode(video=0)] == numbers.tolist()
     for options in (dict(), dict(seed=1), dict(sampling="dense", stride=9, seed=2)):
         clip = read_clip(path, **options)
         assert clip.total == n == 90_000 and clip.decoder == "pyav" and clip.fps == 25
         assert [shown(f) for f in clip.frames] == numbers[clip.indices].tolist()
         assert (clip.times - clip.indices / 25).abs().max() < 1e-3
-        assert sum(s.stop - s.start for s in _spans(probe_clip(path), clip.indices)) < .02 * n       # decoded, of what a walk decodes
+        assert (
+            sum(s.stop - s.start for s in _spans(probe_clip(path), clip.indices)) < 0.02 * n
+        )  # decoded, of what a walk decodes
     edges = [n - 1, 0, 49, 50, 51, 45_000, 44_999, n - 50, n - 51]
     assert [shown(f) for f in read_frames(path, edges)] == numbers[edges].tolist()
 
 
 def test_images(tmp_path):
     "The frames of a shipped clip as a folder of numbered images, as data sets of frames are laid out: the same words, the same frames; in a worker too."
-    source = sample_clips()[0]; frames = read_frames(source, range(12))
-    for k, f in enumerate(frames, 1): Image.fromarray(f.numpy()).save(tmp_path / f"img_{k:05}.png")
+    source = sample_clips()[0]
+    frames = read_frames(source, range(12))
+    for k, f in enumerate(frames, 1):
+        Image.fromarray(f.numpy()).save(tmp_path / f"img_{k:05}.png")
     clip = read_clip(tmp_path, 6, seed=1)
-    assert (clip.decoder, clip.total, clip.fps) == ("images", 12, 25) and torch.equal(clip.frames, frames[clip.indices]) and clip.indices.tolist() == frame_indices(12, 6, seed=1).tolist()
+    assert (
+        (clip.decoder, clip.total, clip.fps) == ("images", 12, 25)
+        and torch.equal(clip.frames, frames[clip.indices])
+        and clip.indices.tolist() == frame_indices(12, 6, seed=1).tolist()
+    )
     assert clip_info(tmp_path, fps=8).seconds == 1.5 and read_views(tmp_path, 4, 1, 3, 32).shape == (3, 4, 32, 32, 3)
     with Worker() as worker:
         assert torch.equal(read_clip_safely(tmp_path, worker=worker, frames=6, seed=1).frames, clip.frames)
         (tmp_path / "img_00003.png").write_bytes(b"no image")
-        with pytest.raises(ClipError, match="img_00003.png cannot be decoded"): read_clip_safely(tmp_path, worker=worker, frames=12)
+        with pytest.raises(ClipError, match="img_00003.png cannot be decoded"):
+            read_clip_safely(tmp_path, worker=worker, frames=12)
 
 
 def peak(code):
     "What a script prints, and the most memory that it held, MB."
-    done = subprocess.run([sys.executable, "-c", code + "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code + "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return [float(x) for x in done.stdout.split()]
 
 
@@ -295,7 +451,10 @@ def test_8k(tmp_path):
 def test_500_opens():
     "A long-lived process does not grow by 50 MB."
     paths = [str(p) for p in sample_clips()]
-    odd = [str(SHARED / "clips" / "odd" / n) for n in ("animated.gif", "odd_size_161x121.webm", "rotated_90.mov", "corrupted.mp4", "audio_only.mp4")]
+    odd = [
+        str(SHARED / "clips" / "odd" / n)
+        for n in ("animated.gif", "odd_size_161x121.webm", "rotated_90.mov", "corrupted.mp4", "audio_only.mp4")
+    ]
     code = f"""
 import psutil, torch
 from vidprism.data.clips import read_clip
@@ -318,22 +477,27 @@ def test_safely(tmp_path):
         a, b = read_clip_safely(path, worker=worker, frames=4), read_clip(path, 4)
         assert torch.equal(a.frames, b.frames) and a.decoder == b.decoder
         first = worker.process.pid
-        for other in sample_clips()[1:]: assert read_clip_safely(other, worker=worker, frames=4).path == other
-        assert worker.process.pid == first                                        # one process for many files
-        with pytest.raises(ClipError, match="does not exist"): read_clip_safely(tmp_path / "none.mp4", worker=worker)
-        with pytest.raises(ConfigError, match="frames must be"): read_clip_safely(path, worker=worker, frames=0)
+        for other in sample_clips()[1:]:
+            assert read_clip_safely(other, worker=worker, frames=4).path == other
+        assert worker.process.pid == first  # one process for many files
+        with pytest.raises(ClipError, match="does not exist"):
+            read_clip_safely(tmp_path / "none.mp4", worker=worker)
+        with pytest.raises(ConfigError, match="frames must be"):
+            read_clip_safely(path, worker=worker, frames=0)
         for kind, says in (("hang", "decord did not finish in 1 s"), ("crash", "decord crashed")):
-            with pytest.raises(ClipError, match=says): worker.call("data.worker._trouble", path, kind, timeout=1 if kind == "hang" else 60)
+            with pytest.raises(ClipError, match=says):
+                worker.call("data.worker._trouble", path, kind, timeout=1 if kind == "hang" else 60)
         assert read_clip_safely(path, worker=worker, frames=4).total == b.total
 
 
 def test_fuzz():
     "Mutations 2,000 to 2,059, 15 of each container, and two that once broke a reader: none hangs, crashes or gives a wrong shape; benchmarks/fuzz_clips.py runs the first 2,000."
     spec = spec_from_file_location("fuzz_clips", ROOT / "benchmarks" / "fuzz_clips.py")
-    bench = module_from_spec(spec); spec.loader.exec_module(bench)
+    bench = module_from_spec(spec)
+    spec.loader.exec_module(bench)
     words, _ = bench.fuzz([739, 762, *range(2000, 2060)])
     bad = {k: w for k, w in words.items() if not w.startswith(("read", "refused"))}
-    assert not bad and len({w for w in words.values()}) == 3                       # some read by each reader, some refused
+    assert not bad and len({w for w in words.values()}) == 3  # some read by each reader, some refused
 
 
 def test_samples():

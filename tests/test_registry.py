@@ -1,12 +1,18 @@
 "Heads by name: each one is built in a fresh process, whatever else was imported there."
-from textwrap import dedent
-import subprocess, sys
+
 import pytest
+import subprocess
+import sys
 from real import ROOT, module_order
+from textwrap import dedent
 from vidprism.heads.base import BUILT_IN
 
 NAMES = list(BUILT_IN)
-IMPORTS = ("from vidprism import create_head", "from vidprism.heads.base import create_head, HEADS", "import vidprism.heads.base; create_head = vidprism.heads.base.create_head")
+IMPORTS = (
+    "from vidprism import create_head",
+    "from vidprism.heads.base import create_head, HEADS",
+    "import vidprism.heads.base; create_head = vidprism.heads.base.create_head",
+)
 
 
 def fresh(code):
@@ -50,9 +56,12 @@ def test_a_registered_head_stays():
 def test_the_table_is_whole():
     "After every module of the kit is imported, the heads are those of the table, from the modules it names."
     modules = [module.replace("/", ".") for module in module_order()]
-    assert fresh(f"""
+    assert (
+        fresh(f"""
         from importlib import import_module
         from vidprism.heads.base import BUILT_IN, HEADS
         for module in {modules}: import_module(f"vidprism.{{module}}")
         print({{name: cls.__module__ for name, cls in HEADS.items()}} == BUILT_IN)
-    """) == "True"
+    """)
+        == "True"
+    )
