@@ -67,12 +67,10 @@ def test_every_head_explains_itself(model, clip, kind, options):
     e = explain(new(model.encoder, kind, options), clip, target=2)
     assert abs(float(e.contributions.sum()) + e.bias - e.logit) < 1e-4
     assert abs(float(e.importance.sum()) - 1) < 1e-5 and e.target == 2
-    assert (
-        e.saliency.shape == (len(e.rates), 8, 64, 64)
-        and e.drops.shape == (8,)
-        and e.saliency.isfinite().all()
-        and e.saliency.max() > 0
-    )
+    assert e.saliency.shape == (len(e.rates), 8, 64, 64)
+    assert e.drops.shape == (8,)
+    assert e.saliency.isfinite().all()
+    assert e.saliency.max() > 0
     assert not any(v.requires_grad for v in e if torch.is_tensor(v))
 
 
@@ -219,5 +217,6 @@ def test_specialisation_on_real_clips(model):
         found[name] = in_short(
             measure_specialisation(head, x, answers)
         )  # the labels of these clips are not the model's: its answers stand in
-        assert all(v == v for v in found[name].values()) and found[name]["accuracy"] == 1
+        assert all(v == v for v in found[name].values())
+        assert found[name]["accuracy"] == 1
     assert found["vidprism"]["cosine"] < min(found["bmoe"]["cosine"], found["mote"]["cosine"]), found

@@ -22,9 +22,8 @@ def test_cost_of_a_model_as_json():
     out = json.loads(json.dumps(cost_json(c)))
     assert out["parameters"] == sum(p["parameters"] for p in out["parts"]) == sum(p.numel() for p in model.parameters())
     assert out["gflops_all_views"] == pytest.approx(6 * sum(p["macs"] for p in out["parts"]) / 1e9)
-    assert out["clips_per_second"] == pytest.approx(out["views_per_second"] / 6) and out[
-        "frames_per_second"
-    ] == pytest.approx(8 * out["views_per_second"])
+    assert out["clips_per_second"] == pytest.approx(out["views_per_second"] / 6)
+    assert out["frames_per_second"] == pytest.approx(8 * out["views_per_second"])
     assert out["peak_bytes"] > 4 * out["parameters"]
     assert model.head.training and not model.encoder.training
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
@@ -36,7 +35,8 @@ def test_cost_of_a_model_as_json():
 def test_a_plan_adds_up(name, head):
     "Twice the GPUs halve the time that they need and leave GPU-hours as they are; the bottleneck is the slowest stage."
     one, two = (plan(name, gpus=n, head=head, measured=HAND) for n in (4, 8))
-    assert two.gpu_hours == pytest.approx(one.gpu_hours) and two.rates["gpus"] == pytest.approx(2 * one.rates["gpus"])
+    assert two.gpu_hours == pytest.approx(one.gpu_hours)
+    assert two.rates["gpus"] == pytest.approx(2 * one.rates["gpus"])
     assert two.rates[two.bottleneck] == min(two.rates.values()) and two.cores_needed >= one.cores_needed
     assert two.wall_hours == pytest.approx(DATASETS[name].train * 40 / two.rates[two.bottleneck] / 3600)
     assert two.bottleneck in plan_text(two)

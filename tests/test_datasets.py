@@ -17,7 +17,8 @@ def test_draws_of_jhmdb(tmp_path):
     "K of each class, whatever the order; kept as names and found again."
     items, labels = jhmdb()
     drawn = k_shot(labels, 4, 0, items)
-    assert len(set(drawn)) == 84 and [labels[i] for i in drawn] == [c for c in range(21) for _ in range(4)]
+    assert len(set(drawn)) == 84
+    assert [labels[i] for i in drawn] == [c for c in range(21) for _ in range(4)]
     order = list(range(650))
     random.Random(0).shuffle(order)
     again = k_shot([labels[o] for o in order], 4, 0, [items[o] for o in order])
@@ -40,7 +41,9 @@ def test_sources_of_jhmdb():
     sources = [source_of(p) for p in items]
     assert len(set(sources)) == 242
     folds = grouped_folds(labels, sources, 5, 0)
-    assert sorted(i for f in folds for i in f.test) == list(range(650)) and isinstance(folds[0], Fold)
+    assert sorted(i for f in folds for i in f.test) == list(range(650))
+    assert isinstance(folds[0], Fold)
     for f in folds:
         assert not {sources[i] for i in f.train} & {sources[i] for i in f.test}
-        assert {labels[i] for i in f.train} == set(range(21)) and sorted(f.train + f.test) == list(range(650))
+        assert {labels[i] for i in f.train} == set(range(21))
+        assert sorted(f.train + f.test) == list(range(650))

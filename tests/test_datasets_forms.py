@@ -57,12 +57,10 @@ def test_list_with_labels_csv(tmp_path, end, mark, tail):
     )
     c = ClipList.from_any(tmp_path / "lists" / "ucf101" / "train.txt", root=tmp_path / "data")
     assert summary(c) == (4, ["air drumming", "dance, slow", "été", "yo yo"], [2, 1, 1, 0])
-    assert (
-        c.form == "list"
-        and c.missing == ("gone/d.mp4",)
-        and c.paths[0].read_text().strip() == "air drumming/é 1.mp4"
-        and c.items[1] == "air drumming/b.mp4"
-    )
+    assert c.form == "list"
+    assert c.missing == ("gone/d.mp4",)
+    assert c.paths[0].read_text().strip() == "air drumming/é 1.mp4"
+    assert c.items[1] == "air drumming/b.mp4"
     r = c.report()
     assert (r.expected, r.clips, r.fewest, r.most, r.empty) == (
         5,
@@ -89,12 +87,10 @@ def test_frame_list(tmp_path, end, mark, tail):
     )
     write(tmp_path / "lists" / "hmdb51_labels.csv", "id,name", "0,brush hair", "1,clap", end=end, mark=mark)
     c = ClipList.from_any(tmp_path / "lists" / "hmdb51" / "val_rgb_split_1.txt", root=tmp_path / "frames")
-    assert (
-        summary(c) == (2, ["brush hair", "clap"], [1, 1])
-        and c.form == "frame-list"
-        and c.frames == (163, 87)
-        and c.paths[1].is_dir()
-    )
+    assert summary(c) == (2, ["brush hair", "clap"], [1, 1])
+    assert c.form == "frame-list"
+    assert c.frames == (163, 87)
+    assert c.paths[1].is_dir()
 
 
 @ENDS
@@ -112,12 +108,10 @@ def test_csv(tmp_path, end, mark, tail):
         mark=mark,
     )
     c = ClipList.from_any(path)
-    assert (
-        summary(c) == (3, ["brush hair", "wave, twice"], [2, 1])
-        and c.parts == ["train", "val", "test"]
-        and c.form == "csv"
-        and not c.missing
-    )
+    assert summary(c) == (3, ["brush hair", "wave, twice"], [2, 1])
+    assert c.parts == ["train", "val", "test"]
+    assert c.form == "csv"
+    assert not c.missing
     assert len(ClipList.from_any(path, part="val")) == 1
 
 
@@ -148,14 +142,14 @@ def test_ucf101(tmp_path, end, mark, tail):
     for path in (tmp_path, lists):  # the folder above, or the lists themselves; the videos are found
         c = ClipList.from_any(path)
         assert summary(c) == (5, ["apply eye makeup", "hand stand pushups", "yo yo"], [3, 2, 0]) and c.form == "ucf101"
-        assert (
-            c.part("train").counts() == [2, 1, 0] and c.part("test").counts() == [1, 1, 0] and c.missing == (train[3],)
-        )
-    assert [len(s) for s in ClipList.from_any(tmp_path).sides()] == [3, 2] and c.sources()[0] == "ApplyEyeMakeup_g08"
+        assert c.part("train").counts() == [2, 1, 0]
+        assert c.part("test").counts() == [1, 1, 0]
+        assert c.missing == (train[3],)
+    assert [len(s) for s in ClipList.from_any(tmp_path).sides()] == [3, 2]
+    assert c.sources()[0] == "ApplyEyeMakeup_g08"
     assert ClipList.from_any(lists / "testlist01.txt").parts == ["test", "test"]
-    assert ClipList.from_any(tmp_path, official_split=2).items == [train[0]] and ClipList.from_any(
-        tmp_path, official_split=2
-    ).parts == ["test"]
+    assert ClipList.from_any(tmp_path, official_split=2).items == [train[0]]
+    assert ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
     (tmp_path / "UCF-101" / "flat").mkdir()
     assert c.map_hash == label_map_hash(["apply eye makeup", "hand stand pushups", "yo yo"])
 
@@ -205,12 +199,10 @@ def test_hmdb51(tmp_path, end, mark, tail):
     touch(tmp_path / "hmdb51_org", *(f"brush_hair/{n}" for n in brush), *(f"chew/{n}" for n in chew))
     for path in (tmp_path, lists, lists / "chew_test_split1.txt"):
         c = ClipList.from_any(path)
-        assert (
-            summary(c) == (4, ["brush hair", "chew"], [2, 2])
-            and c.form == "hmdb51"
-            and [len(s) for s in c.sides()] == [2, 2]
-            and not c.missing
-        )
+        assert summary(c) == (4, ["brush hair", "chew"], [2, 2])
+        assert c.form == "hmdb51"
+        assert [len(s) for s in c.sides()] == [2, 2]
+        assert not c.missing
     assert any("neither side (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
     assert ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
 
@@ -242,12 +234,12 @@ def test_kinetics(tmp_path, end, mark, tail, place):
         mark=mark,
     )
     c = ClipList.from_any(path)
-    assert summary(c) == (1, ["cooking, slow", "eating cake"], [0, 1]) and c.form == "kinetics" and c.parts == ["val"]
-    assert (
-        c.items == [f"eating cake/{video}_000417_000427.mp4"]
-        and c.missing == (f"cooking, slow/{other}_000000_000010.mp4",)
-        and c.sources() == [video]
-    )
+    assert summary(c) == (1, ["cooking, slow", "eating cake"], [0, 1])
+    assert c.form == "kinetics"
+    assert c.parts == ["val"]
+    assert c.items == [f"eating cake/{video}_000417_000427.mp4"]
+    assert c.missing == (f"cooking, slow/{other}_000000_000010.mp4",)
+    assert c.sources() == [video]
 
 
 @ENDS
@@ -280,9 +272,10 @@ def test_ssv2(tmp_path, end, mark, tail):
         ["holding something", "pushing something from left to right", "pushing something from right to left"],
         [1, 1, 1],
     )
-    assert (
-        c.form == "ssv2" and c.labels == [0, 1, 2] and c.parts == ["train", "train", "val"] and c.missing == ("4.webm",)
-    )
+    assert c.form == "ssv2"
+    assert c.labels == [0, 1, 2]
+    assert c.parts == ["train", "train", "val"]
+    assert c.missing == ("4.webm",)
     from vidprism.data.augment import directional
 
     assert directional(c.classes) == {1, 2}
@@ -298,18 +291,13 @@ def test_folders(tmp_path):
         "ApplyEyeMakeup/z/img_00002.jpg",
     )
     c = ClipList.from_any(tmp_path / "a")
-    assert summary(c) == (3, ["apply eye makeup", "brush hair"], [2, 1]) and c.items == [
-        "ApplyEyeMakeup/y 1.MP4",
-        "ApplyEyeMakeup/z",
-        "brush_hair/x.avi",
-    ]
+    assert summary(c) == (3, ["apply eye makeup", "brush hair"], [2, 1])
+    assert c.items == ["ApplyEyeMakeup/y 1.MP4", "ApplyEyeMakeup/z", "brush_hair/x.avi"]
     touch(tmp_path / "b", "train/clap/1.mp4", "train/wave/2.mp4", "val/clap/3.mp4")
     c = ClipList.from_any(tmp_path / "b")
-    assert (
-        summary(c) == (3, ["clap", "wave"], [2, 1])
-        and c.parts == ["train", "train", "val"]
-        and [len(s) for s in c.sides()] == [2, 1]
-    )
+    assert summary(c) == (3, ["clap", "wave"], [2, 1])
+    assert c.parts == ["train", "train", "val"]
+    assert [len(s) for s in c.sides()] == [2, 1]
     touch(tmp_path / "c", *(f"clap/v{v}/img_{n:05d}.jpg" for v in range(3) for n in range(1, 90)))
     c = ClipList.from_any(tmp_path / "c")
     assert c.form == "frames" and summary(c) == (3, ["clap"], [3])
@@ -322,11 +310,9 @@ def test_duplicates_copies_and_conflicts(tmp_path):
     r = ClipList.from_any(
         write(tmp_path / "l.txt", "a.mp4 0", "b.mp4 1", "a.mp4 0", "./b.mp4 0", "c.mp4 1"), classes=["clap", "wave"]
     ).report(content=True)
-    assert (
-        r.duplicates == [["a.mp4", "a.mp4"], ["b.mp4", "./b.mp4"]]
-        and r.conflicts == [["b.mp4", "./b.mp4"]]
-        and r.copies == [["a.mp4", "c.mp4"]]
-    )
+    assert r.duplicates == [["a.mp4", "a.mp4"], ["b.mp4", "./b.mp4"]]
+    assert r.conflicts == [["b.mp4", "./b.mp4"]]
+    assert r.copies == [["a.mp4", "c.mp4"]]
     assert ClipList.from_any(tmp_path / "l.txt", classes=["clap", "wave"]).report().copies is None
 
 
@@ -374,7 +360,8 @@ def test_the_same_map_from_every_form(tmp_path):
         ),
     ]
     forms.append(ClipList.from_any(forms[0].save(tmp_path / "kept.csv"), root=tmp_path / "v"))
-    assert len({c.map_hash for c in forms}) == 1 and len({tuple(c.k_shot(2, 5).items) for c in forms}) == 1
+    assert len({c.map_hash for c in forms}) == 1
+    assert len({tuple(c.k_shot(2, 5).items) for c in forms}) == 1
     assert {tuple(sorted(zip(c.items, c.labels))) for c in forms} == {
         tuple(sorted((n, order[n.split("/")[0]]) for n in names))
     }
@@ -398,11 +385,9 @@ def test_frame_folders_are_read(tmp_path, form):
     clips = ClipList.from_any(tmp_path / "f" if form == "frames" else tmp_path / "l.txt")
     assert clips.form == form and clips.classes == ["clap", "wave"]
     x, y = ClipDataset(clips, frames=6, size=48)[1]
-    assert (
-        y == 1
-        and x[:, 0, 0, 0].tolist() == [20 * k + 1 for k in (1, 3, 5, 7, 9, 11)]
-        and all((f == f[0, 0, 0]).all() for f in x)
-    )
+    assert y == 1
+    assert x[:, 0, 0, 0].tolist() == [20 * k + 1 for k in (1, 3, 5, 7, 9, 11)]
+    assert all((f == f[0, 0, 0]).all() for f in x)
     if form == "frame-list":
         (tmp_path / "f" / "wave" / "v2" / "img_00012.png").unlink()
         assert [
@@ -450,7 +435,8 @@ def test_zero_shot_over_the_official_splits(tmp_path, data):
 
     def bench(n):
         train, test = ClipList.from_any(tmp_path, official_split=n).sides()
-        assert sorted(test.items) == sorted(tests[n]) and len(train) == 6 - len(tests[n])
+        assert sorted(test.items) == sorted(tests[n])
+        assert len(train) == 6 - len(tests[n])
         return clip_bench(
             encoder,
             list(zip(train.paths, train.labels)),
@@ -463,9 +449,9 @@ def test_zero_shot_over_the_official_splits(tmp_path, data):
     head = create_head("mean", encoder.dim, 2, 4, text=prompts(encoder, ["tai chi", "yo yo"], "name"))
     found = over_splits(lambda n: zero_shot(head, bench(n)))
     tops = [measure(view_logits(head, b.test.features, text=b.text), b.test.labels).top1 for b in map(bench, (1, 2, 3))]
-    assert [r["top1"] for r in found.runs] == tops and found.top1 == dict(
-        mean=statistics.mean(tops), std=statistics.stdev(tops), n=3
-    )
-    assert found.record["official_splits"] == [1, 2, 3] and [r["clips"]["test"] for r in found.runs] == [1, 2, 2]
+    assert [r["top1"] for r in found.runs] == tops
+    assert found.top1 == dict(mean=statistics.mean(tops), std=statistics.stdev(tops), n=3)
+    assert found.record["official_splits"] == [1, 2, 3]
+    assert [r["clips"]["test"] for r in found.runs] == [1, 2, 2]
     with pytest.raises(ConfigError, match="must be 1, 2 or 3, not 4"):
         bench(4)

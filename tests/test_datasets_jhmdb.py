@@ -15,17 +15,15 @@ from vidprism.data.dataset import ClipDataset
 def test_folders_and_list_agree():
     "The two forms of one data set: the same clips, labels, map, sources and draws."
     a, b = ClipList.from_any(shared("jhmdb21")), ClipList.from_any(shared("jhmdb21", "clips.txt"))
-    assert (a.form, b.form) == ("folders", "list") and len(a) == len(b) == 650 and len(a.classes) == 21
-    assert (
-        a.classes == b.classes
-        and a.map_hash == b.map_hash
-        and dict(zip(a.items, a.labels)) == dict(zip(b.items, b.labels))
-    )
-    assert (
-        a.classes[0] == "brush hair"
-        and b.notes == ("Class names come from classes.txt.",)
-        and a.k_shot(4, 1).items == b.k_shot(4, 1).items
-    )
+    assert (a.form, b.form) == ("folders", "list")
+    assert len(a) == len(b) == 650
+    assert len(a.classes) == 21
+    assert a.classes == b.classes
+    assert a.map_hash == b.map_hash
+    assert dict(zip(a.items, a.labels)) == dict(zip(b.items, b.labels))
+    assert a.classes[0] == "brush hair"
+    assert b.notes == ("Class names come from classes.txt.",)
+    assert a.k_shot(4, 1).items == b.k_shot(4, 1).items
     assert len(set(a.sources())) == 242 and not directional(a.classes)
 
 
@@ -35,11 +33,9 @@ def test_report():
     counts = {d.name.replace("_", " "): len(list(d.glob("*.avi"))) for d in root.iterdir() if d.is_dir()}
     c = ClipList.from_any(root)
     r = c.report(content=True)
-    assert (
-        dict(zip(c.classes, c.counts())) == counts
-        and r.fewest[1] == min(counts.values())
-        and r.most[1] == max(counts.values())
-    )
+    assert dict(zip(c.classes, c.counts())) == counts
+    assert r.fewest[1] == min(counts.values())
+    assert r.most[1] == max(counts.values())
     assert (r.clips, r.expected, r.missing, r.duplicates, r.conflicts, r.empty) == (650, 650, (), [], [], [])
     slow = {}
     for item, path in zip(c.items, c.paths):
@@ -50,12 +46,10 @@ def test_report():
 def test_split_by_source(tmp_path):
     "No source on both sides, every class on both; saved and read again."
     train, test = ClipList.from_any(shared("jhmdb21")).sides(seed=0)
-    assert (
-        len(train) + len(test) == 650
-        and not set(train.sources()) & set(test.sources())
-        and min(train.counts()) > 0
-        and min(test.counts()) > 0
-    )
+    assert len(train) + len(test) == 650
+    assert not set(train.sources()) & set(test.sources())
+    assert min(train.counts()) > 0
+    assert min(test.counts()) > 0
     again = ClipList.from_any(train.save(tmp_path / "train.csv"), root=shared("jhmdb21"))
     assert again.items == train.items and again.labels == train.labels and again.map_hash == train.map_hash
 
@@ -69,14 +63,10 @@ def test_loading():
         loader = data.loader(batch=8, seed=0, workers=workers)
         loader.sampler.set_epoch(1)
         got.append(list(loader))
-    assert (
-        all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in zip(*got))
-        and sum(len(y) for _, y in got[0]) == 21
-    )
-    assert (
-        not torch.equal(data[0][0], data[21][0])
-        and str(data.epoch_report(1)) == "All 21 clips could be read in epoch 2."
-    )
+    assert all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in zip(*got))
+    assert sum(len(y) for _, y in got[0]) == 21
+    assert not torch.equal(data[0][0], data[21][0])
+    assert str(data.epoch_report(1)) == "All 21 clips could be read in epoch 2."
     x, y = ClipDataset(clips, frames=8, size=112, views=(2, 3))[0]
     assert x.shape == (6, 8, 112, 112, 3) and y == 0
 
@@ -86,15 +76,11 @@ def test_audit(tmp_path):
     clips = ClipList.from_any(shared("jhmdb21")).k_shot(1)
     before = [content_hash(p) for p in clips.paths]
     a = audit_clips(clips, tmp_path / "report", workers=2, timeout=60)
-    assert (
-        len(a.rows) == 21
-        and not a.of("unreadable")
-        and {(r.codec, r.form, r.width, r.height) for r in a.rows} == {("mpeg4", "avi", 320, 240)}
-    )
-    assert (
-        all((r.verdict == "ok") == (r.promised == r.decoded) and r.promised >= r.decoded >= 12 for r in a.rows)
-        and json.loads(a.quarantine.read_text())["clips"] == {}
-    )
+    assert len(a.rows) == 21
+    assert not a.of("unreadable")
+    assert {(r.codec, r.form, r.width, r.height) for r in a.rows} == {("mpeg4", "avi", 320, 240)}
+    assert all((r.verdict == "ok") == (r.promised == r.decoded) and r.promised >= r.decoded >= 12 for r in a.rows)
+    assert json.loads(a.quarantine.read_text())["clips"] == {}
     assert audit_clips(clips, tmp_path / "report").resumed == 21 and [content_hash(p) for p in clips.paths] == before
     assert len(clips.without(a.quarantine)) == 21
 
@@ -106,21 +92,16 @@ def test_audit_of_odd_files(tmp_path):
     a = audit_clips(root, tmp_path / "report", workers=2, timeout=120, fix=tmp_path / "fixed")
     assert {p.name: (content_hash(p), p.stat().st_mtime_ns) for p in root.iterdir()} == before
     row = {r.item: r for r in a.rows}
-    assert (
-        set(row) == set(before)
-        and row["audio_only.mp4"].verdict == "unreadable"
-        and "no video stream" in row["audio_only.mp4"].why
-    )
-    assert (
-        row["corrupted.mp4"].verdict == "unreadable"
-        and row["one_frame.mp4"].verdict == "odd"
-        and row["av1.mp4"].decoder == "pyav"
-    )
+    assert set(row) == set(before)
+    assert row["audio_only.mp4"].verdict == "unreadable"
+    assert "no video stream" in row["audio_only.mp4"].why
+    assert row["corrupted.mp4"].verdict == "unreadable"
+    assert row["one_frame.mp4"].verdict == "odd"
+    assert row["av1.mp4"].decoder == "pyav"
     assert (row["rotated_90.mov"].verdict == "ok") and row["rotated_90.mov"].height > row["rotated_90.mov"].width
     for r in a.rows:
-        assert bool(r.fixed) == bool(r.saved) and (
-            r.fixed == "" or (r.verdict == "unreadable" and (tmp_path / "fixed" / r.fixed).is_file())
-        )
+        assert bool(r.fixed) == bool(r.saved)
+        assert r.fixed == "" or (r.verdict == "unreadable" and (tmp_path / "fixed" / r.fixed).is_file())
     assert {p.name for p in (tmp_path / "fixed").rglob("*") if p.is_file()} == {r.fixed for r in a.rows if r.fixed}
 
 

@@ -88,10 +88,8 @@ def test_own_module_model(mobile, tmp_path):
     assert seen.pooled.shape == (1, 4, 1280) and seen.grid.shape[:4] == (1, 4, 7, 7)
     model = VideoModel(mobile, create_head("vidprism", 1280, 3, 4, rates=(2, 4)), list("abc")).eval()
     model.save_pretrained(tmp_path)
-    assert (
-        not (tmp_path / "encoder.safetensors").exists()
-        and json.loads((tmp_path / "config.json").read_text())["preprocess"]["size"] == 224
-    )
+    assert not (tmp_path / "encoder.safetensors").exists()
+    assert json.loads((tmp_path / "config.json").read_text())["preprocess"]["size"] == 224
     again = VideoModel.from_pretrained(tmp_path, encoder=mobile.model)
     assert torch.equal(again.embed(sample_clips()[0]), model.embed(sample_clips()[0]))
     with pytest.raises(ConfigError, match="encoder=module"):
@@ -213,7 +211,8 @@ def test_videomae_of_fewer_frames(sixteen, tmp_path, frames, tokens):
     assert model.frames == frames
     clips = torch.stack([read_clip(p, frames).frames for p in sample_clips()[:2]])
     out = tune_encoder(model)(clips, torch.tensor([0, 2]))
-    assert out.logits.shape == (2, 3) and [m.tokens.shape[1] for m in out.trace.merges] == tokens
+    assert out.logits.shape == (2, 3)
+    assert [m.tokens.shape[1] for m in out.trace.merges] == tokens
     out.losses["total"].backward()
     assert model.encoder.model.embeddings.patch_embeddings.projection.weight.grad.abs().max() > 0
     model.requires_grad_(False).eval()
@@ -231,10 +230,8 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
         (tmp_path / "clips" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "clips" / "ab"[k % 2] / path.name).symlink_to(path)
     what = [str(tmp_path / "clips"), "--encoder", f"videomae:{sixteen}"]
-    assert (
-        main(["features", *what, "--frames", "8"]) == 0
-        and "8 clips: 0 found, 8 made, 0 unreadable" in capsys.readouterr().out
-    )
+    assert main(["features", *what, "--frames", "8"]) == 0
+    assert "8 clips: 0 found, 8 made, 0 unreadable" in capsys.readouterr().out
     assert main(["features", *what, "--frames", "16"]) == 0 and "0 found, 8 made" in capsys.readouterr().out
     assert (
         main(
@@ -256,15 +253,16 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
         == 0
     )
     model = VideoModel.from_pretrained(tmp_path / "model")
-    assert model.frames == 8 and model.head.config.frames == 4 and model.features(sample_clips()[0]).shape == (1, 4, 24)
+    assert model.frames == 8
+    assert model.head.config.frames == 4
+    assert model.features(sample_clips()[0]).shape == (1, 4, 24)
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 16  # training found the features of 8 frames
     assert main(["eval", str(tmp_path / "model"), *what[:1]]) == 0
     capsys.readouterr()
     for word in (["features"], ["train", "--folds", "2"]):
         assert main([*word, *what, "--frames", "7", "--cache", str(tmp_path / "none")]) == 2
-        assert "a multiple of 16, or a multiple of 2 below it, not 7" in capsys.readouterr().err and not list(
-            (tmp_path / "none").glob("*.safetensors")
-        )
+        assert "a multiple of 16, or a multiple of 2 below it, not 7" in capsys.readouterr().err
+        assert not list((tmp_path / "none").glob("*.safetensors"))
 
 
 def test_no_remote_code():
@@ -336,11 +334,9 @@ def test_readers_in_processes(tmp_path):
         cache_features(clips, small(), tmp_path / f"w{n}", frames=4, grid=True, workers=n, progress=False)
         for n in (0, 2)
     )
-    assert (
-        torch.equal(here.pooled, there.pooled)
-        and torch.equal(here.grid, there.grid)
-        and here.kept.tolist() == there.kept.tolist() == [0, 1, 2, 3]
-    )
+    assert torch.equal(here.pooled, there.pooled)
+    assert torch.equal(here.grid, there.grid)
+    assert here.kept.tolist() == there.kept.tolist() == [0, 1, 2, 3]
     assert [p for p, _ in there.unreadable] == [bad] and "bad.mp4" in str(there)
     again = cache_features(clips[:4], small(), tmp_path / "w2", frames=4, grid=True, workers=2, progress=False)
     assert (again.found, again.made) == (4, 0) and torch.equal(again.pooled, here.pooled)

@@ -67,7 +67,8 @@ def test_tag_from_the_hubs_cache(tmp_path):
     )
     code = "from vidprism.encoders.factory import create_encoder; e = create_encoder('timm:test_vit/r160_in1k'); print(float(e.model.blocks[1].mlp.fc1.weight.detach().sum()), e.how.size)"
     got, size = alone(tmp_path / "home", code, HF_HUB_OFFLINE="1").split()
-    assert abs(float(got) - float(net.blocks[1].mlp.fc1.weight.detach().sum())) < 1e-3 and size == "160"
+    assert abs(float(got) - float(net.blocks[1].mlp.fc1.weight.detach().sum())) < 1e-3
+    assert size == "160"
 
 
 # OpenAI's archive
@@ -172,11 +173,9 @@ def test_difference_is_readable(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError) as e:
         VideoModel.from_pretrained(tmp_path)
-    assert (
-        "missing: temporal.layers.{2-3}.attn.in_proj_bias (2)" in str(e.value)
-        and "\n" not in str(e.value)
-        and len(str(e.value)) < 600
-    )
+    assert "missing: temporal.layers.{2-3}.attn.in_proj_bias (2)" in str(e.value)
+    assert "\n" not in str(e.value)
+    assert len(str(e.value)) < 600
 
 
 # published checkpoints
@@ -199,16 +198,13 @@ def test_published_at_full_size(tmp_path):
         tmp_path / "model.pt",
     )
     model = import_released(tmp_path / "model.pt", list("abcd"), frames=8, rates=(2, 4, 8))
-    assert (
-        model.encoder.name == "open_clip:ViT-B-16-quickgelu"
-        and model.frames == 8
-        and model.head.config.rates == (2, 4, 8)
-    )
+    assert model.encoder.name == "open_clip:ViT-B-16-quickgelu"
+    assert model.frames == 8
+    assert model.head.config.rates == (2, 4, 8)
     weight = lambda m: getattr(m, "encoder", m).model.visual.proj
     assert torch.allclose(weight(model), weight(original) + 0.01)
-    assert torch.equal(weight(interpolate(model, original, 0)), weight(original)) and torch.equal(
-        weight(interpolate(model, original, 1)), weight(model)
-    )
+    assert torch.equal(weight(interpolate(model, original, 0)), weight(original))
+    assert torch.equal(weight(interpolate(model, original, 1)), weight(model))
     assert torch.allclose(weight(interpolate(model, original, 0.3)), weight(original) + 0.003, atol=1e-6)
     with pytest.raises(ConfigError, match="3 labels|4 classes"):
         import_released(tmp_path / "model.pt", list("abc"), frames=8, rates=(2, 4, 8))

@@ -53,10 +53,8 @@ def test_few_clips_of_motion_are_learned():
 
 def test_default_and_registry_stay_the_papers():
     assert create_head("vidprism", 16, 3, 8).config.preset == "paper" and type(HEADS["vidprism"]).__name__ == "type"
-    assert (
-        HEADS["vidprism"].__name__ == "VidPrismHead"
-        and type(create_head("vidprism_lowdata", 16, 3, 8, width=8)).__name__ == "LowDataHead"
-    )
+    assert HEADS["vidprism"].__name__ == "VidPrismHead"
+    assert type(create_head("vidprism_lowdata", 16, 3, 8, width=8)).__name__ == "LowDataHead"
     for name in HEADS:
         with pytest.raises(ConfigError):
             create_head(name, 16, 3, 8, preset="small")
@@ -83,11 +81,9 @@ def test_saved_model_answers_the_same(tmp_path, centre):
     model = VideoModel(encoder, head, ["a", "b", "c"]).eval()
     model.save_pretrained(tmp_path)
     again = VideoModel.from_pretrained(tmp_path)
-    assert (
-        head.frame_scale.seen == 12 * 4 * 2
-        and again.head.clip_scale.mean.abs().sum() > 1
-        and again.head.frame_scale.square.equal(head.frame_scale.square)
-    )
+    assert head.frame_scale.seen == 12 * 4 * 2
+    assert again.head.clip_scale.mean.abs().sum() > 1
+    assert again.head.frame_scale.square.equal(head.frame_scale.square)
     assert centre or again.head.frame_scale.mean.abs().sum() > 1  # centred frames have none
     clip = sample_clips()[0]
     assert again.predict(clip) == model.predict(clip)
@@ -112,7 +108,9 @@ def test_pairs_by_hand(bench):
         for n, s, v in (("mean", 0, [0.5, 0.6]), ("small", 0, [0.6, 0.6]), ("small", 1, [0.6, 0.8]))
     ]
     d = bench.paired(rows, "small", "mean")
-    assert d["folds"] == 2 and d["mean"] == pytest.approx(10) and d["sd"] == pytest.approx(0, abs=1e-9)
+    assert d["folds"] == 2
+    assert d["mean"] == pytest.approx(10)
+    assert d["sd"] == pytest.approx(0, abs=1e-9)
     assert bench.paired(rows, "small", "vidprism") is None and "| small |" in bench.table(rows)
 
 
@@ -124,12 +122,10 @@ def test_table_is_whole(bench):
         else pytest.skip("benchmarks/small_data.json is not there")
     )
     for r in rows:
-        assert (
-            r["settings"]["name"] in bench.PLAN
-            and len(r["top1"]) == bench.FOLDS
-            and all(0 <= v <= 1 for v in r["top1"])
-            and r["commit"]
-        )
+        assert r["settings"]["name"] in bench.PLAN
+        assert len(r["top1"]) == bench.FOLDS
+        assert all(0 <= v <= 1 for v in r["top1"])
+        assert r["commit"]
         assert (r["chosen"] is None) == (r["settings"]["grid"] is None)
 
 
@@ -150,16 +146,15 @@ def test_a_row_goes_on_fold_by_fold(bench, tmp_path, monkeypatch):
     b = Benchmark("toy", side, side, ["a", "b", "c"], {})
     with pytest.raises(KeyboardInterrupt):
         bench.run_row(b, "without drift", [0], [0])
-    assert bench.read_rows() == [] and [len(r["top1"]) for r in bench.read()["unfinished"]] == [2]
+    assert bench.read_rows() == []
+    assert [len(r["top1"]) for r in bench.read()["unfinished"]] == [2]
     bench.run_row(b, "without drift", [0], [0])
     rows = bench.read_rows()
-    assert (
-        bench.read()["unfinished"] == []
-        and len(rows) == 1
-        and len(rows[0]["top1"]) == bench.FOLDS
-        and asked[2] == asked[3]
-        and len(set(asked)) == bench.FOLDS
-    )
+    assert bench.read()["unfinished"] == []
+    assert len(rows) == 1
+    assert len(rows[0]["top1"]) == bench.FOLDS
+    assert asked[2] == asked[3]
+    assert len(set(asked)) == bench.FOLDS
     bench.run_row(b, "without drift", [0], [0])
     assert len(asked) == bench.FOLDS + 1 and bench.read_rows() == rows
 
@@ -189,10 +184,8 @@ def test_explained_and_inspected():
         head.classifier.weight.normal_(std=0.2)
     model = VideoModel(encoder, head.eval(), ["a", "b", "c"])
     found = explain(model, sample_clips()[0])
-    assert (
-        float(found.contributions.sum()) + found.bias == pytest.approx(found.logit, abs=1e-4)
-        and found.contributions.abs().sum() > 0.01
-    )
+    assert float(found.contributions.sum()) + found.bias == pytest.approx(found.logit, abs=1e-4)
+    assert found.contributions.abs().sum() > 0.01
     assert found.saliency.shape[0] == 3 and torch.isfinite(found.saliency).all() and "preset" not in settings_of(head)
     x = torch.randn(4, 16, encoder.dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

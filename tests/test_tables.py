@@ -41,9 +41,8 @@ def test_processes(tmp_path):
     assert len(failed) == 2 and all("layers" in f for f in failed)
     for run, row in kept_runs(study, good).items():
         assert row["top1"] == pytest.approx(run_cell(study, good, run)["top1"], abs=1e-6)
-    assert {run for _, run in runs_left(study, [good, bad])} == {0, 1} and all(
-        c == bad for c, _ in runs_left(study, [good, bad])
-    )
+    assert {run for _, run in runs_left(study, [good, bad])} == {0, 1}
+    assert all(c == bad for c, _ in runs_left(study, [good, bad]))
 
 
 def test_stopped_and_gone_on(tmp_path):
@@ -71,13 +70,10 @@ def test_kept(path):
         hashlib.sha256(json.dumps({**record["cell"], **record["study"]}, sort_keys=True).encode()).hexdigest()[:8]
         == path.stem[-8:]
     )
-    assert (
-        record["top1"]["mean"] == pytest.approx(statistics.mean(r["top1"] for r in runs))
-        and len({r["run"] for r in runs}) == len(runs) == record["top1"]["n"]
-    )
-    assert record["study"] == open_study(path.parent).settings and all(
-        0 <= r["top1"] <= 1 and r["commit"] for r in runs
-    )
+    assert record["top1"]["mean"] == pytest.approx(statistics.mean(r["top1"] for r in runs))
+    assert len({r["run"] for r in runs}) == len(runs) == record["top1"]["n"]
+    assert record["study"] == open_study(path.parent).settings
+    assert all(0 <= r["top1"] <= 1 and r["commit"] for r in runs)
 
 
 @pytest.mark.parametrize("name", sorted({p.parent.name for p in KEPT}))

@@ -63,7 +63,9 @@ def test_the_processes_agree_exactly(done):
 def test_unequal_shards_are_no_deadlock(done):
     "Two processes with two workers each and unequal shards end, in step with each other."
     (a, rows), (b, _) = (d[SHARDS] for d in done[2])
-    assert torch.equal(a, b) and len(rows) == 3 and rows[0]["cls"] != rows[-1]["cls"]
+    assert torch.equal(a, b)
+    assert len(rows) == 3
+    assert rows[0]["cls"] != rows[-1]["cls"]
 
 
 def test_balance_of_each_process_alone_is_another_loss(done):
