@@ -1,4 +1,4 @@
-"""A Chromium for the tests that need one: on PATH, Playwright's own, or installed now; else the reasons why there is none.
+"""A Chromium for the tests that need one: on PATH, Playwright's own, or installed now; else the reasons for none.
 
 `VIDPRISM_INSTALL_BROWSER=0` keeps it from installing; `BROWSER_PATH` names one."""
 
@@ -31,8 +31,10 @@ def run(command, limit=LIMIT):
         return f"took longer than {limit} s"
     except OSError as e:
         return str(e)
+    if done.returncode == 0:
+        return None
     said = (done.stderr or done.stdout).strip().splitlines()
-    return None if done.returncode == 0 else said[-1] if said else f"ended with {done.returncode}"
+    return said[-1] if said else f"ended with {done.returncode}"
 
 
 def starts(path, found_by):
@@ -55,11 +57,9 @@ def playwrights_own():
 
     with sync_playwright() as p:
         path = p.chromium.executable_path
-    return (
-        starts(path, "Playwright's Chromium")
-        if Path(path).exists()
-        else Found(None, "Playwright has no Chromium of its own")
-    )
+    if not Path(path).exists():
+        return Found(None, "Playwright has no Chromium of its own")
+    return starts(path, "Playwright's Chromium")
 
 
 def by_apt():
@@ -67,9 +67,8 @@ def by_apt():
     if not shutil.which("apt-get") or os.geteuid() != 0:
         return "apt-get needs a Debian and root"
     quick = ["-qq", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20"]
-    wrong = run(["apt-get", "update", *quick], 90) or run(
-        ["apt-get", "install", "-y", "--no-install-recommends", *quick, "chromium"]
-    )
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *quick, "chromium"]
+    wrong = run(["apt-get", "update", *quick], 90) or run(install)
     return wrong and f"apt-get install chromium: {wrong}"
 
 
@@ -81,15 +80,19 @@ def by_playwright():
 
 def find_chromium(looks=None, ways=None):
     "Look; then install in one way after the other, and look again."
-    looks, ways, why = looks or (on_path, playwrights_own), (by_apt, by_playwright) if ways is None else ways, []
+    looks = looks or (on_path, playwrights_own)
+    ways = (by_apt, by_playwright) if ways is None else ways
+    why = []
     if os.environ.get("VIDPRISM_INSTALL_BROWSER") == "0":
         ways, why = (), ["VIDPRISM_INSTALL_BROWSER is 0"]
     for install in (lambda: None, *ways):
-        if (wrong := install()) is not None:
+        wrong = install()
+        if wrong is not None:
             why.append(wrong)
             continue
         for look in looks:
-            if (found := look()).path:
+            found = look()
+            if found.path:
                 return found
             if found.why not in why:
                 why.append(found.why)

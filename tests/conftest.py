@@ -1,4 +1,6 @@
-"What tests share: the state of the global random generators, and a browser, looked for once, when the first test that needs it runs."
+"""What tests share: the state of the global random generators, and a browser.
+
+The browser is looked for once, when the first test that needs it runs."""
 
 import hashlib
 import numpy as np

@@ -1,4 +1,6 @@
-"What tests share: the checkout, its modules, and real clips and weights that are not the kit's (a test skips without them)."
+"""What tests share: the checkout, its modules, and real clips and weights that are not the kit's.
+
+A test that needs one of those skips where it is missing."""
 
 import os
 import pytest

@@ -57,9 +57,9 @@ def test_contributions_sum_to_the_logit(model, path):
             out = head(features.to(dtype))
         for y in range(len(model.labels)):
             c = head.parts(out, y)
-            assert float((c.experts.sum(1) + c.bias - out.logits[:, y]).detach().abs()) <= bound * max(
-                1.0, float(c.experts.detach().abs().max())
-            )
+            error = float((c.experts.sum(1) + c.bias - out.logits[:, y]).detach().abs())
+            largest = float(c.experts.detach().abs().max())
+            assert error <= bound * max(1.0, largest)
 
 
 @pytest.mark.parametrize("kind,options", KINDS, ids=lambda v: str(v))
@@ -74,6 +74,13 @@ def test_every_head_explains_itself(model, clip, kind, options):
     assert not any(v.requires_grad for v in e if torch.is_tensor(v))
 
 
+def traces(model):
+    "What a pass may leave behind: hooks, gradients asked for, modes."
+    gradients = [p.requires_grad for p in model.parameters()]
+    modes = model.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    return hooks_on(model), gradients, modes
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("broken", ["head", "encoder", "captum"])
 def test_no_trace_after_an_error(model, clip, method, broken, monkeypatch):
@@ -82,13 +89,7 @@ def test_no_trace_after_an_error(model, clip, method, broken, monkeypatch):
     def fail(*args, **kw):
         raise KeyError("in the middle")
 
-    before = (
-        hooks_on(model),
-        [p.requires_grad for p in model.parameters()],
-        model.training,
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-    )
+    before = traces(model)
     with monkeypatch.context() as m:
         if broken == "head":
             m.setattr(type(model.head.mixture), "forward", fail)
@@ -98,13 +99,7 @@ def test_no_trace_after_an_error(model, clip, method, broken, monkeypatch):
             m.setitem(METHODS, method, lambda kept, i: saliency_then_fail(kept, i, METHODS_BEFORE[method]))
         with pytest.raises(KeyError, match="in the middle"):
             saliency_maps(model, clip, method=method)
-    assert before == (
-        hooks_on(model),
-        [p.requires_grad for p in model.parameters()],
-        model.training,
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-    )
+    assert before == traces(model)
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -117,7 +112,8 @@ def saliency_then_fail(kept, i, method):
     def fail(self, *args):
         raise KeyError("in the middle")
 
-    was, type(kept).forward = type(kept).forward, fail
+    was = type(kept).forward
+    type(kept).forward = fail
     kept.again = lambda x: fail(None)
     try:
         method(kept, i)
@@ -136,7 +132,12 @@ def test_inference_mode(model, clip):
 def test_one_pass_of_the_encoder(model, clip):
     "explain runs the encoder once; a kept pass is asked again without it."
     runs = []
-    with tap(model.encoder.model.visual.conv1, lambda out: runs.append(1) or out):
+
+    def count(out):
+        runs.append(1)
+        return out
+
+    with tap(model.encoder.model.visual.conv1, count):
         explain(model, clip)
         assert len(runs) == 1
         seen = encode_for_maps(model.encoder, clip.frames)
@@ -159,9 +160,10 @@ def test_maps_point_at_what_moves(model):
     hits, chance = [], []
     for i in range(90, 96):
         w = world_clips(1, split="test", start=i)
+        place, size = w.place[0], w.scene.size[0]
         c = model.open_clip(sample_clips()[0])._replace(frames=w.frames[0])
-        hits.append(pointing(saliency_maps(model, c).sum(0), w.place[0], w.scene.size[0]).float().mean())
-        chance.append(random_hits(w.place[0], w.scene.size[0], 64, 64).mean())
+        hits.append(pointing(saliency_maps(model, c).sum(0), place, size).float().mean())
+        chance.append(random_hits(place, size, 64, 64).mean())
     assert sum(hits) / 6 > 0.8 and sum(chance) / 6 < 0.2
 
 
@@ -204,7 +206,7 @@ def test_specialisation_of_the_shipped_head(model):
 
 
 def test_specialisation_on_real_clips(model):
-    "On real clips, too, every score is a number, and VidPrism's experts are less alike than the homogeneous mixture's and MoTE's."
+    "On real clips, too, every score is a number, and VidPrism's experts are the least alike of the three mixtures'."
     paths = sorted((SHARED / "clips" / "ordinary").glob("*"))
     if not paths:
         pytest.skip(f"real clips: {SHARED.name}/clips/ordinary is not there")
@@ -214,9 +216,8 @@ def test_specialisation_on_real_clips(model):
         head = sample_model(name).head
         with torch.no_grad():
             answers = head(x).logits.argmax(1)
-        found[name] = in_short(
-            measure_specialisation(head, x, answers)
-        )  # the labels of these clips are not the model's: its answers stand in
+        # the labels of these clips are not the model's: its answers stand in
+        found[name] = in_short(measure_specialisation(head, x, answers))
         assert all(v == v for v in found[name].values())
         assert found[name]["accuracy"] == 1
     assert found["vidprism"]["cosine"] < min(found["bmoe"]["cosine"], found["mote"]["cosine"]), found

@@ -58,9 +58,14 @@ def test_playwrights_own_comes_second(quiet, monkeypatch, tmp_path):
     looked = []
 
     def look(name, answer):
-        return lambda: (looked.append(name), answer)[1]
+        def answered():
+            looked.append(name)
+            return answer
 
-    assert C.find_chromium([look("path", Found(None, "none")), look("own", Found("own"))], ()) == Found("own")
+        return answered
+
+    looks = [look("path", Found(None, "none")), look("own", Found("own"))]
+    assert C.find_chromium(looks, ()) == Found("own")
     assert looked == ["path", "own"]
 
 
@@ -83,12 +88,10 @@ def test_ways_of_installing_come_in_turn(quiet):
     assert C.find_chromium([look], [fails]) == Found("/there")
     assert done == ["apt", "playwright"]  # it is there now: nothing is installed
     there.clear()
-    assert C.find_chromium([look], [fails, lambda: "no network"]) == Found(
-        None, "none is there; apt-get needs a Debian and root; no network"
-    )
-    assert C.find_chromium([look], [lambda: None]) == Found(
-        None, "none is there"
-    )  # installed, it says, and yet not there
+    why = "none is there; apt-get needs a Debian and root; no network"
+    assert C.find_chromium([look], [fails, lambda: "no network"]) == Found(None, why)
+    # installed, it says, and yet not there
+    assert C.find_chromium([look], [lambda: None]) == Found(None, "none is there")
 
 
 def test_a_wish_not_to_install(quiet, monkeypatch):
@@ -100,15 +103,13 @@ def test_a_wish_not_to_install(quiet, monkeypatch):
 def test_what_is_run(quiet, monkeypatch):
     "apt-get as root only; every command has a limit; what goes wrong is said in a line."
     asked = []
+
+    def run(command, **options):
+        asked.append((command, options["timeout"]))
+        return subprocess.CompletedProcess(command, 100, "", "warned\nE: no network")
+
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/apt-get")
-    monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda command, **k: (
-            asked.append((command, k["timeout"])),
-            subprocess.CompletedProcess(command, 100, "", "warned\nE: no network"),
-        )[1],
-    )
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
     assert C.by_apt() == "apt-get needs a Debian and root" and asked == []
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)

@@ -1,4 +1,6 @@
-"Draws and folds of real clips; every form of list, its oddities included; audit and repair. Skips by name where the shared clips are missing."
+"""Draws and folds of real clips; every form of list, its oddities included; audit and repair.
+
+A test skips by name where the shared clips are missing."""
 
 import pytest
 import random
@@ -21,14 +23,14 @@ def test_draws_of_jhmdb(tmp_path):
     assert [labels[i] for i in drawn] == [c for c in range(21) for _ in range(4)]
     order = list(range(650))
     random.Random(0).shuffle(order)
-    again = k_shot([labels[o] for o in order], 4, 0, [items[o] for o in order])
-    assert [items[order[i]] for i in again] == [items[i] for i in drawn]
+    shuffled = [items[o] for o in order]
+    again = k_shot([labels[o] for o in order], 4, 0, shuffled)
+    assert [shuffled[i] for i in again] == [items[i] for i in drawn]
     assert set(drawn) > set(k_shot(labels, 2, 0, items)) and k_shot(labels, 4, 1, items) != drawn
     assert len(repeat_to(drawn, 650)) == 650 and set(repeat_to(drawn, 650)) == set(drawn)
     save_list(tmp_path / "shots.json", drawn, items, k=4, seed=0)
-    assert [[items[o] for o in order][i] for i in read_list(tmp_path / "shots.json", [items[o] for o in order])] == [
-        items[i] for i in drawn
-    ]
+    found = read_list(tmp_path / "shots.json", shuffled)
+    assert [shuffled[i] for i in found] == [items[i] for i in drawn]
     fewest = min(labels.count(c) for c in range(21))
     assert len(k_shot(labels, fewest, 0, items)) == 21 * fewest
     with pytest.raises(ConfigError, match=f"has {fewest} clips; {fewest + 1} were asked for"):

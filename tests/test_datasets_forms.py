@@ -1,4 +1,6 @@
-"Every supported form, written as its authors write it, oddities included: label map, counts, parts, files; and how each fails."
+"""Every supported form, written as its authors write it, oddities included.
+
+What is checked: label map, counts, parts, files; and how each form fails."""
 
 import pytest
 from vidprism.data.cliplist import ClipList, label_map_hash
@@ -148,8 +150,9 @@ def test_ucf101(tmp_path, end, mark, tail):
     assert [len(s) for s in ClipList.from_any(tmp_path).sides()] == [3, 2]
     assert c.sources()[0] == "ApplyEyeMakeup_g08"
     assert ClipList.from_any(lists / "testlist01.txt").parts == ["test", "test"]
-    assert ClipList.from_any(tmp_path, official_split=2).items == [train[0]]
-    assert ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
+    second = ClipList.from_any(tmp_path, official_split=2)
+    assert second.items == [train[0]]
+    assert second.parts == ["test"]
     (tmp_path / "UCF-101" / "flat").mkdir()
     assert c.map_hash == label_map_hash(["apply eye makeup", "hand stand pushups", "yo yo"])
 
@@ -167,9 +170,8 @@ def test_a_list_numbered_from_0_beside_the_old_classind(tmp_path):
     touch(tmp_path, "ApplyEyeMakeup/a.avi", "YoYo/b.avi")
     write(tmp_path / "classInd.txt", "1 ApplyEyeMakeup", "2 YoYo")
     for name, labels in (("zero.txt", (0, 1)), ("one.txt", (1, 2))):
-        c = ClipList.from_any(
-            write(tmp_path / name, f"ApplyEyeMakeup/a.avi {labels[0]}", f"YoYo/b.avi {labels[1]}"), format="list"
-        )
+        path = write(tmp_path / name, f"ApplyEyeMakeup/a.avi {labels[0]}", f"YoYo/b.avi {labels[1]}")
+        c = ClipList.from_any(path, format="list")
         assert c.labels == [0, 1] and c.classes == ["apply eye makeup", "yo yo"]
     c = ClipList.from_any(write(tmp_path / "few.txt", "YoYo/b.avi 1"))  # alone it may be either: the folder tells
     assert c.classes[c.labels[0]] == "yo yo"
@@ -307,13 +309,12 @@ def test_duplicates_copies_and_conflicts(tmp_path):
     "The same path twice, the same content under two names, one clip under two classes."
     touch(tmp_path, "a.mp4", "b.mp4")
     (tmp_path / "c.mp4").write_bytes((tmp_path / "a.mp4").read_bytes())
-    r = ClipList.from_any(
-        write(tmp_path / "l.txt", "a.mp4 0", "b.mp4 1", "a.mp4 0", "./b.mp4 0", "c.mp4 1"), classes=["clap", "wave"]
-    ).report(content=True)
+    path = write(tmp_path / "l.txt", "a.mp4 0", "b.mp4 1", "a.mp4 0", "./b.mp4 0", "c.mp4 1")
+    r = ClipList.from_any(path, classes=["clap", "wave"]).report(content=True)
     assert r.duplicates == [["a.mp4", "a.mp4"], ["b.mp4", "./b.mp4"]]
     assert r.conflicts == [["b.mp4", "./b.mp4"]]
     assert r.copies == [["a.mp4", "c.mp4"]]
-    assert ClipList.from_any(tmp_path / "l.txt", classes=["clap", "wave"]).report().copies is None
+    assert ClipList.from_any(path, classes=["clap", "wave"]).report().copies is None
 
 
 def test_what_does_not_fit_names_file_and_line(tmp_path):
@@ -324,10 +325,9 @@ def test_what_does_not_fit_names_file_and_line(tmp_path):
         ("a.mp4 0", "", "b.mp4"): r"l\.txt, line 3: 'b\.mp4' is not `path label`",
         ("a.mp4 0", "b.mp4 7"): r"l\.txt, line 2: the label 7 is not among the 2 classes of names\.txt \(0 to 1\)",
         ("a.mp4 0", "b.mp4 1", "a.mp4 two"): r"l\.txt, line 3: the label 'two' is a name",
-        (
-            "brush_hair/c.mp4 1",
-            "clap/d.mp4 0",
-        ): r"l\.txt, line 1: brush_hair/c\.mp4 has the label 1, which names\.txt does not call 'brush_hair'",
+        ("brush_hair/c.mp4 1", "clap/d.mp4 0"): (
+            r"l\.txt, line 1: brush_hair/c\.mp4 has the label 1, which names\.txt does not call 'brush_hair'"
+        ),
         ("a.mp4 clap", "b.mp4 jump"): r"l\.txt, line 2: the class 'jump' is not in names\.txt",
         ("a.mp4 -1",): r"line 1: the label -1",
     }
@@ -335,10 +335,11 @@ def test_what_does_not_fit_names_file_and_line(tmp_path):
         with pytest.raises(ConfigError, match=says) as e:
             ClipList.from_any(write(tmp_path / "l.txt", *lines), root=tmp_path, classes=names)
         assert "\n" not in str(e.value)
-    with pytest.raises(
-        ConfigError,
-        match=r"None of the 1 clips that .*l\.txt lists is there; the first is looked for at .*x\.mp4: say where they lie with root",
-    ):
+    says = (
+        r"None of the 1 clips that .*l\.txt lists is there; the first is looked for at .*x\.mp4: "
+        r"say where they lie with root"
+    )
+    with pytest.raises(ConfigError, match=says):
         ClipList.from_any(write(tmp_path / "l.txt", "x.mp4 0"))
     with pytest.raises(ConfigError, match="format must be one of folders, frames"):
         ClipList.from_any(tmp_path, format="ucf")
@@ -349,27 +350,25 @@ def test_the_same_map_from_every_form(tmp_path):
     "Folders, a list, a CSV and a saved list agree on the label map and the draws."
     names = [f"{c}/{c}_{k}.avi" for c in ("brush_hair", "clap", "golf") for k in range(4)]
     touch(tmp_path / "v", *names)
-    order = {c: i for i, c in enumerate(("brush_hair", "clap", "golf"))}
-    forms = [
-        ClipList.from_any(tmp_path / "v"),
-        ClipList.from_any(
-            write(tmp_path / "l.txt", *(f"{n} {order[n.split('/')[0]]}" for n in reversed(names))), root=tmp_path / "v"
-        ),
-        ClipList.from_any(
-            write(tmp_path / "c.csv", "path,label", *(f"{n},{n.split('/')[0]}" for n in names)), root=tmp_path / "v"
-        ),
+    order = {"brush_hair": 0, "clap": 1, "golf": 2}
+    labels = {n: order[n.split("/")[0]] for n in names}
+    folders = ClipList.from_any(tmp_path / "v")
+    files = [
+        write(tmp_path / "l.txt", *(f"{n} {labels[n]}" for n in reversed(names))),
+        write(tmp_path / "c.csv", "path,label", *(f"{n},{n.split('/')[0]}" for n in names)),
+        folders.save(tmp_path / "kept.csv"),
     ]
-    forms.append(ClipList.from_any(forms[0].save(tmp_path / "kept.csv"), root=tmp_path / "v"))
+    forms = [folders, *(ClipList.from_any(file, root=tmp_path / "v") for file in files)]
     assert len({c.map_hash for c in forms}) == 1
     assert len({tuple(c.k_shot(2, 5).items) for c in forms}) == 1
-    assert {tuple(sorted(zip(c.items, c.labels))) for c in forms} == {
-        tuple(sorted((n, order[n.split("/")[0]]) for n in names))
-    }
+    assert {tuple(sorted(zip(c.items, c.labels))) for c in forms} == {tuple(sorted(labels.items()))}
 
 
 @pytest.mark.parametrize("form", ["frames", "frame-list"])
 def test_frame_folders_are_read(tmp_path, form):
-    "Folders of img_00001.jpg, by folder or by list, become frames in the order of their numbers; the audit reads them, too."
+    """Folders of img_00001.jpg, by folder or by list, become frames in the order of their numbers.
+
+    The audit reads them, too."""
     import numpy as np
     from PIL import Image
     from vidprism.data.audit import audit_clips
@@ -378,9 +377,8 @@ def test_frame_folders_are_read(tmp_path, form):
     for c, name in enumerate(("clap/v 1", "wave/v2")):
         (tmp_path / "f" / name).mkdir(parents=True)
         for k in range(12):
-            Image.fromarray(np.full((48, 48, 3), 20 * k + c, np.uint8)).save(
-                tmp_path / "f" / name / f"img_{k + 1:05d}.png"
-            )
+            grey = np.full((48, 48, 3), 20 * k + c, np.uint8)
+            Image.fromarray(grey).save(tmp_path / "f" / name / f"img_{k + 1:05d}.png")
     write(tmp_path / "l.txt", "clap/v 1 12 0", "wave/v2 12 1")
     clips = ClipList.from_any(tmp_path / "f" if form == "frames" else tmp_path / "l.txt")
     assert clips.form == form and clips.classes == ["clap", "wave"]
@@ -390,9 +388,26 @@ def test_frame_folders_are_read(tmp_path, form):
     assert all((f == f[0, 0, 0]).all() for f in x)
     if form == "frame-list":
         (tmp_path / "f" / "wave" / "v2" / "img_00012.png").unlink()
-        assert [
-            (r.verdict, r.why, r.decoded, r.form) for r in audit_clips(clips, tmp_path / "report", workers=1).rows
-        ] == [("ok", "", 12, "images"), ("odd", "the list promises 12 frames and it holds 11", 11, "images")]
+        rows = audit_clips(clips, tmp_path / "report", workers=1).rows
+        assert [(r.verdict, r.why, r.decoded, r.form) for r in rows] == [
+            ("ok", "", 12, "images"),
+            ("odd", "the list promises 12 frames and it holds 11", 11, "images"),
+        ]
+
+
+def write_official(lists, data, names, tests):
+    "Three official splits of two classes, as UCF-101 or HMDB-51 writes them; `tests` are the test clips of each."
+    for n, test in tests.items():
+        if data == "ucf101":
+            train = [name for name in names if name not in test]
+            write(lists / f"trainlist0{n}.txt", *(f"{name} {1 + name.startswith('YoYo')}" for name in train))
+            write(lists / f"testlist0{n}.txt", *test)
+            continue
+        for c in ("TaiChi", "YoYo"):
+            flags = {name.split("/")[1]: 2 if name in test else 1 for name in names if name.startswith(c)}
+            write(lists / f"{c}_test_split{n}.txt", *(f"{file} {flag} " for file, flag in flags.items()))
+    if data == "ucf101":
+        write(lists / "classInd.txt", "1 TaiChi", "2 YoYo")
 
 
 @pytest.mark.parametrize("data", ["ucf101", "hmdb51"])
@@ -406,49 +421,28 @@ def test_zero_shot_over_the_official_splits(tmp_path, data):
     from vidprism.evaluation.protocols import over_splits, zero_shot
     from vidprism.heads.base import create_head
 
-    clips = {
-        f"{c}/v_{c}_g0{g}_c01.avi": sample_clips()[3 * k + g]
-        for k, c in enumerate(("TaiChi", "YoYo"))
-        for g in range(3)
-    }
-    for name, path in clips.items():
+    names = [f"{c}/v_{c}_g0{g}_c01.avi" for c in ("TaiChi", "YoYo") for g in range(3)]
+    for name, path in zip(names, sample_clips()):
         (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "videos" / name).symlink_to(path)
-    tests = {
-        n: [name for name in clips if f"_g0{n - 1}_" in name][:n] for n in (1, 2, 3)
-    }  # split 1 tests one clip, 2 and 3 two
-    lists = tmp_path / "lists"
-    for n, test in tests.items():
-        train = [name for name in clips if name not in test]
-        if data == "ucf101":
-            write(lists / f"trainlist0{n}.txt", *(f"{name} {1 + name.startswith('YoYo')}" for name in train))
-            write(lists / f"testlist0{n}.txt", *test)
-        else:
-            for c in ("TaiChi", "YoYo"):
-                write(
-                    lists / f"{c}_test_split{n}.txt",
-                    *(f"{name.split('/')[1]} {2 if name in test else 1} " for name in clips if name.startswith(c)),
-                )
-    if data == "ucf101":
-        write(lists / "classInd.txt", "1 TaiChi", "2 YoYo")
+    # split 1 tests one clip, 2 and 3 two
+    tests = {n: [name for name in names if f"_g0{n - 1}_" in name][:n] for n in (1, 2, 3)}
+    write_official(tmp_path / "lists", data, names, tests)
     encoder = create_encoder("mini")
 
     def bench(n):
         train, test = ClipList.from_any(tmp_path, official_split=n).sides()
         assert sorted(test.items) == sorted(tests[n])
         assert len(train) == 6 - len(tests[n])
-        return clip_bench(
-            encoder,
-            list(zip(train.paths, train.labels)),
-            list(zip(test.paths, test.labels)),
-            test.classes,
-            frames=4,
-            templates="name",
-        )
+        sides = [list(zip(side.paths, side.labels)) for side in (train, test)]
+        return clip_bench(encoder, *sides, test.classes, frames=4, templates="name")
 
     head = create_head("mean", encoder.dim, 2, 4, text=prompts(encoder, ["tai chi", "yo yo"], "name"))
     found = over_splits(lambda n: zero_shot(head, bench(n)))
-    tops = [measure(view_logits(head, b.test.features, text=b.text), b.test.labels).top1 for b in map(bench, (1, 2, 3))]
+    tops = []
+    for b in map(bench, (1, 2, 3)):
+        logits = view_logits(head, b.test.features, text=b.text)
+        tops.append(measure(logits, b.test.labels).top1)
     assert [r["top1"] for r in found.runs] == tops
     assert found.top1 == dict(mean=statistics.mean(tops), std=statistics.stdev(tops), n=3)
     assert found.record["official_splits"] == [1, 2, 3]

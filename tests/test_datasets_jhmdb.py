@@ -72,7 +72,9 @@ def test_loading():
 
 
 def test_audit(tmp_path):
-    "One clip a class: all can be read, mpeg4 in AVI, 320x240; a header that counts frames shown twice makes it odd; nothing read twice."
+    """One clip a class: all can be read, mpeg4 in AVI, 320x240; nothing is read twice.
+
+    A header that counts frames shown twice makes a clip odd."""
     clips = ClipList.from_any(shared("jhmdb21")).k_shot(1)
     before = [content_hash(p) for p in clips.paths]
     a = audit_clips(clips, tmp_path / "report", workers=2, timeout=60)
@@ -107,14 +109,13 @@ def test_audit_of_odd_files(tmp_path):
 
 def test_training_stops_at_one_percent(tmp_path):
     "3 of 300 unreadable is 1% and goes on; the fourth stops it."
-    one = next(iter(sorted(shared("jhmdb21", "wave").glob("*.avi"))))
+    one = sorted(shared("jhmdb21", "wave").glob("*.avi"))[0]
+    same_device = one.stat().st_dev == tmp_path.stat().st_dev
+    put = os.link if same_device else shutil.copy
     for k in range(300):
-        (tmp_path / "set" / f"c{k % 3}").mkdir(parents=True, exist_ok=True)
-        os.link(
-            one, tmp_path / "set" / f"c{k % 3}" / f"{k:03d}.avi"
-        ) if one.stat().st_dev == tmp_path.stat().st_dev else shutil.copy(
-            one, tmp_path / "set" / f"c{k % 3}" / f"{k:03d}.avi"
-        )
+        folder = tmp_path / "set" / f"c{k % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        put(one, folder / f"{k:03d}.avi")
     clips = ClipList.from_any(tmp_path / "set")
     for p in clips.paths[:4]:
         p.unlink()
@@ -125,10 +126,11 @@ def test_training_stops_at_one_percent(tmp_path):
     assert len(data.epoch_report().unreadable) == 1 and data.quarantined == 2
     from vidprism.data.dataset import Unreadable
 
-    with pytest.raises(
-        Unreadable,
-        match=r"4 of 300 clips \(1.3%\) cannot be read \(2 in quarantine, 2 while reading, such as .*more than the 1% allowed",
-    ):
+    says = (
+        r"4 of 300 clips \(1.3%\) cannot be read \(2 in quarantine, 2 while reading, such as .*"
+        r"more than the 1% allowed"
+    )
+    with pytest.raises(Unreadable, match=says):
         data[1]
     assert ClipDataset(clips, frames=2, size=32, quarantine=listed, allow=0.02)[1][1] == 0
 
@@ -141,8 +143,7 @@ def test_a_reader_that_takes_too_long_is_replaced(tmp_path):
     for p in sorted(shared("jhmdb21", "wave").glob("*.avi"))[:2]:
         shutil.copy(p, tmp_path / "s" / "wave")
     data = ClipDataset(tmp_path / "s", frames=2, size=32, allow=1, timeout=1e-4)
-    with pytest.raises(
-        Unreadable, match="No clip of the class 'wave' can be read; .*did not finish in 0.0001 s and was stopped"
-    ):
+    says = "No clip of the class 'wave' can be read; .*did not finish in 0.0001 s and was stopped"
+    with pytest.raises(Unreadable, match=says):
         data[0]
     assert ClipDataset(tmp_path / "s", frames=2, size=32, timeout=120)[0][0].shape == (2, 32, 32, 3)

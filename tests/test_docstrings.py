@@ -70,7 +70,9 @@ def raised(thing):
 
 
 def described(thing):
-    "Parameters or fields that a docstring describes; those of a base class count where the docstring names it in backticks."
+    """Parameters or fields that a docstring describes.
+
+    Those of a base class count where the docstring names it in backticks."""
     text = inspect.getdoc(thing) or ""
     parts = sections(text)
     told = {}

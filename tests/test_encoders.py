@@ -1,4 +1,6 @@
-"Encoders by name and of one's own, real weights where they are at hand, a hub that does not answer, and the feature cache with several writers."
+"""Encoders by name and of one's own, real weights where they are at hand, a hub that does not answer.
+
+And the feature cache with several writers."""
 
 import json
 import os
@@ -64,9 +66,8 @@ def mobile():
             return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
 
     net = Mobile()
-    return create_encoder(
-        net, how=Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3, interpolation="bilinear"), grid=net.net.blocks[-1]
-    )
+    how = Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3, interpolation="bilinear")
+    return create_encoder(net, how=how, grid=net.net.blocks[-1])
 
 
 @pytest.mark.parametrize("name,word", [("bears", "brown bear"), ("weightlifting", "barbell")])
@@ -101,14 +102,20 @@ from pathlib import Path
 from safetensors.torch import load_file
 from vidprism.encoders.base import Preprocess
 from vidprism.encoders.factory import create_encoder
+
 class Mobile(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
         self.net.blocks[0][0].bn1.act = torch.nn.Identity()
         self.net.load_state_dict({{k: v.float() for k, v in load_file({path!r}).items()}}, strict=False)
-    def forward(self, x): return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
-def make(): return create_encoder(Mobile(), how=Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3, interpolation="bilinear"))
+
+    def forward(self, x):
+        return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+
+def make():
+    how = Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3, interpolation="bilinear")
+    return create_encoder(Mobile(), how=how)
 """
 
 
@@ -141,7 +148,7 @@ def test_own_module_by_name(mobile, tmp_path):
 def test_any_encoder_any_head(name, size, head, tmp_path):
     "The width comes from the encoder; saved and loaded it answers the same."
     e = create_encoder(name, size=size)
-    options = dict(rates=(2, 4)) if head == "vidprism" else dict(heads=4) if head == "mote" else {}
+    options = {"vidprism": dict(rates=(2, 4)), "mote": dict(heads=4), "mean": {}}[head]
     model = VideoModel(e, create_head(head, e.dim, 3, 4, **options), list("abc")).eval()
     path = sample_clips()[0]
     model.save_pretrained(tmp_path)
@@ -151,13 +158,13 @@ def test_any_encoder_any_head(name, size, head, tmp_path):
             model.predict(path, labels=["x"])
 
 
-def test_videomae_model(tmp_path):
-    "Two frames a feature: the model reads twice as many, and comes back from its folder alone once it was tuned."
+def write_videomae(folder, frames):
+    "A folder of a small VideoMAE with random weights that was built for some frames."
     transformers = pytest.importorskip("transformers", reason="transformers (the extra videomae) is not installed")
     config = transformers.VideoMAEConfig(
         image_size=32,
         patch_size=8,
-        num_frames=4,
+        num_frames=frames,
         hidden_size=24,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -165,7 +172,13 @@ def test_videomae_model(tmp_path):
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        transformers.VideoMAEModel(config).save_pretrained(tmp_path / "mae")
+        transformers.VideoMAEModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_videomae_model(tmp_path):
+    "Two frames a feature: the model reads twice as many, and comes back from its folder alone once it was tuned."
+    write_videomae(tmp_path / "mae", 4)
     e = create_encoder(f"videomae:{tmp_path / 'mae'}")
     model = VideoModel(e, create_head("vidprism", e.dim, 3, 4, rates=(2, 4)), list("abc")).eval()
     path = sample_clips()[0]
@@ -185,25 +198,14 @@ def test_videomae_model(tmp_path):
 @pytest.fixture
 def sixteen(tmp_path):
     "A folder of a small VideoMAE with random weights that was built for 16 frames."
-    transformers = pytest.importorskip("transformers", reason="transformers (the extra videomae) is not installed")
-    config = transformers.VideoMAEConfig(
-        image_size=32,
-        patch_size=8,
-        num_frames=16,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.VideoMAEModel(config).save_pretrained(tmp_path / "mae16")
-    return tmp_path / "mae16"
+    return write_videomae(tmp_path / "mae16", 16)
 
 
 @pytest.mark.parametrize("frames,tokens", [(8, [2, 1, 1]), (16, [4, 2, 1]), (32, [8, 4, 2])])
 def test_videomae_of_fewer_frames(sixteen, tmp_path, frames, tokens):
-    "8, 16 and 32 frames of a model built for 16: encoder and VidPrism head end to end; the model reads that many, and comes back."
+    """8, 16 and 32 frames of a model built for 16: encoder and VidPrism head end to end.
+
+    The model reads that many, and comes back."""
     from vidprism import tune_encoder
 
     e = create_encoder(f"videomae:{sixteen}")
@@ -222,7 +224,9 @@ def test_videomae_of_fewer_frames(sixteen, tmp_path, frames, tokens):
 
 
 def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypatch):
-    "`features` and `train` take 8 frames of VideoMAE; the cache keeps 8 and 16 apart; 7 frames are one sentence, before any clip is read."
+    """`features` and `train` take 8 frames of VideoMAE; the cache keeps 8 and 16 apart.
+
+    7 frames are one sentence, before any clip is read."""
     from vidprism.cli import main
 
     monkeypatch.setenv("VIDPRISM_CACHE", str(tmp_path / "cache"))
@@ -233,25 +237,8 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
     assert main(["features", *what, "--frames", "8"]) == 0
     assert "8 clips: 0 found, 8 made, 0 unreadable" in capsys.readouterr().out
     assert main(["features", *what, "--frames", "16"]) == 0 and "0 found, 8 made" in capsys.readouterr().out
-    assert (
-        main(
-            [
-                "train",
-                *what,
-                "--frames",
-                "8",
-                "--option",
-                "rates=2,4",
-                "--folds",
-                "2",
-                "--epochs",
-                "1",
-                "--out",
-                str(tmp_path / "model"),
-            ]
-        )
-        == 0
-    )
+    options = "--frames 8 --option rates=2,4 --folds 2 --epochs 1".split()
+    assert main(["train", *what, *options, "--out", str(tmp_path / "model")]) == 0
     model = VideoModel.from_pretrained(tmp_path / "model")
     assert model.frames == 8
     assert model.head.config.frames == 4
@@ -295,8 +282,12 @@ from vidprism.errors import ConfigError
 from vidprism.encoders.factory import create_encoder
 from vidprism.model import VideoModel
 start = time.monotonic()
-try: VideoModel.from_pretrained(sys.argv[1]) if ":" not in sys.argv[1] else create_encoder(sys.argv[1])
-except ConfigError as e: print(f"{time.monotonic() - start:.1f}"); print(e)
+load = create_encoder if ":" in sys.argv[1] else VideoModel.from_pretrained
+try:
+    load(sys.argv[1])
+except ConfigError as e:
+    print(f"{time.monotonic() - start:.1f}")
+    print(e)
 """
 
 
@@ -313,9 +304,8 @@ def test_deaf_hub(deaf, name, tmp_path):
     "One sentence with the command to run, within 10 seconds (measured from the call: no import counts)."
     if name.startswith("videomae"):
         pytest.importorskip("transformers", reason="transformers (the extra videomae) is not installed")
-    env = {
-        k: v for k, v in os.environ.items() if k.lower() not in ("hf_hub_offline", "http_proxy", "https_proxy")
-    } | dict(HF_ENDPOINT=deaf, HF_HOME=str(tmp_path), no_proxy="*")
+    env = {k: v for k, v in os.environ.items() if k.lower() not in ("hf_hub_offline", "http_proxy", "https_proxy")}
+    env |= dict(HF_ENDPOINT=deaf, HF_HOME=str(tmp_path), no_proxy="*")
     done = subprocess.run([sys.executable, "-c", ASK, name], env=env, capture_output=True, text=True, timeout=240)
     lines = done.stdout.strip().splitlines()
     assert len(lines) == 2, done.stderr[-500:]
@@ -346,15 +336,8 @@ def test_a_reader_that_hangs(tmp_path, monkeypatch):
     "A file on which the reader hangs (a pipe that nobody writes into) is given up, and the others are read."
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
-    got = cache_features(
-        [sample_clips()[0], pipe, sample_clips()[1]],
-        small(),
-        tmp_path / "c",
-        frames=2,
-        workers=1,
-        timeout=5,
-        progress=False,
-    )
+    clips = [sample_clips()[0], pipe, sample_clips()[1]]
+    got = cache_features(clips, small(), tmp_path / "c", frames=2, workers=1, timeout=5, progress=False)
     assert got.kept.tolist() == [0, 2] and len(got.unreadable) == 1
 
 
@@ -364,15 +347,8 @@ def test_cache_is_shared_with_the_bench(tmp_path):
 
     clips, cache = sample_clips()[:4], FeatureCache(tmp_path)
     got = cache_features(clips, small(), tmp_path, frames=4, progress=False)
-    bench = clip_bench(
-        small(),
-        [(p, i % 2) for i, p in enumerate(clips)],
-        [(p, i % 2) for i, p in enumerate(clips)],
-        ["a", "b"],
-        frames=4,
-        templates=None,
-        cache=cache,
-    )
+    side = [(p, i % 2) for i, p in enumerate(clips)]
+    bench = clip_bench(small(), side, side, ["a", "b"], frames=4, templates=None, cache=cache)
     assert cache.misses == 0 and torch.equal(bench.train.features, got.pooled)
 
 
@@ -388,12 +364,21 @@ from pathlib import Path
 from torch import nn
 from vidprism.encoders.base import ModuleEncoder, Preprocess
 from vidprism.encoders.cache import cache_features
+
 class Slow(nn.Module):
-    def __init__(self): super().__init__(); self.scale = nn.Parameter(torch.ones(3))
-    def forward(self, x): time.sleep(.1); return x.mean((2, 3)) * self.scale
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        time.sleep(.1)
+        return x.mean((2, 3)) * self.scale
+
 encoder = ModuleEncoder(Slow(), Preprocess(32, (.5,) * 3, (.5,) * 3)).eval()
-print("ready", flush=True); sys.stdin.readline()
-print(cache_features(sorted(Path(sys.argv[1]).glob("*.mp4")), encoder, sys.argv[2], frames=2, progress=False, workers=1), flush=True)
+print("ready", flush=True)
+sys.stdin.readline()
+clips = sorted(Path(sys.argv[1]).glob("*.mp4"))
+print(cache_features(clips, encoder, sys.argv[2], frames=2, progress=False, workers=1), flush=True)
 """
 
 
@@ -428,5 +413,7 @@ def test_killed_then_two_at_once(tmp_path):
     go(*two)
     said = [p.communicate(timeout=200)[0].strip() for p in two]
     made = [int(s.split(" made")[0].split()[-1]) for s in said]
-    assert all("0 unreadable" in s for s in said) and len(clips) - left <= sum(made) <= len(clips) - left + 8, said
+    missing = len(clips) - left
+    assert all("0 unreadable" in s for s in said), said
+    assert missing <= sum(made) <= missing + 8, said
     assert len(list(tmp_path.glob("*.safetensors"))) == len(clips)

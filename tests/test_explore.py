@@ -45,13 +45,12 @@ def test_one_line_for_your_own(path):
     assert any(OWN.search(c) for c in code[:2])
 
 
-@pytest.mark.skipif(
-    "slow" not in os.environ.get("VIDPRISM_FLAGS", "").split(),
-    reason="set VIDPRISM_FLAGS=slow: each notebook runs anew",
-)
-@pytest.mark.parametrize(
-    "path", [p for p in NOTEBOOKS if p.stem != "02_inspect_clip"], ids=lambda p: p.stem
-)  # the inspector is driven in a browser
+SLOW = "slow" in os.environ.get("VIDPRISM_FLAGS", "").split()
+WITHOUT_INSPECTOR = [p for p in NOTEBOOKS if p.stem != "02_inspect_clip"]  # the inspector is driven in a browser
+
+
+@pytest.mark.skipif(not SLOW, reason="set VIDPRISM_FLAGS=slow: each notebook runs anew")
+@pytest.mark.parametrize("path", WITHOUT_INSPECTOR, ids=lambda p: p.stem)
 def test_runs_on_a_real_clip(path, monkeypatch):
     "That line changed to a real clip, the notebook runs from top to bottom."
     clip = shared("clips", "ordinary", "archery.avi")
@@ -62,10 +61,13 @@ def test_runs_on_a_real_clip(path, monkeypatch):
     from execnb.shell import CaptureShell
 
     shell = CaptureShell(NBS)
-    new = lambda m: (
-        f"from pathlib import Path; {m[1]} = "
-        + (f"Path({str(clip)!r})" if m[1] == "path" else f"[Path({str(clip)!r})]")
-    )
+
+    def new(match):
+        value = f"Path({str(clip)!r})"
+        if match[1] == "clips":
+            value = f"[{value}]"
+        return f"from pathlib import Path; {match[1]} = {value}"
+
     for cell in sources(path):
         shell.run(OWN.sub(new, cell))
         assert not shell.exc, f"{shell.exc!r} in\n{cell}"
