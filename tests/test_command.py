@@ -3,6 +3,7 @@
 import json
 import os
 import pytest
+import shlex
 import shutil
 import subprocess
 import sys
@@ -66,9 +67,9 @@ def test_two_processes_train_one_model(tmp_path):
     for i, clip in enumerate(sample_clips()[:8]):
         (tmp_path / "clips" / f"c{i % 2}").mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, tmp_path / "clips" / f"c{i % 2}")
-    launch = "-m torch.distributed.run --standalone --nproc_per_node 2 -m vidprism train clips".split()
-    data = "--split source --folds 2 --frames 8 --cache cache --out model --workers 1".split()
-    training = "--option rates=2,4 --epochs 1 --batch 2 --precision bf16 --tune-encoder".split()
+    launch = shlex.split("-m torch.distributed.run --standalone --nproc_per_node 2 -m vidprism train clips")
+    data = shlex.split("--split source --folds 2 --frames 8 --cache cache --out model --workers 1")
+    training = shlex.split("--option rates=2,4 --epochs 1 --batch 2 --precision bf16 --tune-encoder")
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launch, *data, *training]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240, env=env)

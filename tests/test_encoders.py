@@ -5,6 +5,7 @@ And the feature cache with several writers."""
 import json
 import os
 import pytest
+import shlex
 import signal
 import socket
 import subprocess
@@ -237,7 +238,7 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
     assert main(["features", *what, "--frames", "8"]) == 0
     assert "8 clips: 0 found, 8 made, 0 unreadable" in capsys.readouterr().out
     assert main(["features", *what, "--frames", "16"]) == 0 and "0 found, 8 made" in capsys.readouterr().out
-    options = "--frames 8 --option rates=2,4 --folds 2 --epochs 1".split()
+    options = shlex.split("--frames 8 --option rates=2,4 --folds 2 --epochs 1")
     assert main(["train", *what, *options, "--out", str(tmp_path / "model")]) == 0
     model = VideoModel.from_pretrained(tmp_path / "model")
     assert model.frames == 8

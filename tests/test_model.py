@@ -1,4 +1,6 @@
-"Whole models: from the hub's cache with no network, halved, read strictly; OpenAI's archive; published checkpoints at their own size."
+"""Whole models: from the hub's cache with no network, halved, read strictly.
+
+And OpenAI's archive, and published checkpoints at their own size."""
 
 import json
 import os
@@ -33,9 +35,8 @@ def into_cache(home, repo, files):
 def alone(home, code, *args, **env):
     "Run a few lines in a process whose hub is another."
     environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | dict(HF_HOME=str(home), **env)
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], env=environment, capture_output=True, text=True, timeout=240
-    )
+    command = [sys.executable, "-c", code, *map(str, args)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert not done.returncode, done.stderr[-800:]
     return done.stdout.strip()
 
@@ -44,7 +45,11 @@ def test_from_the_hubs_cache(tmp_path):
     "A model that was downloaded once is loaded with the hub switched off, and with a hub that does not exist."
     sample_model("mean").save_pretrained(tmp_path / "m")
     into_cache(tmp_path / "home", "someone/prism", {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()})
-    code = "import sys; from vidprism.model import VideoModel; print(VideoModel.from_pretrained('someone/prism').predict(sys.argv[1], topk=1)[0][0])"
+    code = """
+import sys
+from vidprism.model import VideoModel
+model = VideoModel.from_pretrained('someone/prism')
+print(model.predict(sys.argv[1], topk=1)[0][0])"""
     expected = sample_model("mean").predict(sample_clips()[0], topk=1)[0][0]
     assert alone(tmp_path / "home", code, sample_clips()[0], HF_HUB_OFFLINE="1") == expected
     assert alone(tmp_path / "home", code, sample_clips()[0], HF_ENDPOINT="http://127.0.0.1:9") == expected
@@ -60,12 +65,12 @@ def test_tag_from_the_hubs_cache(tmp_path):
         for p in net.parameters():
             nn.init.normal_(p, std=0.1)
     save_file(net.state_dict(), tmp_path / "model.safetensors")
-    into_cache(
-        tmp_path / "home",
-        "timm/test_vit.r160_in1k",
-        {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()},
-    )
-    code = "from vidprism.encoders.factory import create_encoder; e = create_encoder('timm:test_vit/r160_in1k'); print(float(e.model.blocks[1].mlp.fc1.weight.detach().sum()), e.how.size)"
+    files = {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()}
+    into_cache(tmp_path / "home", "timm/test_vit.r160_in1k", files)
+    code = """
+from vidprism.encoders.factory import create_encoder
+e = create_encoder('timm:test_vit/r160_in1k')
+print(float(e.model.blocks[1].mlp.fc1.weight.detach().sum()), e.how.size)"""
     got, size = alone(tmp_path / "home", code, HF_HUB_OFFLINE="1").split()
     assert abs(float(got) - float(net.blocks[1].mlp.fc1.weight.detach().sum())) < 1e-3
     assert size == "160"
@@ -98,23 +103,26 @@ class Box(nn.Module):
         super().__init__()
         for first in dict.fromkeys(k.partition(".")[0] for k in state):
             inner = {k.partition(".")[2]: v for k, v in state.items() if k.partition(".")[0] == first}
-            if "" in inner:
-                setattr(self, first, nn.Parameter(inner[""])) if inner[
-                    ""
-                ].is_floating_point() else self.register_buffer(first, inner[""])
-            else:
+            own = inner.get("")
+            if own is None:
                 self.add_module(first, Box(inner))
+            elif own.is_floating_point():
+                self.register_parameter(first, nn.Parameter(own))
+            else:
+                self.register_buffer(first, own)
 
     def forward(self, x):
         return x
 
 
 def test_openais_archive(tiny):
-    "An archive like OpenAI's (half precision, three extra keys) goes into the QuickGELU architecture as its numbers stand, and is refused by the plain one."
+    """An archive like OpenAI's (half precision, three extra keys) goes into the QuickGELU architecture.
+
+    Its numbers stand as they are. The plain architecture refuses it."""
     e = create_encoder("open_clip:tiny-jit-quickgelu")
-    state = {k: v.half() for k, v in e.model.state_dict().items()} | {
-        k: torch.tensor(n) for k, n in dict(input_resolution=32, context_length=16, vocab_size=49408).items()
-    }
+    state = {k: v.half() for k, v in e.model.state_dict().items()}
+    extra = dict(input_resolution=32, context_length=16, vocab_size=49408)
+    state |= {k: torch.tensor(n) for k, n in extra.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(Box(state)), tiny / "weights.pt")
@@ -123,9 +131,8 @@ def test_openais_archive(tiny):
     assert torch.allclose(got.encode_text(["a dog"]), e.encode_text(["a dog"]), atol=1e-2)
     with pytest.raises(ConfigError, match="QuickGELU.*name tiny-jit-quickgelu instead"):
         create_encoder(f"open_clip:tiny-jit/{tiny / 'weights.pt'}")
-    save_file(
-        {k: v.contiguous() for k, v in got.model.state_dict().items()}, tiny / "converted.safetensors"
-    )  # converted by somebody: the sign stays
+    # converted by somebody: the sign stays
+    save_file({k: v.contiguous() for k, v in got.model.state_dict().items()}, tiny / "converted.safetensors")
     with pytest.raises(ConfigError, match="QuickGELU"):
         create_encoder(f"open_clip:tiny-jit/{tiny / 'converted.safetensors'}")
 
@@ -145,9 +152,8 @@ def test_every_head_comes_back(name, tmp_path):
     assert sorted(p.name for p in (tmp_path / "whole").iterdir()) == ["config.json", "head.safetensors"]
     path = sample_clips()[3]
     assert torch.equal(VideoModel.from_pretrained(tmp_path / "whole").embed(path), model.embed(path))
-    assert torch.allclose(
-        VideoModel.from_pretrained(tmp_path / "half").embed(path), model.embed(path), rtol=0.05, atol=0.05
-    )
+    half = VideoModel.from_pretrained(tmp_path / "half")
+    assert torch.allclose(half.embed(path), model.embed(path), rtol=0.05, atol=0.05)
 
 
 def test_shipped_models_load():
@@ -181,30 +187,31 @@ def test_difference_is_readable(tmp_path):
 # published checkpoints
 
 
+def projection(model):
+    "The last weight of a model's encoder, or of an encoder."
+    return getattr(model, "encoder", model).model.visual.proj
+
+
 def test_published_at_full_size(tmp_path):
-    "ViT-B/16's tower under visual.*, VidPrism's head at width 512: the architecture is found from shapes, the numbers are the file's, and alpha mixes them with the original."
+    """ViT-B/16's tower under visual.*, VidPrism's head at width 512.
+
+    The architecture is found from shapes, the numbers are the file's, and alpha mixes them with the original."""
     original = create_encoder("open_clip:ViT-B-16-quickgelu", text=False)
     tower = {f"module.{k}": (v + 0.01 if v.is_floating_point() else v) for k, v in original.model.state_dict().items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         head = create_head("vidprism", 512, 4, 8, rates=(2, 4, 8), preset="released").eval()
-    torch.save(
-        dict(
-            epoch=29,
-            model_state_dict=tower,
-            optimizer_state_dict={},
-            fusion_model_state_dict={there: head.state_dict()[here] for there, here in released_layout(head)},
-        ),
-        tmp_path / "model.pt",
-    )
+    weights = head.state_dict()
+    fusion = {there: weights[here] for there, here in released_layout(head)}
+    checkpoint = dict(epoch=29, model_state_dict=tower, optimizer_state_dict={}, fusion_model_state_dict=fusion)
+    torch.save(checkpoint, tmp_path / "model.pt")
     model = import_released(tmp_path / "model.pt", list("abcd"), frames=8, rates=(2, 4, 8))
     assert model.encoder.name == "open_clip:ViT-B-16-quickgelu"
     assert model.frames == 8
     assert model.head.config.rates == (2, 4, 8)
-    weight = lambda m: getattr(m, "encoder", m).model.visual.proj
-    assert torch.allclose(weight(model), weight(original) + 0.01)
-    assert torch.equal(weight(interpolate(model, original, 0)), weight(original))
-    assert torch.equal(weight(interpolate(model, original, 1)), weight(model))
-    assert torch.allclose(weight(interpolate(model, original, 0.3)), weight(original) + 0.003, atol=1e-6)
+    assert torch.allclose(projection(model), projection(original) + 0.01)
+    assert torch.equal(projection(interpolate(model, original, 0)), projection(original))
+    assert torch.equal(projection(interpolate(model, original, 1)), projection(model))
+    assert torch.allclose(projection(interpolate(model, original, 0.3)), projection(original) + 0.003, atol=1e-6)
     with pytest.raises(ConfigError, match="3 labels|4 classes"):
         import_released(tmp_path / "model.pt", list("abc"), frames=8, rates=(2, 4, 8))

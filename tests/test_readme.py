@@ -13,8 +13,12 @@ from vidprism.experiments.samples import write_sources
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 SMALLER = {  # text of the README -> what the test runs in its place
     '"open_clip:ViT-B-16-quickgelu/openai"': '"mini"',  # tests download no weights
-    'world_bench(create_encoder("mini"))': 'world_bench(create_encoder("mini"), 36, 18)',  # clips; by default 2,160 and 540
-    'result = close_set(bench, "mote", seeds=(0, 1, 2))': 'from vidprism import TrainConfig; result = close_set(bench, "mote", seeds=(0, 1, 2), config=TrainConfig(epochs=1))',
+    # clips; by default 2,160 and 540
+    'world_bench(create_encoder("mini"))': 'world_bench(create_encoder("mini"), 36, 18)',
+    'result = close_set(bench, "mote", seeds=(0, 1, 2))': (
+        'from vidprism import TrainConfig\n'
+        'result = close_set(bench, "mote", seeds=(0, 1, 2), config=TrainConfig(epochs=1))'
+    ),
     'folder="tables/mine")': 'folder="tables/mine", runs=1)',  # one fold of five
     'run_cells(study, table.cells)': 'run_cells(study, table.cells[:1])',  # one cell of the table
 }

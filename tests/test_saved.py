@@ -187,7 +187,8 @@ def test_numbers_are_found():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_outputs(path):
     "A cell that shows a figure holds a picture, a live curve one; no error, stderr or repr of a figure is saved."
-    assert not (faults := faults_of(path)), "\n".join([path.name, *faults])
+    faults = faults_of(path)
+    assert not faults, "\n".join([path.name, *faults])
 
 
 def bare(prose):

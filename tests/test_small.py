@@ -72,12 +72,8 @@ def test_saved_model_answers_the_same(tmp_path, centre):
     with seeded(0):
         head = create_head("vidprism_lowdata", D, 3, 4, width=16, rates=(2, 4), centre=centre)
     g = torch.Generator().manual_seed(0)
-    fit(
-        head,
-        TensorClips(3 + torch.randn(12, 4, D, generator=g), torch.arange(12) % 3),
-        None,
-        TrainConfig(epochs=2, batch=6),
-    )
+    clips = TensorClips(3 + torch.randn(12, 4, D, generator=g), torch.arange(12) % 3)
+    fit(head, clips, None, TrainConfig(epochs=2, batch=6))
     model = VideoModel(encoder, head, ["a", "b", "c"]).eval()
     model.save_pretrained(tmp_path)
     again = VideoModel.from_pretrained(tmp_path)
@@ -95,18 +91,15 @@ def test_motion_reaches_the_head():
     with seeded(0):
         head = create_head("vidprism_lowdata", encoder.dim, 3, 4, width=16, motion=encoder.motion, rates=(2, 4)).eval()
     assert VideoModel(encoder, head, ["a", "b", "c"]).eval().predict(sample_clips()[0])[0][0] in "abc"
+    narrow = encoder.dim - encoder.motion
     with pytest.raises(ConfigError):
-        VideoModel(
-            encoder, create_head("vidprism_lowdata", encoder.dim - encoder.motion, 3, 4, width=16), ["a", "b", "c"]
-        )
+        VideoModel(encoder, create_head("vidprism_lowdata", narrow, 3, 4, width=16), ["a", "b", "c"])
 
 
 def test_pairs_by_hand(bench):
     "Differences are taken fold by fold, seeds averaged first."
-    rows = [
-        dict(settings=dict(name=n, seed=s), splits=0, top1=v)
-        for n, s, v in (("mean", 0, [0.5, 0.6]), ("small", 0, [0.6, 0.6]), ("small", 1, [0.6, 0.8]))
-    ]
+    found = [("mean", 0, [0.5, 0.6]), ("small", 0, [0.6, 0.6]), ("small", 1, [0.6, 0.8])]
+    rows = [dict(settings=dict(name=n, seed=s), splits=0, top1=v) for n, s, v in found]
     d = bench.paired(rows, "small", "mean")
     assert d["folds"] == 2
     assert d["mean"] == pytest.approx(10)
@@ -116,12 +109,9 @@ def test_pairs_by_hand(bench):
 
 def test_table_is_whole(bench):
     "Every row says how it was made, has one number a fold, and is of a cell that the script still has."
-    rows = (
-        json.loads(bench.TABLE.read_text())["rows"]
-        if bench.TABLE.exists()
-        else pytest.skip("benchmarks/small_data.json is not there")
-    )
-    for r in rows:
+    if not bench.TABLE.exists():
+        pytest.skip("benchmarks/small_data.json is not there")
+    for r in json.loads(bench.TABLE.read_text())["rows"]:
         assert r["settings"]["name"] in bench.PLAN
         assert len(r["top1"]) == bench.FOLDS
         assert all(0 <= v <= 1 for v in r["top1"])
@@ -130,7 +120,9 @@ def test_table_is_whole(bench):
 
 
 def test_a_row_goes_on_fold_by_fold(bench, tmp_path, monkeypatch):
-    "Stopped in the third fold, a row keeps two; started again, it measures the others only, and ends as if it had not been stopped."
+    """Stopped in the third fold, a row keeps two; started again, it measures the others only.
+
+    It ends as if it had not been stopped."""
     monkeypatch.setattr(bench, "TABLE", tmp_path / "table.json")
     asked = []
 
@@ -172,7 +164,9 @@ def test_folds_keep_sources_apart(bench):
 
 
 def test_explained_and_inspected():
-    "What an expert of the head added is what the answer loses without its streams' vector; the inspector's handles turn, and give back the answer they found."
+    """What an expert of the head added is what the answer loses without its streams' vector.
+
+    The inspector's handles turn, and give back the answer they found."""
     from vidprism import ClipInspector, explain
     from vidprism.heads.base import variant
     from vidprism.viz.session import settings_of

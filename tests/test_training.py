@@ -24,21 +24,11 @@ def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     for i in range(23):
-        torch.save(
-            torch.randn(8, 8, generator=torch.Generator().manual_seed(i), dtype=torch.float64), out / f"{i}.features"
-        )
+        features = torch.randn(8, 8, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+        torch.save(features, out / f"{i}.features")
     pack([(out / f"{i}.features", i % 3) for i in range(23)], out / "shards", shard_size=5)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(HERE / "two_processes.py"),
-        str(out),
-        str(out / "shards"),
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, str(HERE / "two_processes.py"), str(out), str(out / "shards")]
     ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return {1: [run_all(1)], 2: [torch.load(out / f"{r}.pt") for r in (0, 1)]}
@@ -70,13 +60,15 @@ def test_unequal_shards_are_no_deadlock(done):
 
 def test_balance_of_each_process_alone_is_another_loss(done):
     "The test above can fail: with the batch's mean taken in each process alone the weights are others."
-    assert (done[1][0]["vidprism"][0] - done[2][0][LOCAL][0]).abs().max() > 1e-5
+    one, local = done[1][0]["vidprism"][0], done[2][0][LOCAL][0]
+    assert (one - local).abs().max() > 1e-5
 
 
 def test_training_moved_the_weights(done):
     "And they are not equal because nothing happened."
     for name in CASES:
-        assert done[1][0][name][1][0]["cls"] != done[1][0][name][1][-1]["cls"]
+        _, rows = done[1][0][name]
+        assert rows[0]["cls"] != rows[-1]["cls"]
 
 
 @pytest.mark.parametrize("said, configured, used", [(3, 0, 3), (0, 2, 2), (0, 0, 0)])
