@@ -1,7 +1,8 @@
 """How long the inspector takes from a handle's change until the screen shows it, measured in the browser.
 
-A real JupyterLab, a headless Chromium, the shipped model. A change is made on the widget's own element; the view says, in an animation frame, that all panels
-of that change are drawn (those of the open tab, too, in sight or not), and the clock stops at the first task after that frame is painted. Median of 30.
+A real JupyterLab, a headless Chromium, the shipped model. A change is made on the widget's own element; the view says,
+in an animation frame, that all panels of that change are drawn (those of the open tab, too, in sight or not), and the
+clock stops at the first task after that frame is painted. Median of 30.
 
     python benchmarks/inspector_speed.py [results.json]
 """
@@ -20,19 +21,33 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from chromium import find_chromium
-from test_inspector import ARGS, ROOT, Inspector, jupyterlab, playwright, run_notebook
+from test_inspector import ARGS, ROOT, jupyterlab, playwright, run_notebook
 
 SHOWN = """el => new Promise((done, fail) => {
   setTimeout(() => fail(new Error("nothing was drawn within 20 s")), 20000);
-  const view=el.querySelector('.prism'), old=+view.dataset.serial, start=performance.now();
-  new MutationObserver((_, o)=>{ if(+view.dataset.serial>old){ o.disconnect(); const c=new MessageChannel(); c.port1.onmessage=()=>done(performance.now()-start); c.port2.postMessage(0) } }).observe(view,{attributes:true,attributeFilter:['data-serial']});
+  const view = el.querySelector('.prism'), old = +view.dataset.serial, start = performance.now();
+  new MutationObserver((_, observer) => {
+    if (+view.dataset.serial > old) {
+      observer.disconnect();
+      const c = new MessageChannel();
+      c.port1.onmessage = () => done(performance.now() - start);
+      c.port2.postMessage(0);
+    }
+  }).observe(view, {attributes: true, attributeFilter: ['data-serial']});
   (%s)(el);
 })"""
 CLICK = "el=>[...el.querySelectorAll('button')].find(b=>b.textContent.trim()=={name!r}).click()"
-KEY = """el=>{{const h=[...el.querySelectorAll('.widget-slider')].find(s=>s.querySelector('label').textContent=={name!r}).querySelector('.noUi-handle');
-  h.dispatchEvent(new KeyboardEvent('keydown',{{key:{key!r},bubbles:true}}))}}"""
-PICK = """el=>{{const s=[...el.querySelectorAll('.widget-dropdown')].find(s=>s.querySelector('label').textContent=={name!r}).querySelector('select');
-  s.selectedIndex={index}; s.dispatchEvent(new Event('change',{{bubbles:true}}))}}"""
+KEY = """el => {{
+  const sliders = [...el.querySelectorAll('.widget-slider')];
+  const slider = sliders.find(s => s.querySelector('label').textContent == {name!r});
+  slider.querySelector('.noUi-handle').dispatchEvent(new KeyboardEvent('keydown', {{key: {key!r}, bubbles: true}}));
+}}"""
+PICK = """el => {{
+  const menus = [...el.querySelectorAll('.widget-dropdown')];
+  const select = menus.find(s => s.querySelector('label').textContent == {name!r}).querySelector('select');
+  select.selectedIndex = {index};
+  select.dispatchEvent(new Event('change', {{bubbles: true}}));
+}}"""
 
 
 def median(page, actions, rest=120):
@@ -46,10 +61,10 @@ def median(page, actions, rest=120):
 
 def measure(page) -> dict:
     "Every kind of handle, on the tab that opens first; one handle on the other tabs; new clips."
-    box, steps = (
-        Inspector(page).box,
-        lambda name: [KEY.format(name=name, key=k) for k in ["ArrowLeft", "ArrowRight"] * 15],
-    )
+
+    def steps(name):
+        return [KEY.format(name=name, key=k) for k in ["ArrowLeft", "ArrowRight"] * 15]
+
     for name in ("rate 4", "rate 4", "rate 8", "rate 8"):
         median(page, [CLICK.format(name=name)])  # warm: the first uses compile scripts
     median(page, steps("alpha")[:4])
@@ -68,25 +83,20 @@ def measure(page) -> dict:
     return found
 
 
+def cpu_name() -> str:
+    "The processor's name where Linux tells it, else its kind."
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def machine() -> dict:
     "Where and with what it was measured."
-    cpu = (
-        next(
-            (
-                l.split(":")[1].strip()
-                for l in Path("/proc/cpuinfo").read_text().splitlines()
-                if l.startswith("model name")
-            ),
-            platform.machine(),
-        )
-        if Path("/proc/cpuinfo").exists()
-        else platform.machine()
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     return dict(
-        cpu=cpu,
+        cpu=cpu_name(),
         cores=os.cpu_count(),
         load_before=round(os.getloadavg()[0], 2),
         commit=commit,

@@ -25,24 +25,23 @@ from mobilenet import SHARED
 
 def world(folder=HERE / "tables"):
     "[(study, its tables)]: rendered motions, and the same against text."
-    return [
-        (world_study(folder=folder / "world"), VIDPRISM_TABLES),
-        (
-            world_study(text=True, train=720, training=TrainConfig(epochs=20), runs=3, folder=folder / "world_text"),
-            {f"mote_{k}": v for k, v in MOTE_TABLES.items()},
-        ),
-    ]
+    motions = world_study(folder=folder / "world")
+    few = TrainConfig(epochs=20)
+    against_text = world_study(text=True, train=720, training=few, runs=3, folder=folder / "world_text")
+    mote_tables = {f"mote_{k}": v for k, v in MOTE_TABLES.items()}
+    return [(motions, VIDPRISM_TABLES), (against_text, mote_tables)]
 
 
 def real(data=None, encoder=None, width=256, frames=16, folder=HERE / "tables"):
     "[(study, its tables)]: clips in folds by source; no text."
-    data, encoder = data or SHARED / "jhmdb21" / "clips.txt", encoder or f"own:{HERE / 'mobilenet.py'}:make"
+    data = data or SHARED / "jhmdb21" / "clips.txt"
+    encoder = encoder or f"own:{HERE / 'mobilenet.py'}:make"
     study = clips_study(data, encoder, frames=frames, width=width, progress=True)
     tables = {k: v for k, v in VIDPRISM_TABLES.items() if k != "table_11"}
     return [(replace(study, folder=folder / study.name), tables)]
 
 
-if __name__ == "__main__":
+def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("what", choices=("world", "real"))
     ask.add_argument("--only", nargs="+", help="names of tables")
@@ -60,3 +59,7 @@ if __name__ == "__main__":
         failed += run_cells(study, cells, a.workers)
     print(*failed, f"{(time.perf_counter() - start) / 60:.1f} minutes, {len(failed)} runs failed", sep="\n")
     sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
