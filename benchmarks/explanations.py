@@ -1,18 +1,34 @@
-"""How far explanations can be trusted, and how different experts are: measured, written to explanations.json beside this file.
+"""How far explanations can be trusted, and how different experts are: measured, written to explanations.json.
 
-    python benchmarks/explanations.py methods          # the saliency methods, on clips of the world (about 25 minutes on one core)
-    python benchmarks/explanations.py experts          # specialisation: the shipped heads on the world, and, where VIDPRISM_SHARED points to real clips, heads trained on those (15 minutes)
+    python benchmarks/explanations.py methods          # the saliency methods, on clips of the world
+    python benchmarks/explanations.py experts          # specialisation of heads
+
+`methods` takes about 25 minutes on one core, `experts` 15. `experts` measures the shipped heads on the world, and,
+where VIDPRISM_SHARED points to real clips, heads trained on those.
 """
-import argparse, json, os, statistics, time
-from pathlib import Path
+
+import argparse
+import json
+import os
+import statistics
+import time
 import torch
-from vidprism.interpret.saliency import METHODS, flat_frame, keep_pass, kept_saliency, path_gradients
-from vidprism.interpret.explanation import explain
-from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
+from pathlib import Path
 from vidprism.data.clips import sample_clips
-from vidprism.interpret.faithfulness import curves, frame_score, judge_methods, likeness, pointing, random_areas, scramble
-from vidprism.model import sample_model
 from vidprism.data.synthetic import world_clips
+from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
+from vidprism.interpret.explanation import explain
+from vidprism.interpret.faithfulness import (
+    curves,
+    frame_score,
+    judge_methods,
+    likeness,
+    pointing,
+    random_areas,
+    scramble,
+)
+from vidprism.interpret.saliency import METHODS, flat_frame, keep_pass, kept_saliency, path_gradients
+from vidprism.model import sample_model
 
 OUT = Path(__file__).with_suffix(".json")
 KINDS = ("vidprism", "bmoe", "mote")
@@ -21,7 +37,8 @@ KINDS = ("vidprism", "bmoe", "mote")
 def mean(values):
     "Mean, standard deviation and number."
     values = [float(v) for v in values]
-    return dict(mean=statistics.fmean(values), std=statistics.stdev(values) if len(values) > 1 else 0., n=len(values))
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return dict(mean=statistics.fmean(values), std=std, n=len(values))
 
 
 def write(**parts):
@@ -30,17 +47,37 @@ def write(**parts):
     OUT.write_text(json.dumps({**found, **parts}, indent=1) + "\n")
 
 
+def clips_of_the_world(start, n):
+    "Test clips of the world, one at a time."
+    return (world_clips(1, split="test", start=i) for i in range(start, start + n))
+
+
+def means_of(rows, *names):
+    "{name: mean} of rows of as many numbers."
+    return {name: mean(column) for name, column in zip(names, zip(*rows))}
+
+
+def judged(rows, method):
+    "Pointing, deletion and insertion of a method, and how often it is better than a random order."
+    answers = [r[method] for r in rows]
+    found = {f: mean(getattr(a, f) for a in answers) for f in ("hits", "peak", "deletion", "insertion")}
+    if method in METHODS:
+        found["by_expert"] = [mean(a.by_expert[e] for a in answers)["mean"] for e in range(4)]
+    random = [r["random"] for r in rows]
+    found["deletion_wins"] = mean(a.deletion < by_chance[1] for a, by_chance in zip(answers, random))["mean"]
+    found["insertion_wins"] = mean(a.insertion > by_chance[2] for a, by_chance in zip(answers, random))["mean"]
+    if method in METHODS:
+        found["signed"] = means_of([a.signed for a in answers], "deletion", "insertion")
+    return found
+
+
 def judge_all_methods(model, start, n):
     "Pointing, deletion and insertion of every method; the controls."
     rows = []
-    for i in range(start, start + n):
-        w = world_clips(1, split="test", start=i)
+    for w in clips_of_the_world(start, n):
         rows.append(judge_methods(model, w.frames[0], w.place[0], w.scene.size[0]))
-    table = {m: {f: mean(getattr(r[m], f) for r in rows) for f in ("hits", "peak", "deletion", "insertion")} for m in (*METHODS, "contrast")}
-    for m in METHODS: table[m]["by_expert"] = [mean(r[m].by_expert[e] for r in rows)["mean"] for e in range(4)]
-    for m in (*METHODS, "contrast"): table[m] |= dict(deletion_wins=mean(getattr(r[m], "deletion") < r["random"][1] for r in rows)["mean"], insertion_wins=mean(r[m].insertion > r["random"][2] for r in rows)["mean"])
-    for m in METHODS: table[m]["signed"] = {f: mean(r[m].signed[k] for r in rows) for k, f in enumerate(("deletion", "insertion"))}
-    table["random"] = {f: mean(r["random"][k] for r in rows) for k, f in enumerate(("hits", "deletion", "insertion"))}
+    table = {method: judged(rows, method) for method in (*METHODS, "contrast")}
+    table["random"] = means_of([r["random"] for r in rows], "hits", "deletion", "insertion")
     return table
 
 
@@ -49,10 +86,10 @@ def judge_layers(model, start, n):
     net, found = model.encoder.model.visual, {}
     for name in ("layer1", "layer2", "layer3", "layer4"):
         hits = []
-        for i in range(start, start + n):
-            w = world_clips(1, split="test", start=i)
+        for w in clips_of_the_world(start, n):
             kept, *_ = keep_pass(model, w.frames[0], layer=getattr(net, name))
-            hits.append(pointing(kept_saliency(kept, model.encoder.how, (64, 64), "gradcam").sum(0), w.place[0], w.scene.size[0]).float().mean())
+            saliency = kept_saliency(kept, model.encoder.how, (64, 64), "gradcam").sum(0)
+            hits.append(pointing(saliency, w.place[0], w.scene.size[0]).float().mean())
         found[name] = dict(cells=kept.seen.maps[0].shape[-1], **mean(hits))
     return found
 
@@ -60,125 +97,224 @@ def judge_layers(model, start, n):
 @torch.no_grad()
 def judge_frames(model, start, n, steps=16):
     "Frames deleted and inserted by importance, by drop, at random; and how well the two agree."
-    rows = {k: [] for k in ("importance", "drops", "random")}
+    areas = {k: [] for k in ("importance", "drops", "random")}
     agree = []
-    for i in range(start, start + n):
-        features = model.encoder(world_clips(1, split="test", start=i).frames).pooled
-        out = model.head(features, inspect=True); t, y = out.trace, int(out.logits.argmax())
-        orders = dict(importance=frame_parts(t.merges, t.mixture.readout, t.mixture.attention)[0].sum(0), drops=frame_drops(model.head, features[0], y))
+    for w in clips_of_the_world(start, n):
+        features = model.encoder(w.frames).pooled
+        out = model.head(features, inspect=True)
+        mixture, y = out.trace.mixture, int(out.logits.argmax())
+        importance = frame_parts(out.trace.merges, mixture.readout, mixture.attention)[0].sum(0)
+        drops = frame_drops(model.head, features[0], y)
         score = frame_score(model.head, features[0], y)
-        for k, v in orders.items(): rows[k].append(curves(score, v.argsort(descending=True, stable=True), steps).areas)
-        rows["random"].append(random_areas(score, features.shape[1], steps, 5))
-        agree.append(rank_correlation(orders["importance"], orders["drops"]))
-    return dict(agreement=mean(agree), **{k: dict(deletion=mean(a for a, _ in v), insertion=mean(b for _, b in v)) for k, v in rows.items()})
+        for name, values in (("importance", importance), ("drops", drops)):
+            order = values.argsort(descending=True, stable=True)
+            areas[name].append(curves(score, order, steps).areas)
+        areas["random"].append(random_areas(score, features.shape[1], steps, 5))
+        agree.append(rank_correlation(importance, drops))
+    found = {name: means_of(pairs, "deletion", "insertion") for name, pairs in areas.items()}
+    return dict(agreement=mean(agree), **found)
 
 
 def judge_weights(model, start, n):
     "Likeness of the maps of the model and of the scrambled model."
     found = {part: {m: [] for m in METHODS} for part in ("head", "encoder")}
     others = {part: scramble(model, part, 1) for part in found}
-    for i in range(start, start + n):
-        frames = world_clips(1, split="test", start=i).frames[0]
-        kept, out, _ = keep_pass(model, frames, pixels=True); y = int(out.logits.argmax())
+
+    def saliency(kept, method):
+        return kept_saliency(kept, model.encoder.how, (64, 64), method).sum(0)
+
+    for w in clips_of_the_world(start, n):
+        kept, out, _ = keep_pass(model, w.frames[0], pixels=True)
+        y = int(out.logits.argmax())
         for part, other in others.items():
-            away, *_ = keep_pass(other, frames, y, pixels=True)
-            for m in METHODS: found[part][m].append(likeness(*(kept_saliency(k, model.encoder.how, (64, 64), m).sum(0) for k in (kept, away))))
+            away, *_ = keep_pass(other, w.frames[0], y, pixels=True)
+            for m in METHODS:
+                found[part][m].append(likeness(saliency(kept, m), saliency(away, m)))
     return {part: {m: mean(v) for m, v in row.items()} for part, row in found.items()}
 
 
 def judge_convergence(model, start, n, steps=(8, 32, 128)):
     "Integrated gradients of the expert heard most: |delta| in parts of the difference that should be met."
     found = {s: [] for s in steps}
-    for i in range(start, start + n):
-        kept, out, _ = keep_pass(model, world_clips(1, split="test", start=i).frames[0], pixels=True)
+    for w in clips_of_the_world(start, n):
+        kept, out, _ = keep_pass(model, w.frames[0], pixels=True)
         e, x = int(out.trace.mixture.shares[0].argmax()), kept.seen.pixels.detach()
-        with torch.no_grad(): span = float((kept.again(x[None]) - kept.again(flat_frame(x)[None]))[0, e])
-        for s in steps: found[s].append(abs(path_gradients(kept, e, s)[1] / span))
+        with torch.no_grad():
+            difference = kept.again(x[None]) - kept.again(flat_frame(x)[None])
+        span = float(difference[0, e])
+        for s in steps:
+            found[s].append(abs(path_gradients(kept, e, s)[1] / span))
     return {s: dict(median=statistics.median(v), largest=max(v), n=len(v)) for s, v in found.items()}
 
 
 def judge_samples(model):
     "Agreement of importance and drop on the shipped clips."
     found = [explain(model, p, method=None) for p in sample_clips()]
-    return dict(agreement=mean(e.agreement for e in found), agreement_with_size=mean(rank_correlation(e.importance, e.drops.abs()) for e in found))
+    return dict(
+        agreement=mean(e.agreement for e in found),
+        agreement_with_size=mean(rank_correlation(e.importance, e.drops.abs()) for e in found),
+    )
 
 
 def methods(args):
     "Everything about saliency and frame importance."
     model, begin = sample_model(), time.time()
-    parts = dict(samples=lambda: judge_samples(model), frames=lambda: judge_frames(model, args.start, args.n), layers=lambda: judge_layers(model, args.start, args.n),
-                 methods=lambda: judge_all_methods(model, args.start, args.n), weights=lambda: judge_weights(model, args.start, args.few), convergence=lambda: judge_convergence(model, args.start, args.few))
+    parts = dict(
+        samples=lambda: judge_samples(model),
+        frames=lambda: judge_frames(model, args.start, args.n),
+        layers=lambda: judge_layers(model, args.start, args.n),
+        methods=lambda: judge_all_methods(model, args.start, args.n),
+        weights=lambda: judge_weights(model, args.start, args.few),
+        convergence=lambda: judge_convergence(model, args.start, args.few),
+    )
     for name in args.parts or parts:
-        write(**{name: parts[name]()}); print(name, f"{time.time() - begin:.0f} s", flush=True)
-    write(story=dict(model="sample_model('vidprism')", clips=f"world 0 test {args.start} to {args.start + args.n - 1}; scrambled weights and convergence on the first {args.few}",
-                     note="the layer and the blur were chosen on clips 0 to 35, which are not among these"))
+        write(**{name: parts[name]()})
+        print(name, f"{time.time() - begin:.0f} s", flush=True)
+    clips = f"world 0 test {args.start} to {args.start + args.n - 1}"
+    story = dict(
+        model="sample_model('vidprism')",
+        clips=f"{clips}; scrambled weights and convergence on the first {args.few}",
+        note="the layer and the blur were chosen on clips 0 to 35, which are not among these",
+    )
+    write(story=story)
 
 
 def experts(args):
-    "How different the experts are: VidPrism, the homogeneous mixture, MoTE. The shipped heads on the world; heads trained here on real clips."
+    """How different the experts are: VidPrism, the homogeneous mixture, MoTE.
+
+    The shipped heads on the world; heads trained here on real clips."""
     from vidprism.evaluation.benchmark import encode_world
     from vidprism.interpret.specialisation import in_short, measure_specialisation
+
     x, y = encode_world(sample_model().encoder, "test", args.test)
-    write(world_experts=dict(**{name: in_short(measure_specialisation(sample_model(name).head, x, y)) for name in KINDS}, story=dict(bench="world", test=args.test, heads="shipped, one seed each")))
+    found = {name: in_short(measure_specialisation(sample_model(name).head, x, y)) for name in KINDS}
+    story = dict(bench="world", test=args.test, heads="shipped, one seed each")
+    write(world_experts=dict(**found, story=story))
     shared = os.environ.get("VIDPRISM_SHARED")
-    if not shared or args.only_world: return print("real clips: skipped", "" if shared else "(VIDPRISM_SHARED is not set)")
+    if not shared or args.only_world:
+        print("real clips: skipped", "" if shared else "(VIDPRISM_SHARED is not set)")
+        return
     write(real_experts=compare_experts(real_bench(Path(shared), args.cache), args))
 
 
-def compare_experts(bench, args):
-    "Each head trained on a bench (some seeds; of several learning rates the best on held-out training clips), its scores on the test side."
+def train_and_measure(bench, name, args):
+    "Train a head with some seeds, and measure how different the experts of each are."
     from vidprism.evaluation.protocols import close_set
     from vidprism.interpret.specialisation import in_short, measure_specialisation
     from vidprism.training.trainer import TrainConfig
-    found, x = {}, bench.test.features
+
+    config = TrainConfig(epochs=args.epochs, lr=args.lr[0])
+    grid = dict(lr=tuple(args.lr)) if len(args.lr) > 1 else None
+    result = close_set(bench, name, config=config, seeds=range(args.seeds), grid=grid)
+    tuning = result.record.get("tuning")
+    lr = tuning[0]["chosen"]["lr"] if tuning else args.lr[0]
+    measured = [measure_specialisation(h, bench.test.features, bench.test.labels) for h in result.heads]
+    rows = [in_short(m) for m in measured]
+    means = {k: mean(r[k] for r in rows) for k in rows[0]}
+    first = {k: getattr(measured[0], k).tolist() for k in ("cka", "cosine", "overlap", "peakiness")}
+    return dict(lr=lr, **means, first_seed=first)
+
+
+def compare_experts(bench, args):
+    """Each head trained on a bench with some seeds, and its scores on the test side.
+
+    Of several learning rates the best on held-out training clips is taken."""
+    found = {}
     for name in KINDS:
         begin = time.time()
-        result = close_set(bench, name, config=TrainConfig(epochs=args.epochs, lr=args.lr[0]), seeds=range(args.seeds), grid=dict(lr=tuple(args.lr)) if len(args.lr) > 1 else None)
-        rows = [in_short(measure_specialisation(h, x, bench.test.labels)) for h in result.heads]
-        found[name] = dict(lr=result.record["tuning"][0]["chosen"]["lr"] if result.record.get("tuning") else args.lr[0], **{k: mean(r[k] for r in rows) for k in rows[0]})
-        one = measure_specialisation(result.heads[0], x, bench.test.labels)
-        found[name] |= dict(first_seed={k: getattr(one, k).tolist() for k in ("cka", "cosine", "overlap", "peakiness")})
-        print(bench.name, name, {k: round(v["mean"], 3) for k, v in found[name].items() if isinstance(v, dict) and "mean" in v}, f"{time.time() - begin:.0f} s", flush=True)
-    return dict(**found, story=dict(bench=bench.name, train=len(bench.train.labels), test=len(bench.test.labels), epochs=args.epochs, seeds=args.seeds, **{k: bench.story.get(k) for k in ("encoder", "frames")}))
+        found[name] = train_and_measure(bench, name, args)
+        shown = {k: round(v["mean"], 3) for k, v in found[name].items() if isinstance(v, dict) and "mean" in v}
+        print(bench.name, name, shown, f"{time.time() - begin:.0f} s", flush=True)
+    story = dict(
+        bench=bench.name,
+        train=len(bench.train.labels),
+        test=len(bench.test.labels),
+        epochs=args.epochs,
+        seeds=args.seeds,
+        encoder=bench.story.get("encoder"),
+        frames=bench.story.get("frames"),
+    )
+    return dict(**found, story=story)
 
 
-def real_bench(shared, cache, frames=8, width=128):
-    "JHMDB's 21 classes with a frozen ImageNet encoder; features turned to their first principal components (of the training side), sources kept together."
-    import timm, torch.nn.functional as F
+def imagenet_encoder(shared, frames):
+    "A function from a clip's path to features of some frames, by MobileNet-EdgeTPU as it was trained on ImageNet."
+    import timm
+    import torch.nn.functional as F
     from safetensors.torch import load_file
     from vidprism.data.clips import read_clip
-    from vidprism.data.splits import grouped_folds
-    from vidprism.encoders.cache import FeatureCache
     from vidprism.encoders.base import Features
-    from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
+
     net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
     net.blocks[0][0].bn1.act = torch.nn.Identity()
-    net.load_state_dict({k: v.float() for k, v in load_file(shared / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors").items()}, strict=False); net.eval()
-    lines = [line.rsplit(" ", 1) for line in (shared / "jhmdb21" / "clips.txt").read_text().splitlines()]
-    store = FeatureCache(cache) if cache else None
+    weights = load_file(shared / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors")
+    net.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
+    net.eval()
 
     @torch.no_grad()
     def features(path):
-        x = F.interpolate(read_clip(path, frames).frames.permute(0, 3, 1, 2).float(), (224, 224), mode="bilinear", antialias=True)
+        x = read_clip(path, frames).frames.permute(0, 3, 1, 2).float()
+        x = F.interpolate(x, (224, 224), mode="bilinear", antialias=True)
         return Features(net.forward_head(net.forward_features((x - 128) / 127), pre_logits=True))
-    fetch = lambda name: (store.fetch(f"mobilenet_edgetpu {frames} {name}", lambda: features(shared / "jhmdb21" / name)) if store else features(shared / "jhmdb21" / name)).pooled
-    x, y = torch.stack([fetch(name) for name, _ in lines]), torch.tensor([int(label) for _, label in lines])
-    sources = [name.split("/")[1].split(f"_{name.split('/')[0]}_")[0] for name, _ in lines]
+
+    return features
+
+
+def fetch_features(shared, names, cache, frames):
+    "Pooled features [N,T,D] of clips of JHMDB; with a cache, from there where they are."
+    from vidprism.encoders.cache import FeatureCache
+
+    features, store = imagenet_encoder(shared, frames), FeatureCache(cache) if cache else None
+
+    def fetch(name):
+        path = shared / "jhmdb21" / name
+        if store is None:
+            return features(path).pooled
+        return store.fetch(f"mobilenet_edgetpu {frames} {name}", lambda: features(path)).pooled
+
+    return torch.stack([fetch(name) for name in names])
+
+
+def source_of(name):
+    "The film that a clip of JHMDB was cut from: what stands before the class in its file's name."
+    label, file = name.split("/")[:2]
+    return file.split(f"_{label}_")[0]
+
+
+def real_bench(shared, cache, frames=8, width=128):
+    """JHMDB's 21 classes with a frozen ImageNet encoder, sources kept together.
+
+    Features are turned to their first principal components, those of the training side."""
+    from vidprism.data.splits import grouped_folds
+    from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
+
+    lines = [line.rsplit(" ", 1) for line in (shared / "jhmdb21" / "clips.txt").read_text().splitlines()]
+    names, y = [name for name, _ in lines], torch.tensor([int(label) for _, label in lines])
+    x = fetch_features(shared, names, cache, frames)
+    sources = [source_of(name) for name in names]
     fold = grouped_folds(y.tolist(), sources, 3, 0)[0]
-    middle = x[fold.train].flatten(0, 1).mean(0)
-    turn = torch.linalg.svd(x[fold.train].flatten(0, 1) - middle, full_matrices=False).Vh[:width]
+    train = x[fold.train].flatten(0, 1)
+    middle = train.mean(0)
+    turn = torch.linalg.svd(train - middle, full_matrices=False).Vh[:width]
     x = (x - middle) @ turn.T
-    side = lambda rows: FeatureSplit(x[list(rows)], y[list(rows)], [lines[i][0] for i in rows], [sources[i] for i in rows])
+
+    def side(rows):
+        rows = list(rows)
+        return FeatureSplit(x[rows], y[rows], [names[i] for i in rows], [sources[i] for i in rows])
+
     classes = (shared / "jhmdb21" / "classes.txt").read_text().splitlines()
-    return Benchmark("jhmdb21", side(fold.train), side(fold.test), classes, dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", frames=frames))
+    story = dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", frames=frames)
+    return Benchmark("jhmdb21", side(fold.train), side(fold.test), classes, story)
 
 
-if __name__ == "__main__":
+def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("what", choices=("methods", "experts"))
     p.add_argument("--start", type=int, default=36, help="first clip")
     p.add_argument("--n", type=int, default=36, help="clips")
-    p.add_argument("--parts", nargs="+", help="methods: only these (samples, frames, layers, methods, weights, convergence)")
+    p.add_argument(
+        "--parts", nargs="+", help="methods: only these (samples, frames, layers, methods, weights, convergence)"
+    )
     p.add_argument("--few", type=int, default=8, help="clips for what takes long")
     p.add_argument("--epochs", type=int, default=40, help="of each head")
     p.add_argument("--seeds", type=int, default=3)
@@ -188,4 +324,8 @@ if __name__ == "__main__":
     p.add_argument("--cache", help="a folder for features, to keep them")
     args = p.parse_args()
     torch.set_num_threads(1)
-    globals()[args.what](args)
+    dict(methods=methods, experts=experts)[args.what](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,38 +1,51 @@
-"""MobileNet-EdgeTPU, trained on ImageNet, as an encoder of one's own: `own:benchmarks/mobilenet.py:make`, wherever the kit takes an encoder's name.
+"""MobileNet-EdgeTPU, trained on ImageNet, as an encoder of one's own.
 
-The weights are not the kit's: they are looked for in ../shared beside the checkout, or where VIDPRISM_SHARED says."""
-from pathlib import Path
+Its name is `own:benchmarks/mobilenet.py:make`, wherever the kit takes an encoder's name. The weights are not the
+kit's: they are looked for in ../shared beside the checkout, or where VIDPRISM_SHARED says."""
+
 import os
+from pathlib import Path
 from torch import nn
+from vidprism.encoders.base import Features, FrameEncoder, Preprocess
 from vidprism.errors import ConfigError
-from vidprism.encoders.base import FrameEncoder, Features, Preprocess
 
 SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
 class Mobile(nn.Module):
     "MobileNet-EdgeTPU as shared/weights/README.md loads it."
+
     def __init__(self, path):
         super().__init__()
         import timm
         from safetensors.torch import load_file
+
         self.net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
         self.net.blocks[0][0].bn1.act = nn.Identity()
         self.net.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
-    def forward(self, x): return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+
+    def forward(self, x):
+        return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
 
 
 class MobileEncoder(FrameEncoder):
     "Frames to 1280 numbers each, and the 7x7 map before the pooling."
+
     def __init__(self, path):
-        super().__init__("own:mobilenet_edgetpu_100/imagenet1k", 1280, Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3))
+        how = Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3)
+        super().__init__("own:mobilenet_edgetpu_100/imagenet1k", 1280, how)
         self.model = Mobile(path).requires_grad_(False).eval()
+
     def encode(self, x, grid=False):
         seen = self.model.net.forward_features(x)
-        return Features(self.model.net.forward_head(seen, pre_logits=True), seen.permute(0, 2, 3, 1) if grid else None)
+        pooled = self.model.net.forward_head(seen, pre_logits=True)
+        return Features(pooled, seen.permute(0, 2, 3, 1) if grid else None)
 
 
 def make(path=SHARED / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors"):
     "The encoder, frozen."
-    if not Path(path).is_file(): raise ConfigError(f"The encoder's weights are not here: {Path(path).name} in {Path(path).parent.name}/ of VIDPRISM_SHARED.")
+    path = Path(path)
+    if not path.is_file():
+        place = f"{path.name} in {path.parent.name}/ of VIDPRISM_SHARED"
+        raise ConfigError(f"The encoder's weights are not here: {place}.")
     return MobileEncoder(path)

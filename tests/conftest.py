@@ -1,9 +1,16 @@
-"What tests share: the state of the global random generators, and a browser, looked for once, when the first test that needs it runs."
-from contextlib import contextmanager
-import hashlib, os, random, secrets
+"""What tests share: the state of the global random generators, and a browser.
+
+The browser is looked for once, when the first test that needs it runs."""
+
+import hashlib
 import numpy as np
-import pytest, torch
+import os
+import pytest
+import random
+import secrets
+import torch
 from chromium import find_chromium
+from contextlib import contextmanager
 
 SEED = pytest.StashKey[int]()
 
@@ -11,12 +18,14 @@ SEED = pytest.StashKey[int]()
 def session_seed() -> int:
     "The seed of this session: VIDPRISM_TEST_SEED, or a new one."
     given = os.environ.get("VIDPRISM_TEST_SEED", "")
-    if not given: return secrets.randbelow(2**32)
-    if not given.isdecimal(): raise pytest.UsageError(f"VIDPRISM_TEST_SEED must be a whole number, not {given!r}.")
+    if not given:
+        return secrets.randbelow(2**32)
+    if not given.isdecimal():
+        raise pytest.UsageError(f"VIDPRISM_TEST_SEED must be a whole number, not {given!r}.")
     return int(given)
 
 
-def seed_generators(seed:int, name:str):
+def seed_generators(seed: int, name: str):
     "Set the global generators of Python, NumPy and PyTorch to a state that depends on the seed and the name alone."
     state = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
     random.seed(state)
@@ -28,14 +37,16 @@ def seed_generators(seed:int, name:str):
 def generators_kept():
     "Give the global generators back as they were."
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try: yield
+    try:
+        yield
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
 
 
-def seed_line(config) -> str: return f"random state: VIDPRISM_TEST_SEED={config.stash[SEED]} repeats it"
+def seed_line(config) -> str:
+    return f"random state: VIDPRISM_TEST_SEED={config.stash[SEED]} repeats it"
 
 
 def pytest_configure(config):
@@ -43,18 +54,21 @@ def pytest_configure(config):
     seed_generators(config.stash[SEED], "collection")
 
 
-def pytest_report_header(config): return seed_line(config)
+def pytest_report_header(config):
+    return seed_line(config)
 
 
 def pytest_terminal_summary(terminalreporter, config):
     "`-q` hides the header, so the seed is printed here, too."
-    if config.get_verbosity() < 0: terminalreporter.write_line(seed_line(config))
+    if config.get_verbosity() < 0:
+        terminalreporter.write_line(seed_line(config))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef, request):
     "A fixture that tests share gets a state of its own: it does not matter which test asks for it first."
-    if fixturedef.scope == "function": return (yield)
+    if fixturedef.scope == "function":
+        return (yield)
     with generators_kept():
         seed_generators(request.config.stash[SEED], f"{fixturedef.baseid}::{fixturedef.argname}")
         return (yield)
@@ -71,5 +85,6 @@ def chromium_path():
     "Where a Chromium is; where none can be had, the test skips and says why."
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = find_chromium()
-    if found.path is None: pytest.skip(f"no Chromium: {found.why}")
+    if found.path is None:
+        pytest.skip(f"no Chromium: {found.why}")
     return found.path

@@ -1,7 +1,10 @@
-"What tests share: the checkout, its modules, and real clips and weights that are not the kit's (a test skips without them)."
-from pathlib import Path
+"""What tests share: the checkout, its modules, and real clips and weights that are not the kit's.
+
+A test that needs one of those skips where it is missing."""
+
 import os
 import pytest
+from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("VIDPRISM_SHARED", ROOT.parent / "shared"))
@@ -16,5 +19,6 @@ def module_order():
 def shared(*parts):
     "A shared file, or skip by its name."
     path = SHARED.joinpath(*parts)
-    if not path.exists(): pytest.skip(f"{'/'.join(parts)} is not here")
+    if not path.exists():
+        pytest.skip(f"{'/'.join(parts)} is not here")
     return path

@@ -1,12 +1,20 @@
 "The `vidprism` command as a stranger runs it: answers, pages, and one sentence where something is wrong."
-import json, os, shutil, subprocess, sys, wave
+
+import json
+import os
 import pytest
+import shlex
+import shutil
+import subprocess
+import sys
+import wave
 from vidprism.data.clips import sample_clips
 
 COMMAND = [sys.executable, "-c", "import sys; from vidprism.cli import main; sys.exit(main())"]
 
 
-def run(*argv, cwd=None): return subprocess.run([*COMMAND, *map(str, argv)], capture_output=True, text=True, cwd=cwd, timeout=120)
+def run(*argv, cwd=None):
+    return subprocess.run([*COMMAND, *map(str, argv)], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 def test_show_from_another_folder(tmp_path):
@@ -23,11 +31,29 @@ def bad(tmp_path):
     "Files and folders that are no clips."
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no video\n" * 50)
-    with wave.open(str(tmp_path / "sound.wav"), "wb") as w: w.setnchannels(1); w.setsampwidth(2); w.setframerate(8000); w.writeframes(b"\0\0" * 8000)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as w:
+        w.setnchannels(1)
+        w.setsampwidth(2)
+        w.setframerate(8000)
+        w.writeframes(b"\0\0" * 8000)
     return tmp_path
 
 
-@pytest.mark.parametrize("argv", [["none.mp4"], ["empty.mp4"], ["text.mp4"], ["sound.wav"], ["."], ["--frames", "0"], ["--frames", "-3"], ["--model", "none"], ["--model", "."]], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["none.mp4"],
+        ["empty.mp4"],
+        ["text.mp4"],
+        ["sound.wav"],
+        ["."],
+        ["--frames", "0"],
+        ["--frames", "-3"],
+        ["--model", "none"],
+        ["--model", "."],
+    ],
+    ids=" ".join,
+)
 def test_bad_input(bad, argv):
     "One sentence on stderr, nothing on stdout, no traceback, exit code 2, no page."
     done = run("show", *argv, "--out", "page.html", cwd=bad)
@@ -39,12 +65,17 @@ def test_bad_input(bad, argv):
 def test_two_processes_train_one_model(tmp_path):
     "As `accelerate launch` and torchrun start it: told once, kept once, and the tuned model is there."
     for i, clip in enumerate(sample_clips()[:8]):
-        (tmp_path / "clips" / f"c{i % 2}").mkdir(parents=True, exist_ok=True); shutil.copy(clip, tmp_path / "clips" / f"c{i % 2}")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "vidprism", "train", "clips", "--split", "source", "--folds", "2", "--frames", "8", "--cache", "cache",
-              "--option", "rates=2,4", "--epochs", "1", "--batch", "2", "--precision", "bf16", "--tune-encoder", "--workers", "1", "--out", "model"]
-    done = subprocess.run(launch, capture_output=True, text=True, cwd=tmp_path, timeout=240, env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
+        (tmp_path / "clips" / f"c{i % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, tmp_path / "clips" / f"c{i % 2}")
+    launch = shlex.split("-m torch.distributed.run --standalone --nproc_per_node 2 -m vidprism train clips")
+    data = shlex.split("--split source --folds 2 --frames 8 --cache cache --out model --workers 1")
+    training = shlex.split("--option rates=2,4 --epochs 1 --batch 2 --precision bf16 --tune-encoder")
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launch, *data, *training]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("model: model") == done.stdout.count("8 clips of 2 classes") == done.stdout.count("top-1") == 1, done.stdout
+    for once in ("model: model", "8 clips of 2 classes", "top-1"):
+        assert done.stdout.count(once) == 1, done.stdout
     record = json.loads((tmp_path / "model" / "result.json").read_text())
     assert record["tuned_encoder"] and record["training"]["precision"] == "bf16"
     answer = run("predict", sample_clips()[0], "--model", "model", cwd=tmp_path)

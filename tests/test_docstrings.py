@@ -1,4 +1,5 @@
 "Every public function and class says at run time what a caller must know: parameters, shapes, results and errors."
+
 import ast
 import dataclasses
 import importlib
@@ -9,7 +10,7 @@ from real import ROOT, module_order
 from torch import Tensor
 
 UNFINISHED = (ROOT / "tests" / "docstrings_to_come.txt").read_text().split()
-CHECKS = ("one_of", "positive_int", "check_features", "check_active_experts")   # they raise ConfigError
+CHECKS = ("one_of", "positive_int", "check_features", "check_active_experts")  # they raise ConfigError
 
 
 def public(module):
@@ -69,7 +70,9 @@ def raised(thing):
 
 
 def described(thing):
-    "Parameters or fields that a docstring describes; those of a base class count where the docstring names it in backticks."
+    """Parameters or fields that a docstring describes.
+
+    Those of a base class count where the docstring names it in backticks."""
     text = inspect.getdoc(thing) or ""
     parts = sections(text)
     told = {}
@@ -110,6 +113,7 @@ def test_docstrings(module):
 
 def test_a_gap_is_found():
     "The check itself: a parameter, a shape, an error and a result that are not described."
+
     def scale(x: Tensor, by: float) -> Tensor:
         """Multiply.
 
@@ -121,6 +125,7 @@ def test_a_gap_is_found():
         if by < 0:
             raise ValueError("by must not be negative")
         return x * by
+
     found = lacking("scale", scale)
     expected = ["by is not described", "x has no shape", "ValueError is not under Raises", "no Returns"]
     assert [line.split(": ")[1] for line in found] == expected

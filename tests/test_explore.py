@@ -1,15 +1,27 @@
 "The exploration notebooks: light, with pictures, and ready for your own clips."
-import json, os, re
+
+import json
+import os
 import pytest
+import re
 from real import ROOT, shared
 
 NBS = ROOT / "nbs"
-TITLES = ("01_explore_clip", "02_inspect_clip", "08_expert_usage", "09_vidprism_mote_bmoe", "10_experts_saliency", "11_gates", "12_merges")
+TITLES = (
+    "01_explore_clip",
+    "02_inspect_clip",
+    "08_expert_usage",
+    "09_vidprism_mote_bmoe",
+    "10_experts_saliency",
+    "11_gates",
+    "12_merges",
+)
 NOTEBOOKS = [NBS / "guides" / f"{title}.ipynb" for title in TITLES]
-OWN = re.compile(r"^(path|clips) = (.+?) +# your own.*$", re.M)      # the one line to change
+OWN = re.compile(r"^(path|clips) = (.+?) +# your own.*$", re.M)  # the one line to change
 
 
-def sources(path): return ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+def sources(path):
+    return ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
 
 
 def test_all_are_there():
@@ -33,16 +45,29 @@ def test_one_line_for_your_own(path):
     assert any(OWN.search(c) for c in code[:2])
 
 
-@pytest.mark.skipif("slow" not in os.environ.get("VIDPRISM_FLAGS", "").split(), reason="set VIDPRISM_FLAGS=slow: each notebook runs anew")
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "02_inspect_clip"], ids=lambda p: p.stem)      # the inspector is driven in a browser
+SLOW = "slow" in os.environ.get("VIDPRISM_FLAGS", "").split()
+WITHOUT_INSPECTOR = [p for p in NOTEBOOKS if p.stem != "02_inspect_clip"]  # the inspector is driven in a browser
+
+
+@pytest.mark.skipif(not SLOW, reason="set VIDPRISM_FLAGS=slow: each notebook runs anew")
+@pytest.mark.parametrize("path", WITHOUT_INSPECTOR, ids=lambda p: p.stem)
 def test_runs_on_a_real_clip(path, monkeypatch):
     "That line changed to a real clip, the notebook runs from top to bottom."
     clip = shared("clips", "ordinary", "archery.avi")
     import plotly.io
-    monkeypatch.setattr(plotly.io.renderers, "default", "json"); monkeypatch.setenv("VIDPRISM_QUICK", "1")
+
+    monkeypatch.setattr(plotly.io.renderers, "default", "json")
+    monkeypatch.setenv("VIDPRISM_QUICK", "1")
     from execnb.shell import CaptureShell
+
     shell = CaptureShell(NBS)
-    new = lambda m: f"from pathlib import Path; {m[1]} = " + (f"Path({str(clip)!r})" if m[1] == "path" else f"[Path({str(clip)!r})]")
+
+    def new(match):
+        value = f"Path({str(clip)!r})"
+        if match[1] == "clips":
+            value = f"[{value}]"
+        return f"from pathlib import Path; {match[1]} = {value}"
+
     for cell in sources(path):
         shell.run(OWN.sub(new, cell))
         assert not shell.exc, f"{shell.exc!r} in\n{cell}"

@@ -1,6 +1,11 @@
 "The house: order of imports, public names, clean tracked files."
-import ast, json, re, subprocess, sys
+
+import ast
+import json
+import re
 import pytest
+import subprocess
+import sys
 import vidprism
 from real import ROOT, module_order
 
@@ -13,10 +18,14 @@ def imported(module):
     tree = ast.parse((ROOT / "vidprism" / f"{module}.py").read_text())
     home = module.split("/")[:-1]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import): names, base = [a.name for a in node.names if a.name.startswith("vidprism.")], []
-        elif isinstance(node, ast.ImportFrom) and node.level: names, base = [node.module or ""], home[:len(home) - node.level + 1]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprism."): names, base = [node.module], []
-        else: continue
+        if isinstance(node, ast.Import):
+            names, base = [a.name for a in node.names if a.name.startswith("vidprism.")], []
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            names, base = [node.module or ""], home[: len(home) - node.level + 1]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprism."):
+            names, base = [node.module], []
+        else:
+            continue
         for name in names:
             yield "/".join([*base, *name.removeprefix("vidprism.").split(".")])
 
@@ -31,12 +40,14 @@ def module_names(module):
 @pytest.mark.parametrize("module", ORDER)
 def test_imports_go_up(module):
     "A module imports only from modules above it."
-    below = [m for m in imported(module) if m not in ORDER[:ORDER.index(module)]]
+    below = [m for m in imported(module) if m not in ORDER[: ORDER.index(module)]]
     assert not below, f"{module} imports {below}, which is not above it"
 
 
 def test_every_notebook_has_its_module():
-    modules = {p.relative_to(ROOT / "vidprism").with_suffix("").as_posix() for p in (ROOT / "vidprism").rglob("[a-z]*.py")}
+    modules = {
+        p.relative_to(ROOT / "vidprism").with_suffix("").as_posix() for p in (ROOT / "vidprism").rglob("[a-z]*.py")
+    }
     notebooks = {p.relative_to(ROOT / "nbs").with_suffix("").as_posix() for p in (ROOT / "nbs").rglob("[a-z]*.ipynb")}
     assert modules == set(ORDER)
     assert notebooks - {"index"} == set(ORDER)
@@ -44,7 +55,10 @@ def test_every_notebook_has_its_module():
 
 def test_folders_are_those_of_the_notebooks():
     "nbs/ and vidprism/ have the same folders; guides and papers export nothing."
-    def folders(top): return {p.name for p in (ROOT / top).iterdir() if p.is_dir() and p.name[0] not in "._"}
+
+    def folders(top):
+        return {p.name for p in (ROOT / top).iterdir() if p.is_dir() and p.name[0] not in "._"}
+
     assert folders("vidprism") == set(FOLDERS)
     assert folders("nbs") == {*FOLDERS, "guides", "papers"}
 
@@ -53,16 +67,19 @@ def test_a_name_stands_in_one_module():
     "No two modules export the same name, and no function has its module's name."
     where = {}
     for module in ORDER:
-        for name in module_names(module): where.setdefault(name, []).append(module)
+        for name in module_names(module):
+            where.setdefault(name, []).append(module)
     assert not {n: m for n, m in where.items() if len(m) > 1}
     assert not {n: m for n, m in where.items() if n == m[0].split("/")[-1]}
 
 
 def test_public_names():
     "Every public name resolves, and none is the name of a module."
-    for name in vidprism.__all__: assert getattr(vidprism, name) is not None
+    for name in vidprism.__all__:
+        assert getattr(vidprism, name) is not None
     assert not set(vidprism.__all__) & set(ORDER)
-    with pytest.raises(AttributeError): vidprism.no_such_name
+    with pytest.raises(AttributeError):
+        vidprism.no_such_name
 
 
 def test_the_map_names_what_is_there():
@@ -91,7 +108,20 @@ def test_samples_are_small():
 
 def test_no_paths_of_one_machine():
     "No absolute path in a tracked file, outputs of notebooks included."
-    found = subprocess.run(["git", "grep", "-nIE", r"(^|[\"'( =:,])/(root|home|Users|work|tmp)/[A-Za-z.]", "--", ".", ":!tests/test_house.py"], cwd=ROOT, capture_output=True, text=True).stdout
+    found = subprocess.run(
+        [
+            "git",
+            "grep",
+            "-nIE",
+            r"(^|[\"'( =:,])/(root|home|Users|work|tmp)/[A-Za-z.]",
+            "--",
+            ".",
+            ":!tests/test_house.py",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout
     assert not found, found
 
 
@@ -105,4 +135,5 @@ def test_readme_numbers_are_measured():
     "The table's numbers are those of data_samples/build.json."
     built, text = json.loads((ROOT / "data_samples" / "build.json").read_text()), (ROOT / "README.md").read_text()
     for system in built["systems"].values():
-        for measure in ("top1", "shuffled"): assert f"{system[measure]['mean']:.1%} ± {system[measure]['std'] * 100:.1f}" in text
+        for measure in ("top1", "shuffled"):
+            assert f"{system[measure]['mean']:.1%} ± {system[measure]['std'] * 100:.1f}" in text

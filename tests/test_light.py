@@ -1,10 +1,10 @@
 "What is imported and what it costs: the heads and the help load no decoder, no drawing and no model zoo."
+
 import os
+import pytest
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -45,4 +45,4 @@ def test_help_loads_nothing_heavy(argv):
 
 def test_help_is_quick():
     "`vidprism --help` takes under 0.3 s of processor time, the best of three."
-    assert min(processor_seconds("-m", "vidprism", "--help") for _ in range(3)) < .3
+    assert min(processor_seconds("-m", "vidprism", "--help") for _ in range(3)) < 0.3

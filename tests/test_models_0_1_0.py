@@ -1,7 +1,9 @@
 "Model folders and results that version 0.1.0 wrote are still read."
-from pathlib import Path
+
 import json
-import pytest, torch
+import pytest
+import torch
+from pathlib import Path
 from vidprism import VideoModel
 from vidprism.experiments.studies import Trial, cell_file, kept_runs, open_study
 
@@ -15,7 +17,8 @@ def test_a_saved_model_answers_as_it_did(name):
     "The logits are those that version 0.1.0 computed."
     model = VideoModel.from_pretrained(SAVED / name).eval()
     features = torch.randn(2, 8, model.encoder.dim, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(): logits = model.head(features).logits
+    with torch.no_grad():
+        logits = model.head(features).logits
     assert model.head.name == HEADS[name]
     assert torch.allclose(logits, torch.tensor(LOGITS[name]), atol=1e-5)
 
@@ -27,17 +30,20 @@ def old_result(folder):
     probes = {"expert 1": {"keep": [0], "modulate": False}}
     cell = dict(head="vidprism", options={"preset": "small"}, shots=0, stride=1, against="text", probes=probes)
     (folder / "study.json").write_text(json.dumps(study))
-    (folder / "vidprism-preset-small-00000000.json").write_text(json.dumps(dict(cell=cell, runs=[dict(run=0, top1=.5)])))
+    (folder / "vidprism-preset-small-00000000.json").write_text(
+        json.dumps(dict(cell=cell, runs=[dict(run=0, top1=0.5)]))
+    )
 
 
 def test_results_are_renamed(tmp_path, monkeypatch):
     "Keys and file name are today's, the number is the same, and a second call changes nothing."
     monkeypatch.syspath_prepend(str(SAVED.parent.parent / "tools"))
     from migrate_results import migrate
+
     old_result(tmp_path)
     assert migrate(tmp_path) == 1
     trial = Trial("vidprism_lowdata", classifier="text", probes={"expert 1": dict(active_experts=[0], modulate=False)})
     study = open_study(tmp_path)
     assert cell_file(study, trial).is_file()
-    assert kept_runs(study, trial)[0]["top1"] == .5
+    assert kept_runs(study, trial)[0]["top1"] == 0.5
     assert migrate(tmp_path) == 0

@@ -1,36 +1,53 @@
 "The page in a real browser: it draws, asks the network for nothing, and links its pictures. Skips where no browser is."
-from types import SimpleNamespace
-import numpy as np, pytest, torch
+
+import numpy as np
+import pytest
+import torch
 from chromium import ARGS
+from types import SimpleNamespace
 from vidprism.viz import charts, html, maps, strips, style
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 RATES = (2, 4, 8, 16)
 
+
 def a_merge(frames, rate):
     "Windows of `rate`, the second frame kept, the rest equal."
     rows = torch.zeros(-(-frames // rate), frames)
     for n, row in enumerate(rows):
-        row[n * rate:(n + 1) * rate] = .5 / (rate - 1)
+        row[n * rate : (n + 1) * rate] = 0.5 / (rate - 1)
         row[n * rate + 1] = 1
     return SimpleNamespace(lineage=rows, kept=torch.arange(len(rows)) * rate + 1)
+
 
 LOOKS = torch.rand(4, 32, 14, 14, generator=torch.Generator().manual_seed(2))
 PICTURES = style.pictures(torch.arange(32)[:, None, None, None].mul(4).expand(32, 64, 64, 3).to(torch.uint8))
 
+
 def sections(frames=32):
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (frames, 128, 128, 3), dtype=np.uint8))
-    times, importance = torch.arange(frames) / 12.5, torch.rand(4, frames, generator=torch.Generator().manual_seed(0))
-    gates = torch.full((4, 4), .7).fill_diagonal_(0)
-    gates[0, 1] = gates[1, 0] = .3
-    return [("Frames", "The strip.", strips.strip_figure(pictures, times, importance.sum(0))),
-            ("Answer", "The answer.", charts.answer_figure([("</script><b>odd</b>", .9), ("other", .1)])),
-            ("Streams", "Kept and merged.", strips.merge_figure(pictures, times, [a_merge(frames, r) for r in RATES], RATES)),
-            ("Experts", "Gates and shares.", [maps.gates_figure(gates, gates >= .6, RATES, .6), charts.shares_figure([.25] * 4, RATES)]),
-            ("Importance", "Each frame.", charts.importance_figure(importance.sum(0), times, importance, RATES)),
-            ("Attention", "One expert.", maps.attention_figure(torch.rand(8, 8, generator=torch.Generator().manual_seed(1)).softmax(-1), 4)),
-            ("Curves", "Training.", charts.curve_figure({"loss": [3., 2., 1.]})),
-            ("Looks", "Saliency.", maps.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True))]
+    times = torch.arange(frames) / 12.5
+    importance = torch.rand(4, frames, generator=torch.Generator().manual_seed(0))
+    attention = torch.rand(8, 8, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    gates = torch.full((4, 4), 0.7).fill_diagonal_(0)
+    gates[0, 1] = gates[1, 0] = 0.3
+    strip = strips.strip_figure(pictures, times, importance.sum(0))
+    answer = charts.answer_figure([("</script><b>odd</b>", 0.9), ("other", 0.1)])
+    streams = strips.merge_figure(pictures, times, [a_merge(frames, r) for r in RATES], RATES)
+    shares = charts.shares_figure([0.25] * 4, RATES)
+    experts = [maps.gates_figure(gates, gates >= 0.6, RATES, 0.6), shares]
+    each_frame = charts.importance_figure(importance.sum(0), times, importance, RATES)
+    return [
+        ("Frames", "The strip.", strip),
+        ("Answer", "The answer.", answer),
+        ("Streams", "Kept and merged.", streams),
+        ("Experts", "Gates and shares.", experts),
+        ("Importance", "Each frame.", each_frame),
+        ("Attention", "One expert.", maps.attention_figure(attention, 4)),
+        ("Curves", "Training.", charts.curve_figure({"loss": [3.0, 2.0, 1.0]})),
+        ("Looks", "Saliency.", maps.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True)),
+    ]
+
 
 @pytest.fixture(scope="module")
 def chromium(chromium_path):
@@ -39,26 +56,70 @@ def chromium(chromium_path):
         yield browser
         browser.close()
 
+
 @pytest.fixture(scope="module")
-def path(tmp_path_factory): return html.write_page(tmp_path_factory.mktemp("page") / "prism.html", "A page", sections())
+def path(tmp_path_factory):
+    return html.write_page(tmp_path_factory.mktemp("page") / "prism.html", "A page", sections())
+
 
 def opened(browser, path, **options):
     "A page that has drawn everything, what it asked for, and what went wrong."
-    page = browser.new_page(**options); page.set_default_timeout(120_000)
+    page = browser.new_page(**options)
+    page.set_default_timeout(120_000)
     asked, wrong = [], []
+
+    def on_console(message):
+        if message.type == "error":
+            wrong.append(message.text)
+
     page.on("request", lambda r: asked.append(r.url))
     page.on("pageerror", lambda e: wrong.append(str(e)))
-    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.on("console", on_console)
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready=yes]", timeout=120_000)
     return page, asked, wrong
 
+
+# Where point n of the trace `name` of plot k stands on the screen, brought to the middle of the window.
+POINT = """([k, name, n]) => {
+  const gd = document.querySelectorAll('.plot')[k], d = gd._fullData.find(d => d.name == name), l = gd._fullLayout;
+  const x = l.xaxis._offset + l.xaxis.l2p(d.x[n]), y = l.yaxis._offset + l.yaxis.l2p(d.y[n]);
+  window.scrollBy(0, gd.getBoundingClientRect().top + y - innerHeight / 2);
+  const b = gd.getBoundingClientRect();
+  return [b.left + x, b.top + y];
+}"""
+
+
 def point(page, plot, trace, number):
     "Where a point of a figure stands on the screen; it is brought into view."
     page.locator(".plot").nth(plot).scroll_into_view_if_needed()
-    return page.evaluate("""([k,name,n])=>{const gd=document.querySelectorAll('.plot')[k], d=gd._fullData.find(d=>d.name==name), l=gd._fullLayout;
-      window.scrollBy(0, gd.getBoundingClientRect().top + l.yaxis._offset + l.yaxis.l2p(d.y[n]) - innerHeight / 2); const b=gd.getBoundingClientRect();
-      return [b.left + l.xaxis._offset + l.xaxis.l2p(d.x[n]), b.top + l.yaxis._offset + l.yaxis.l2p(d.y[n])]}""", [plot, trace, number])
+    return page.evaluate(POINT, [plot, trace, number])
+
+
+# The shapes of plot k that plotly drew: [element, name].
+SHAPES = """const shapes = k => {
+    const gd = document.querySelectorAll('.plot')[k];
+    const drawn = [...gd.querySelectorAll('.shapelayer path[data-index]')];
+    return drawn.map(p => [p, gd.layout.shapes[+p.dataset.index].name]);
+  };"""
+# Numbers of the strip's frames with a thick edge.
+LIT = f"""() => {{
+  {SHAPES}
+  const thick = shapes(0).filter(([p, name]) => getComputedStyle(p).strokeWidth == '4px');
+  return thick.map(([p, name]) => +name.split(' ')[1]).sort((a, b) => a - b);
+}}"""
+# Names of the merges' lines that are not faint.
+STRONG = f"""() => {{
+  {SHAPES}
+  const seen = shapes(2).filter(([p, name]) => +getComputedStyle(p).opacity > .2);
+  return seen.map(([p, name]) => name).filter(name => name.startsWith('line'));
+}}"""
+# Opacities of the merges' windows.
+WINDOWS = f"""() => {{
+  {SHAPES}
+  return shapes(2).filter(([p, name]) => name.startsWith('window')).map(([p, name]) => getComputedStyle(p).opacity);
+}}"""
+
 
 def test_page_draws_without_a_network(chromium, path):
     page, asked, wrong = opened(chromium, path, viewport=dict(width=1280, height=900))
@@ -67,45 +128,45 @@ def test_page_draws_without_a_network(chromium, path):
     assert elsewhere == [] and wrong == []
     assert page.locator(".plot .main-svg").count() >= 8
     assert page.locator("nav a").count() == 8
-    assert page.locator("b", has_text="odd").count() == 0          # a class name is text, not html
+    assert page.locator("b", has_text="odd").count() == 0  # a class name is text, not html
     page.close()
+
 
 def test_page_weighs_little(path):
     assert path.stat().st_size - len(html.get_plotlyjs().encode()) < 1_000_000
 
+
 def test_token_lights_its_frames(chromium, path):
     page, _, _ = opened(chromium, path, viewport=dict(width=1280, height=900))
-    lit = """()=>[...document.querySelectorAll('.plot')[0].querySelectorAll('.shapelayer path[data-index]')]
-      .filter(p=>getComputedStyle(p).strokeWidth=='4px').map(p=>+p.closest('.plot').layout.shapes[+p.dataset.index].name.split(' ')[1]).sort((a,b)=>a-b)"""
-    strong = """()=>[...document.querySelectorAll('.plot')[2].querySelectorAll('.shapelayer path[data-index]')]
-      .filter(p=>+getComputedStyle(p).opacity>.2).map(p=>p.closest('.plot').layout.shapes[+p.dataset.index].name).filter(n=>n.startsWith('line'))"""
-    windows = """()=>[...document.querySelectorAll('.plot')[2].querySelectorAll('.shapelayer path[data-index]')]
-      .filter(p=>p.closest('.plot').layout.shapes[+p.dataset.index].name.startsWith('window')).map(p=>getComputedStyle(p).opacity)"""
-    before = page.evaluate(windows)
-    assert page.evaluate(lit) == [] and len(page.evaluate(strong)) == 4 * 32
+    before = page.evaluate(WINDOWS)
+    assert page.evaluate(LIT) == [] and len(page.evaluate(STRONG)) == 4 * 32
     page.mouse.move(*point(page, 2, "tokens of rate 8", 2))
     page.wait_for_selector(".hoverlayer .hovertext")
     assert "token 2, rate 8" in page.locator(".hoverlayer .hovertext").text_content()
-    assert page.evaluate(lit) == list(range(16, 24))               # the strip at the top shows the window
-    assert sorted(page.evaluate(strong)) == sorted(f"line 8/2/{f}" for f in range(16, 24))   # only its own lines stay
-    assert page.evaluate(windows) == before and set(before) == {"0.13"}
-    page.mouse.move(*point(page, 0, "frames", 5))                  # a frame of the strip: what became of it at every rate
-    page.wait_for_function(f"({lit})().join()=='5'")
-    assert sorted(page.evaluate(strong)) == ["line 16/0/5", "line 2/2/5", "line 4/1/5", "line 8/0/5"]
+    assert page.evaluate(LIT) == list(range(16, 24))  # the strip at the top shows the window
+    assert sorted(page.evaluate(STRONG)) == sorted(f"line 8/2/{f}" for f in range(16, 24))  # only its own lines stay
+    assert page.evaluate(WINDOWS) == before and set(before) == {"0.13"}
+    page.mouse.move(*point(page, 0, "frames", 5))  # a frame of the strip: what became of it at every rate
+    page.wait_for_function(f"({LIT})().join()=='5'")
+    assert sorted(page.evaluate(STRONG)) == ["line 16/0/5", "line 2/2/5", "line 4/1/5", "line 8/0/5"]
     page.mouse.move(5, 5)
-    page.wait_for_function(f"({lit})().length==0")
-    page.mouse.click(*point(page, 2, "tokens of rate 8", 3))       # a click marks them, and they stay
+    page.wait_for_function(f"({LIT})().length==0")
+    page.mouse.click(*point(page, 2, "tokens of rate 8", 3))  # a click marks them, and they stay
     page.mouse.move(5, 5)
     page.wait_for_timeout(200)
-    assert page.evaluate(lit) == list(range(24, 32))
+    assert page.evaluate(LIT) == list(range(24, 32))
     page.mouse.click(*point(page, 2, "tokens of rate 8", 3))
     page.mouse.move(5, 5)
-    page.wait_for_function(f"({lit})().length==0")
+    page.wait_for_function(f"({LIT})().length==0")
     page.close()
+
 
 def test_saliency_slider_needs_no_kernel(chromium, path):
     page, asked, wrong = opened(chromium, path, viewport=dict(width=1280, height=900))
-    shown = "()=>{const gd=document.querySelectorAll('.plot')[8]; return [gd.data.slice(1).map(d=>d.z), gd.layout.images.map(i=>i.source)]}"
+    shown = """() => {
+  const gd = document.querySelectorAll('.plot')[8];
+  return [gd.data.slice(1).map(d => d.z), gd.layout.images.map(i => i.source)];
+}"""
     before = page.evaluate(shown)
     page.locator(".plot").nth(8).scroll_into_view_if_needed()
     rail = page.locator(".plot").nth(8).locator(".slider-rail-touch-rect").bounding_box()
@@ -117,6 +178,7 @@ def test_saliency_slider_needs_no_kernel(chromium, path):
     assert before == [cells[:, 0].tolist(), [PICTURES.uris[0]] * 5]
     assert after == [cells[:, 10].tolist(), [PICTURES.uris[10]] * 5]
     page.close()
+
 
 def test_small_screen_does_not_spill(chromium, path):
     page, _, wrong = opened(chromium, path, viewport=dict(width=390, height=800))

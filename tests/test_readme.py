@@ -1,22 +1,31 @@
 "Every Python block of the README runs when it is pasted alone."
-import os, re, shutil, subprocess, sys
+
+import os
 import pytest
+import re
+import shutil
+import subprocess
+import sys
 from real import ROOT
-from vidprism.experiments.samples import write_sources
 from vidprism.data.clips import sample_clips
+from vidprism.experiments.samples import write_sources
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-SMALLER = {   # text of the README -> what the test runs in its place
-    '"open_clip:ViT-B-16-quickgelu/openai"': '"mini"',                       # tests download no weights
-    'world_bench(create_encoder("mini"))': 'world_bench(create_encoder("mini"), 36, 18)',     # clips; by default 2,160 and 540
-    'result = close_set(bench, "mote", seeds=(0, 1, 2))':
-        'from vidprism import TrainConfig; result = close_set(bench, "mote", seeds=(0, 1, 2), config=TrainConfig(epochs=1))',
-    'folder="tables/mine")': 'folder="tables/mine", runs=1)',                # one fold of five
-    'run_cells(study, table.cells)': 'run_cells(study, table.cells[:1])',    # one cell of the table
+SMALLER = {  # text of the README -> what the test runs in its place
+    '"open_clip:ViT-B-16-quickgelu/openai"': '"mini"',  # tests download no weights
+    # clips; by default 2,160 and 540
+    'world_bench(create_encoder("mini"))': 'world_bench(create_encoder("mini"), 36, 18)',
+    'result = close_set(bench, "mote", seeds=(0, 1, 2))': (
+        'from vidprism import TrainConfig\n'
+        'result = close_set(bench, "mote", seeds=(0, 1, 2), config=TrainConfig(epochs=1))'
+    ),
+    'folder="tables/mine")': 'folder="tables/mine", runs=1)',  # one fold of five
+    'run_cells(study, table.cells)': 'run_cells(study, table.cells[:1])',  # one cell of the table
 }
 
 
-def first_line(block): return block.strip().splitlines()[0][:60]
+def first_line(block):
+    return block.strip().splitlines()[0][:60]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +40,15 @@ def folder(tmp_path_factory):
 def test_replaced_text_is_in_the_readme():
     "A replacement that no block needs is out of date."
     assert len(BLOCKS) >= 7
-    for text in SMALLER: assert any(text in block for block in BLOCKS), text
+    for text in SMALLER:
+        assert any(text in block for block in BLOCKS), text
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=first_line)
 def test_block_runs_alone(block, folder):
     "In a process of its own, with nothing imported before."
-    for text, smaller in SMALLER.items(): block = block.replace(text, smaller)
+    for text, smaller in SMALLER.items():
+        block = block.replace(text, smaller)
     env = dict(os.environ, HF_HUB_OFFLINE="1", VIDPRISM_CACHE=str(folder / "cache"))
     done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=folder, env=env)
     assert done.returncode == 0, done.stderr

@@ -1,12 +1,18 @@
 "Heads by name: each one is built in a fresh process, whatever else was imported there."
-from textwrap import dedent
-import subprocess, sys
+
 import pytest
+import subprocess
+import sys
 from real import ROOT, module_order
+from textwrap import dedent
 from vidprism.heads.base import BUILT_IN
 
 NAMES = list(BUILT_IN)
-IMPORTS = ("from vidprism import create_head", "from vidprism.heads.base import create_head, HEADS", "import vidprism.heads.base; create_head = vidprism.heads.base.create_head")
+IMPORTS = (
+    "from vidprism import create_head",
+    "from vidprism.heads.base import create_head, HEADS",
+    "import vidprism.heads.base; create_head = vidprism.heads.base.create_head",
+)
 
 
 def fresh(code):
@@ -19,7 +25,8 @@ def fresh(code):
 @pytest.mark.parametrize("place, name", enumerate(NAMES), ids=NAMES)
 def test_each_name_builds_first(place, name):
     "It is the first head of its process; the three ways to import `create_head` take turns."
-    code = f"{IMPORTS[place % len(IMPORTS)]}; head = create_head({name!r}, 16, 3, 8); print(head.name, type(head).__module__)"
+    how = IMPORTS[place % len(IMPORTS)]
+    code = f"{how}; head = create_head({name!r}, 16, 3, 8); print(head.name, type(head).__module__)"
     assert fresh(code) == f"{name} {BUILT_IN[name]}"
 
 
@@ -28,8 +35,10 @@ def test_names_are_known_before_their_modules():
     error, listed = fresh("""
         import sys
         from vidprism.heads.base import HEADS, create_head
-        try: create_head("nope", 16, 3, 8)
-        except Exception as e: print(type(e).__name__, e)
+        try:
+            create_head("nope", 16, 3, 8)
+        except Exception as e:
+            print(type(e).__name__, e)
         print(*HEADS, len(HEADS), "mote" in HEADS, "nope" in HEADS, "vidprism.heads.baselines" in sys.modules)
     """).splitlines()
     assert error == f"ConfigError head must be one of {', '.join(NAMES)}, not 'nope'."
@@ -40,8 +49,11 @@ def test_a_registered_head_stays():
     "A head that the user registers under a built-in name is not replaced by a later import."
     assert fresh("""
         from vidprism.heads.base import HEADS, Head, register_head
+
         @register_head("mean")
-        class Own(Head): pass
+        class Own(Head):
+            pass
+
         import vidprism.heads.baselines
         print(HEADS["mean"] is Own, *HEADS)
     """) == " ".join(["True", *NAMES])
@@ -50,9 +62,11 @@ def test_a_registered_head_stays():
 def test_the_table_is_whole():
     "After every module of the kit is imported, the heads are those of the table, from the modules it names."
     modules = [module.replace("/", ".") for module in module_order()]
-    assert fresh(f"""
+    same = fresh(f"""
         from importlib import import_module
         from vidprism.heads.base import BUILT_IN, HEADS
-        for module in {modules}: import_module(f"vidprism.{{module}}")
+        for module in {modules}:
+            import_module(f"vidprism.{{module}}")
         print({{name: cls.__module__ for name, cls in HEADS.items()}} == BUILT_IN)
-    """) == "True"
+    """)
+    assert same == "True"

@@ -1,22 +1,26 @@
 "The saved outputs, read as they are: figures are pictures, numbers in prose are asserted, notebooks named exist."
+
+import ast
+import json
+import math
+import pytest
+import re
 from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
-import ast, json, math, re
-import pytest
 
 ROOT = Path(__file__).parent.parent
-HIDDEN = re.compile(r"/[._]")                                        # checkpoints, built pages
+HIDDEN = re.compile(r"/[._]")  # checkpoints, built pages
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not HIDDEN.search(f"/{p.relative_to(ROOT)}"))
 GUIDES = [p for p in NOTEBOOKS if p.parent.name == "guides" or p.stem == "04_small_data"]
-Cell = namedtuple("Cell", "number kind source tree outputs")      # tree: of a code cell, parsed
+Cell = namedtuple("Cell", "number kind source tree outputs")  # tree: of a code cell, parsed
 
-MAKERS = {"Figure", "make_subplots", "contact_sheet", "Image"}      # as do all calls whose name ends in _figure
-GROWN = ("update", "add_", "for_each_")                              # methods of a figure that return it
+MAKERS = {"Figure", "make_subplots", "contact_sheet", "Image"}  # as do all calls whose name ends in _figure
+GROWN = ("update", "add_", "for_each_")  # methods of a figure that return it
 WIDGETS = {"ClipInspector", "DatasetInspector"}
 REPR = re.compile(r"\bFigure\(\{|<PIL\.|<Figure size|<IPython\.core|object at 0x")
 FOLDERS = "data|encoders|heads|training|evaluation|interpret|viz|experiments|guides|papers"
-OLD = re.compile(r"(?<![\w/.])\d\d_[a-z][a-z_]+(?![\w.]*\.(?:mp4|csv|json))")      # a notebook without its folder
+OLD = re.compile(r"(?<![\w/.])\d\d_[a-z][a-z_]+(?![\w.]*\.(?:mp4|csv|json))")  # a notebook without its folder
 NAMED = re.compile(rf"(?<![\w/])(?:{FOLDERS})/\w+(?![\w/]|\.\w)")
 UNITS = r"%|points?|bits?|seconds?|ms|s|minutes?|MB|GB|times|lines|clips|frames"
 NUMBER = re.compile(rf"(?<![\w.,^])(?<![A-Za-z]-)(\d+(?:,\d{{3}})*(?:\.\d+)?|\.\d+)(?:\s?({UNITS})(?!\w)|(?!\w))")
@@ -30,7 +34,7 @@ def read_cells(path):
 
 def read_cell(number, raw):
     source = "".join(raw["source"])
-    plain = re.sub(r"^\s*[%!].*$", "pass", source, flags=re.M)      # magics are no Python
+    plain = re.sub(r"^\s*[%!].*$", "pass", source, flags=re.M)  # magics are no Python
     tree = ast.parse(plain) if raw["cell_type"] == "code" else None
     return Cell(number, raw["cell_type"], source, tree, raw.get("outputs", []))
 
@@ -43,13 +47,19 @@ def called(node):
 
 def is_figure(node, known):
     "Whether an expression is a figure, or holds figures; known: names that do."
-    if isinstance(node, ast.Name): return node.id in known
-    if isinstance(node, ast.Subscript): return is_figure(node.value, known)
-    if isinstance(node, ast.DictComp): return is_figure(node.value, known)
-    if isinstance(node, ast.ListComp): return is_figure(node.elt, known)
-    if not isinstance(node, ast.Call): return False
+    if isinstance(node, ast.Name):
+        return node.id in known
+    if isinstance(node, ast.Subscript):
+        return is_figure(node.value, known)
+    if isinstance(node, ast.DictComp):
+        return is_figure(node.value, known)
+    if isinstance(node, ast.ListComp):
+        return is_figure(node.elt, known)
+    if not isinstance(node, ast.Call):
+        return False
     name = called(node)
-    if name.startswith(GROWN) and isinstance(node.func, ast.Attribute): return is_figure(node.func.value, known)
+    if name.startswith(GROWN) and isinstance(node.func, ast.Attribute):
+        return is_figure(node.func.value, known)
     return name in MAKERS or name in known or name.endswith("_figure")
 
 
@@ -68,15 +78,18 @@ def figure_names(tree, known=frozenset({"fig", "figure"})):
     "Names that stand for figures, or for functions that make them."
     found = set(known)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and is_figure(node.value, found): found |= assigned(node)
-        if isinstance(node, ast.FunctionDef) and node is not tree and returns_figure(node, found): found.add(node.name)
+        if isinstance(node, ast.Assign) and is_figure(node.value, found):
+            found |= assigned(node)
+        if isinstance(node, ast.FunctionDef) and node is not tree and returns_figure(node, found):
+            found.add(node.name)
     return found
 
 
 def top_level(tree):
     "The nodes that run when the cell runs."
     for statement in tree.body:
-        if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)): yield from ast.walk(statement)
+        if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            yield from ast.walk(statement)
 
 
 def last_value(cell):
@@ -102,27 +115,35 @@ def faults_of_outputs(cell):
     "What no saved output may hold."
     for o in cell.outputs:
         data = o.get("data", {})
-        if o["output_type"] == "error": yield f"an error: {o['ename']}"
-        if o.get("name") == "stderr": yield "lines of stderr: " + repr("".join(o["text"])[:80])
+        if o["output_type"] == "error":
+            yield f"an error: {o['ename']}"
+        if o.get("name") == "stderr":
+            yield "lines of stderr: " + repr("".join(o["text"])[:80])
         bare = "".join(data["text/plain"]) if set(data) == {"text/plain"} else ""
-        if REPR.search(bare): yield "the repr of an object where something to look at belongs"
+        if REPR.search(bare):
+            yield "the repr of an object where something to look at belongs"
         widget = any("widget-view" in k for k in data)
-        if widget and "text/html" not in data: yield "a widget with no words for those who read only"
+        if widget and "text/html" not in data:
+            yield "a widget with no words for those who read only"
 
 
 def faults_of_cell(cell, known, widgets):
     "What the source promises and the outputs lack."
     yield from faults_of_outputs(cell)
     want, have = figures_shown(cell, known), len(pictures(cell))
-    if have < want: yield f"{want} figures are shown, {have} pictures saved"
+    if have < want:
+        yield f"{want} figures are shown, {have} pictures saved"
     live = any(called(n) == "live_curve" for n in top_level(cell.tree))
-    if live and have != 1: yield f"a live curve left {have} pictures, not one"
+    if live and have != 1:
+        yield f"a live curve left {have} pictures, not one"
     end = last_value(cell)
     words = any("text/html" in o.get("data", {}) for o in cell.outputs)
-    if isinstance(end, ast.Name) and end.id in widgets and not words: yield "a widget is shown, and nothing saved"
+    if isinstance(end, ast.Name) and end.id in widgets and not words:
+        yield "a widget is shown, and nothing saved"
     printed = any(isinstance(s, ast.Expr) and called(s.value) == "print" for s in cell.tree.body)
     skipped = cell.source.startswith("#| ")
-    if printed and not cell.outputs and not skipped: yield "it prints, and nothing is saved: run it anew"
+    if printed and not cell.outputs and not skipped:
+        yield "it prints, and nothing is saved: run it anew"
 
 
 def faults_of(path):
@@ -136,15 +157,17 @@ def faults_of(path):
 
 
 PICTURE = dict(output_type="display_data", data={"image/png": ""})
-BAD = {"curve_figure(rows)": ([], "1 figures are shown, 0 pictures"),
-       "for figure in many: figure.show()": ([], "1 figures are shown"),
-       "shown = {k: f_figure(k) for k in names}\nshown['a']": ([], "1 figures are shown"),
-       "def draw(): return go.Figure().update_layout()\ndraw()": ([], "1 figures are shown"),
-       "many": ([dict(output_type="execute_result", data={"text/plain": "[Figure({'data': []})]"})], "repr"),
-       "fit(on_epoch=live_curve())": ([PICTURE, PICTURE], "2 pictures, not one"),
-       "f()": ([dict(output_type="stream", name="stderr", text="WARNING")], "stderr"),
-       "g()": ([dict(output_type="error", ename="ValueError")], "ValueError"),
-       "print(1)": ([], "run it anew")}
+BAD = {
+    "curve_figure(rows)": ([], "1 figures are shown, 0 pictures"),
+    "for figure in many: figure.show()": ([], "1 figures are shown"),
+    "shown = {k: f_figure(k) for k in names}\nshown['a']": ([], "1 figures are shown"),
+    "def draw(): return go.Figure().update_layout()\ndraw()": ([], "1 figures are shown"),
+    "many": ([dict(output_type="execute_result", data={"text/plain": "[Figure({'data': []})]"})], "repr"),
+    "fit(on_epoch=live_curve())": ([PICTURE, PICTURE], "2 pictures, not one"),
+    "f()": ([dict(output_type="stream", name="stderr", text="WARNING")], "stderr"),
+    "g()": ([dict(output_type="error", ename="ValueError")], "ValueError"),
+    "print(1)": ([], "run it anew"),
+}
 
 
 @pytest.mark.parametrize("source", BAD)
@@ -158,13 +181,14 @@ def test_faults_are_found(source):
 def test_numbers_are_found():
     "A percentage is a part, a count keeps its value; code, formulas and years are no claims."
     prose = "It is over 70%, -0.4 at $x=0.5$, `0.3`, in 2,000 times of CVPR 2026, ViT-B-16, figure 3, 25 points."
-    assert dict(claims(prose)) == {"70%": [70., .7], "0.4": [.4], "2,000 times": [2000.], "25 points": [25., .25]}
+    assert dict(claims(prose)) == {"70%": [70.0, 0.7], "0.4": [0.4], "2,000 times": [2000.0], "25 points": [25.0, 0.25]}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_outputs(path):
     "A cell that shows a figure holds a picture, a live curve one; no error, stderr or repr of a figure is saved."
-    assert not (faults := faults_of(path)), "\n".join([path.name, *faults])
+    faults = faults_of(path)
+    assert not faults, "\n".join([path.name, *faults])
 
 
 def bare(prose):
@@ -177,7 +201,8 @@ def claims(prose):
     for m in NUMBER.finditer(bare(prose)):
         value, unit = float(m[1].replace(",", "")), m[2]
         parts = [value / 100] if unit in ("%", "point", "points") else []
-        if unit or "." in m[1]: yield m[0].strip(), [value, *parts]
+        if unit or "." in m[1]:
+            yield m[0].strip(), [value, *parts]
 
 
 def asserted(tree):
@@ -191,8 +216,10 @@ def sections(cells):
     "From one heading to the next: (prose, numbers asserted)."
     prose, numbers = "", []
     for cell in cells:
-        if cell.kind == "code": numbers += asserted(cell.tree)
-        if cell.kind != "markdown": continue
+        if cell.kind == "code":
+            numbers += asserted(cell.tree)
+        if cell.kind != "markdown":
+            continue
         first, *others = re.split(r"^(?=#{1,3} )", cell.source, flags=re.M)
         prose += "\n" + first
         for part in others:
@@ -204,14 +231,19 @@ def sections(cells):
 @pytest.mark.parametrize("path", GUIDES, ids=lambda p: p.stem)
 def test_numbers_are_asserted(path):
     "In a guide, a number that the prose claims is asserted in the same section."
-    loose = [words for prose, numbers in sections(read_cells(path)) for words, values in claims(prose)
-             if not any(math.isclose(v, n) for v in values for n in numbers)]
+    loose = [
+        words
+        for prose, numbers in sections(read_cells(path))
+        for words, values in claims(prose)
+        if not any(math.isclose(v, n) for v in values for n in numbers)
+    ]
     assert not loose, f"{path.name}: not asserted in their section: {loose}"
 
 
 def prose_of(path):
     "What a person reads: markdown cells, a page, or a module."
-    if path.suffix != ".ipynb": return path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return path.read_text(encoding="utf-8")
     return "\n".join(c.source for c in read_cells(path) if c.kind == "markdown")
 
 
@@ -219,7 +251,11 @@ def test_named_notebooks_exist():
     "A notebook that prose names is there."
     names = {p.relative_to(ROOT / "nbs").with_suffix("").as_posix() for p in NOTEBOOKS}
     pages = [*NOTEBOOKS, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "vidprism").rglob("*.py")]
-    gone = [f"{p.name} names {name}" for p in pages for name in sorted({*NAMED.findall(prose_of(p)), *OLD.findall(prose_of(p))} - names)]
+    gone = [
+        f"{p.name} names {name}"
+        for p in pages
+        for name in sorted({*NAMED.findall(prose_of(p)), *OLD.findall(prose_of(p))} - names)
+    ]
     assert not gone, "\n".join(gone)
 
 
@@ -227,15 +263,18 @@ def test_live_curve_is_one_picture(monkeypatch):
     "A training curve is displayed once, and then updated, every few epochs."
     import IPython.display
     from vidprism.viz.charts import live_curve
+
     log = []
+
     def display(bundle, raw, display_id):
         log.append(("display", raw, sorted(bundle)))
         return SimpleNamespace(update=lambda bundle, raw: log.append(("update", raw, sorted(bundle))))
+
     monkeypatch.setattr(IPython.display, "display", display)
     monkeypatch.setattr("plotly.io.renderers.default", "json")
     draw, rows = live_curve(every=2), []
     for epoch in range(1, 7):
-        rows.append(dict(epoch=epoch, total=1 / epoch, top1=.5))
+        rows.append(dict(epoch=epoch, total=1 / epoch, top1=0.5))
         draw(rows)
     assert log == [("display", True, ["application/json"]), *[("update", True, ["application/json"])] * 3]
 

@@ -1,15 +1,19 @@
 "The state of the global generators: of the seed and the test's name, alone and in any order."
-import random
+
 import numpy as np
-import pytest, torch
+import pytest
+import random
+import torch
 from conftest import SEED, generators_kept, seed_generators, session_seed
 
 
-def drawn(): return random.random(), np.random.rand(), torch.rand(()).item()
+def drawn():
+    return random.random(), np.random.rand(), torch.rand(()).item()
 
 
 @pytest.fixture(scope="module")
-def shared(): return drawn()
+def shared():
+    return drawn()
 
 
 def test_state_of_a_test(request):
@@ -21,7 +25,8 @@ def test_state_of_a_test(request):
 
 def test_state_of_a_shared_fixture(request):
     "It depends on the fixture's name, not on the test that asks first; that test's own state stays."
-    with generators_kept(): expected = drawn()
+    with generators_kept():
+        expected = drawn()
     got = request.getfixturevalue("shared")
     assert drawn() == expected != got
     seed_generators(request.config.stash[SEED], "tests/test_seeds.py::shared")
@@ -35,7 +40,8 @@ def test_states_differ():
         seed_generators(seed, name)
         states.append(drawn())
     assert states[0] == states[3]
-    for numbers in zip(*states[:3]): assert len(set(numbers)) == 3
+    for numbers in zip(*states[:3]):
+        assert len(set(numbers)) == 3
 
 
 def test_seed_of_the_session(monkeypatch):
@@ -43,6 +49,7 @@ def test_seed_of_the_session(monkeypatch):
     monkeypatch.setenv("VIDPRISM_TEST_SEED", "12")
     assert session_seed() == 12
     monkeypatch.setenv("VIDPRISM_TEST_SEED", "twelve")
-    with pytest.raises(pytest.UsageError, match="whole number, not 'twelve'"): session_seed()
+    with pytest.raises(pytest.UsageError, match="whole number, not 'twelve'"):
+        session_seed()
     monkeypatch.delenv("VIDPRISM_TEST_SEED")
     assert len({session_seed() for _ in range(5)}) == 5

@@ -6,6 +6,7 @@
 Density is the number of syntax nodes of a function's tree over its number of lines. A module's density, and the
 library's, is the median over functions.
 """
+
 import ast
 import statistics
 import sys
@@ -20,11 +21,12 @@ MOST_LINES = 25
 
 class Function(NamedTuple):
     "One function of the library."
+
     module: str
     name: str
-    lines: int       # as written, the docstring included
+    lines: int  # as written, the docstring included
     code_lines: int  # without the docstring
-    nodes: int       # of the syntax tree
+    nodes: int  # of the syntax tree
 
     @property
     def density(self) -> float:
@@ -68,7 +70,7 @@ def long_lines(path: Path) -> list:
 
 def density(functions) -> float:
     "Median of nodes a line."
-    return statistics.median(f.density for f in functions) if functions else 0.
+    return statistics.median(f.density for f in functions) if functions else 0.0
 
 
 def show_modules():

@@ -5,8 +5,10 @@
 `against` becomes `classifier`, `keep` of a probe `active_experts`, and the preset `small` of the head
 `vidprism` the head `vidprism_lowdata`. A result's file is named after its settings, so it is renamed, too.
 Results that have today's names already are left as they are."""
+
+import json
+import sys
 from pathlib import Path
-import json, sys
 from vidprism.experiments.studies import Trial, cell_file, open_study
 from vidprism.model import todays_head
 
@@ -23,7 +25,9 @@ def renamed_trial(cell: dict) -> dict:
     head, options = todays_head(cell["head"], cell["options"])
     probes = {name: renamed_probe(change) for name, change in cell["probes"].items()}
     classifier = cell["against"] if "against" in cell else cell["classifier"]
-    return dict(head=head, options=options, shots=cell["shots"], stride=cell["stride"], classifier=classifier, probes=probes)
+    return dict(
+        head=head, options=options, shots=cell["shots"], stride=cell["stride"], classifier=classifier, probes=probes
+    )
 
 
 def migrate(folder: Path) -> int:
@@ -32,7 +36,8 @@ def migrate(folder: Path) -> int:
     for path in sorted(folder.glob("*-*.json")):
         record = json.loads(path.read_text())
         trial = renamed_trial(record["cell"])
-        if trial == record["cell"]: continue
+        if trial == record["cell"]:
+            continue
         record["cell"] = trial
         path.unlink()
         new = cell_file(study, Trial(**trial))
@@ -45,7 +50,9 @@ def migrate_rows(file: Path):
     "Rename the heads of the rows of small_data.json."
     data = json.loads(file.read_text())
     for row in [*data["rows"], *data.get("unfinished", [])]:
-        row["settings"].update(zip(("head", "options"), todays_head(row["settings"]["head"], row["settings"]["options"])))
+        row["settings"].update(
+            zip(("head", "options"), todays_head(row["settings"]["head"], row["settings"]["options"]))
+        )
     for row in data.get("world", []):
         row["settings"]["options"] = todays_head("vidprism", row["settings"]["options"])[1]
     file.write_text(json.dumps(data, indent=1) + "\n")
@@ -55,12 +62,14 @@ def migrate_old_numbers(file: Path):
     "Rename the settings of the cells in numbers_0_1_0.json."
     data = json.loads(file.read_text())
     for name in ("world", "jhmdb21", "world_text"):
-        for row in data[name]["cells"].values(): row["cell"] = renamed_trial(row["cell"])
+        for row in data[name]["cells"].values():
+            row["cell"] = renamed_trial(row["cell"])
     file.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def main(folders):
-    for folder in folders: print(f"{folder.name}: {migrate(folder)} results renamed")
+    for folder in folders:
+        print(f"{folder.name}: {migrate(folder)} results renamed")
     migrate_rows(ROOT / "benchmarks" / "small_data.json")
     migrate_old_numbers(ROOT / "benchmarks" / "numbers_0_1_0.json")
 

@@ -1,9 +1,11 @@
 "README.md is nbs/index.ipynb as markdown, outputs included. `--write` makes it and its picture; without, it says whether it is current."
-from pathlib import Path
-import re, sys
+
 import nbformat
-from PIL import Image
+import re
+import sys
 from nbconvert import MarkdownExporter
+from pathlib import Path
+from PIL import Image
 from traitlets.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -14,9 +16,12 @@ def make() -> str:
     nb = nbformat.read(ROOT / "nbs" / "index.ipynb", 4)
     nb.cells = [c for c in nb.cells if not c.source.startswith("#| hide")]
     for c in nb.cells:
-        if c.cell_type == "code" and c.source.startswith("#| echo: false"): c.source = ""
+        if c.cell_type == "code" and c.source.startswith("#| echo: false"):
+            c.source = ""
     nb.metadata["language_info"] = dict(name="python")
-    exporter = MarkdownExporter(config=Config(NbConvertBase=dict(display_data_priority=["text/markdown", "text/plain"])))
+    exporter = MarkdownExporter(
+        config=Config(NbConvertBase=dict(display_data_priority=["text/markdown", "text/plain"]))
+    )
     text, _ = exporter.from_notebook_node(nb)
     text = re.sub(r"```python\n\s*```\n", "", text).replace("](prism.png)", "](nbs/prism.png)")
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -24,10 +29,11 @@ def make() -> str:
 
 def draw():
     "The picture of a prism, from a run of the shipped model on the shipped clip that `vidprism show` takes."
-    from vidprism.interpret.explanation import explain
     from vidprism.cli import default_clip
-    from vidprism.viz.panels import make_panels
+    from vidprism.interpret.explanation import explain
     from vidprism.model import sample_model
+    from vidprism.viz.panels import make_panels
+
     figure = next(f for h, _, f in make_panels(explain(sample_model(), default_clip())) if h == "Kept and merged")
     path = ROOT / "nbs" / "prism.png"
     figure.write_image(path, scale=1.5)
@@ -36,5 +42,8 @@ def draw():
 
 if __name__ == "__main__":
     path, text = ROOT / "README.md", make()
-    if "--write" in sys.argv: path.write_text(text); draw()
-    elif path.read_text() != text: sys.exit("README.md is not nbs/index.ipynb: run `make readme`")
+    if "--write" in sys.argv:
+        path.write_text(text)
+        draw()
+    elif path.read_text() != text:
+        sys.exit("README.md is not nbs/index.ipynb: run `make readme`")

@@ -1,21 +1,29 @@
 "Make the notebooks' outputs light: at most 256 colours a picture, rare ones kept, no widget state, no progress bars."
+
+import io
+import nbformat
+import re
+import sys
+import tempfile
 from base64 import b64decode, b64encode
 from pathlib import Path
-import io, re, sys, tempfile
-import nbformat
 from PIL import Image
 
 
-def slim(png:str) -> str:
+def slim(png: str) -> str:
     "A base64 PNG with a palette, if that is smaller."
-    image = Image.open(io.BytesIO(b64decode(png))).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    image = (
+        Image.open(io.BytesIO(b64decode(png)))
+        .convert("RGB")
+        .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     small = b64encode(out.getvalue()).decode()
     return small if len(small) < len(png) else png
 
 
-def nameless(text:str) -> str:
+def nameless(text: str) -> str:
     "Names of temporary folders, which differ each time, left out."
     return re.sub(re.escape(tempfile.gettempdir()) + r"/\w+", "...", text)
 
@@ -31,9 +39,13 @@ for path in map(Path, sys.argv[1:]):
     nb = nbformat.read(path, 4)
     nb.metadata.pop("widgets", None)
     for cell in nb.cells:
-        if "outputs" in cell: cell.outputs = [o for o in cell.outputs if not passing(o)]
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if not passing(o)]
         for output in cell.get("outputs", []):
-            if "text" in output: output.text = nameless(output.text)
-            if "text/plain" in output.get("data", {}): output.data["text/plain"] = nameless(output.data["text/plain"])
-            if "image/png" in output.get("data", {}): output.data["image/png"] = slim(output.data["image/png"].replace("\n", "")) + "\n"
+            if "text" in output:
+                output.text = nameless(output.text)
+            if "text/plain" in output.get("data", {}):
+                output.data["text/plain"] = nameless(output.data["text/plain"])
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = slim(output.data["image/png"].replace("\n", "")) + "\n"
     nbformat.write(nb, path)
