@@ -12,31 +12,15 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
 from ..errors import ConfigError, one_of, positive_int
-from vidprism.heads.base import (
-    Head,
-    HeadOutput,
-    InProjConfig,
-    Parts,
-    Positions,
-    TextClassifier,
-    Trace,
-    check_features,
-    make_classifier,
-    make_in_proj,
-    register_head,
-)
+from .base import Head, HeadOutput, InProjConfig, Parts, Positions, TextClassifier, Trace, check_features
 from .dbi import DBI, PRESETS
 from .hmoe import HMoE, norm_parts, secant_parts
-from vidprism.heads.losses import (
-    LossWeights,
-    contrastive_loss,
-    diversity_loss,
-    gate_balance_loss,
-    ranking_loss,
-    ranking_target,
-    weigh,
-)
+from .losses import LossWeights, diversity_loss, gate_balance_loss, ranking_loss, ranking_target, weigh
 from .rgsta import RgSTA, WindowPool
+
+# isort: split
+from .base import make_classifier, make_in_proj, register_head
+from .losses import contrastive_loss
 
 # %% ../../nbs/heads/vidprism.ipynb #58270518
 @dataclass(frozen=True)
