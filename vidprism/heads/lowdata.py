@@ -6,87 +6,117 @@
 __all__ = ['STATISTICS', 'power', 'time_statistics', 'Standardise', 'LowDataConfig', 'LowDataHead']
 
 # %% ../../nbs/heads/lowdata.ipynb #aa01ae20
+import math
+import torch
+import torch.nn.functional as F
 from dataclasses import dataclass
-import math, torch, torch.nn.functional as F
-from torch import nn, Tensor
 from fastcore.basics import patch
+from torch import Tensor, nn
 from ..errors import ConfigError, one_of, positive_int
-from .base import Head, HeadOutput, Parts, LinearClassifier, TextClassifier, check_features, register_head
+from .base import Head, HeadOutput, LinearClassifier, Parts, TextClassifier, check_features, register_head
 from .vidprism import VidPrismConfig, VidPrismHead
 
 # %% ../../nbs/heads/lowdata.ipynb #79a7ab4a
-STATISTICS = dict(mean=lambda x: x.mean(1), deviation=lambda x: (x - x.mean(1, keepdim=True)).abs().mean(1),
-                  change=lambda x: x.diff(dim=1).abs().mean(1) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]),
-                  drift=lambda x: x[:, x.shape[1] // 2:].mean(1) - x[:, :x.shape[1] // 2].mean(1) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]))   # [B,T,D] -> [B,D]
+def _mean(x: Tensor) -> Tensor:
+    "Mean over time: [B,T,D] to [B,D]."
+    return x.mean(1)
 
-def power(x:Tensor, p:float=.5, floor:float=1e-4) -> Tensor:
+def _deviation(x: Tensor) -> Tensor:
+    "Mean distance from the mean: [B,T,D] to [B,D]."
+    centred = x - x.mean(1, keepdim=True)
+    return centred.abs().mean(1)
+
+def _change(x: Tensor) -> Tensor:
+    "Mean distance between neighbouring frames: [B,T,D] to [B,D]; 0 for one frame."
+    if x.shape[1] < 2: return torch.zeros_like(x[:, 0])
+    return x.diff(dim=1).abs().mean(1)
+
+def _drift(x: Tensor) -> Tensor:
+    "Mean of the second half less that of the first: [B,T,D] to [B,D]; 0 for one frame."
+    if x.shape[1] < 2: return torch.zeros_like(x[:, 0])
+    half = x.shape[1] // 2
+    return x[:, half:].mean(1) - x[:, :half].mean(1)
+
+STATISTICS = dict(   # name -> function from [B,T,D] to [B,D]
+    mean=_mean,
+    deviation=_deviation,
+    change=_change,
+    drift=_drift,
+)
+
+def power(x: Tensor, p: float = .5, floor: float = 1e-4) -> Tensor:
     """Signed power of each number.
 
     Parameters
     ----------
     x : Tensor
-        Any shape, [...].
+        [...], any shape.
     p : float
-        The exponent.
+        The exponent, above 0; 1 leaves `x` as it is.
     floor : float
-        Keeps the slope at 0 finite.
+        Added to the absolute value; it keeps the slope at 0 finite.
 
     Returns
     -------
     Tensor
+        [...], about `sign(x) * |x| ** p`.
     """
-    return x if p == 1 else x * (x.abs() + floor) ** (p - 1)
+    if p == 1: return x
+    return x * (x.abs() + floor) ** (p - 1)
 
-def time_statistics(x:Tensor, names, exponent:float=1.) -> list:
+def time_statistics(x: Tensor, names, exponent: float = 1.) -> list:
     """The named statistics over time of each channel.
 
     Parameters
     ----------
     x : Tensor
         [B,T,D].
-    names
-        Of `STATISTICS`.
+    names : sequence of str
+        Keys of `STATISTICS`.
     exponent : float
-        Signed power taken of the features first.
+        Exponent of the signed power that is taken first, above 0; 1: none.
 
     Returns
     -------
-    list
-        Of [B,D], one a name.
+    list of Tensor
+        A [B,D] for each name.
     """
     x = power(x, exponent)
     return [STATISTICS[name](x) for name in names]
 
 class Standardise(nn.Module):
-    """Channels less their mean, over their deviation, by all that training has shown so far.
+    """Each channel less its mean, over its deviation; both are those of all features seen in training so far.
 
     Parameters
     ----------
     dim : int
-        D, feature width.
+        D, number of channels.
     floor : float
-        Part of the mean deviation that is added to the deviation of each channel.
+        This part of the mean deviation of all channels is added to the deviation of each, 0 or more.
     """
-    def __init__(self, dim:int, floor:float=.1):
+    def __init__(self, dim: int, floor: float = .1):
         super().__init__()
         self.floor = floor
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
-        self.register_buffer("mean", torch.zeros(dim)); self.register_buffer("square", torch.ones(dim))
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("square", torch.ones(dim))
 
     @torch.no_grad()
-    def learn(self, x:Tensor):
-        """Take more features into the mean and the deviation.
+    def learn(self, x: Tensor):
+        """Update the running mean and mean square with more features.
 
         Parameters
         ----------
         x : Tensor
             [n,D].
         """
-        self.seen += len(x); part = len(x) / self.seen
-        self.mean += part * (x.mean(0) - self.mean); self.square += part * (x.square().mean(0) - self.square)
+        self.seen += len(x)
+        part = len(x) / self.seen
+        self.mean += part * (x.mean(0) - self.mean)
+        self.square += part * (x.square().mean(0) - self.square)
 
-    def forward(self, x:Tensor) -> Tensor:
-        """Standardise; in training, learn from `x` first.
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise; in training mode, learn from `x` first.
 
         Parameters
         ----------
@@ -98,8 +128,10 @@ class Standardise(nn.Module):
         Tensor
             [...,D].
         """
-        if self.training: self.learn(x.detach().flatten(0, -2))
-        deviation = (self.square - self.mean.square()).clamp_min(0).sqrt()
+        if self.training:
+            self.learn(x.detach().flatten(0, -2))
+        variance = self.square - self.mean.square()
+        deviation = variance.clamp_min(0).sqrt()
         return (x - self.mean) / (deviation + self.floor * deviation.mean() + 1e-6)
 
 # %% ../../nbs/heads/lowdata.ipynb #c5ffb52c
@@ -107,34 +139,34 @@ class Standardise(nn.Module):
 class LowDataConfig(VidPrismConfig):
     """Options of `vidprism_lowdata`; the defaults were chosen in `papers/04_small_data`.
 
-    The other fields are those of `VidPrismConfig`.
+    The other fields are those of `VidPrismConfig`. The only preset is "paper", and there is no projection head.
 
     Attributes
     ----------
-    rates : tuple
-        None: 2, 4, 8, and 16 too from 32 frames on.
+    rates : tuple of int, optional
+        Frames a token of each expert. None: 2, 4 and 8, and 16 too from 32 frames on.
     positions : str
-        "none", "learned" or "sinusoidal".
+        "none", "learned" or "sinusoidal": added to the tokens before the experts.
     motion : int
-        M, how many of the last channels of `dim` are motion.
+        M, how many of the last channels of `dim` are motion; 0 to `dim - 1`.
     fast : int
-        Streams of rates up to this one read motion.
+        The streams of rates up to this one read motion beside appearance.
     width : int
-        Of the streams, whatever that of the features: wide ones learn the clips by heart.
+        Channels of the streams.
     centre : bool
-        Streams read each frame less the clip's mean, which the statistics have.
+        The streams read each frame less the clip's mean.
     channel_dropout : float
-        Part of a clip's channels that the streams don't see, in training.
+        Part of a clip's channels that is hidden from the streams in training, 0 to below 1.
     power : float
-        Of the features that statistics are taken of, the sign kept; 1: as they are.
-    statistics : tuple
-        What the linear part reads.
+        Exponent of the signed power of which the statistics are taken, above 0 to 1; 1: the features as they are.
+    statistics : tuple of str
+        Statistics that the linear part reads, keys of `STATISTICS`; it may be empty.
     scale : float
         Length of each standardised statistic.
     dropout : float
-        Of the streams.
+        Dropout on the streams and on their vector, 0 to below 1.
     smoothing : float
-        Of the labels, in training.
+        Label smoothing in training, 0 to below 1.
     """
     rates: tuple = None
     positions: str = "learned"
@@ -150,70 +182,107 @@ class LowDataConfig(VidPrismConfig):
     smoothing: float = 0.
 
     def __post_init__(self):
-        if self.rates is None: object.__setattr__(self, "rates", (2, 4, 8) if self.frames < 32 else (2, 4, 8, 16))
+        if self.rates is None:
+            rates = (2, 4, 8) if self.frames < 32 else (2, 4, 8, 16)
+            object.__setattr__(self, "rates", rates)
         super().__post_init__()
         one_of(self.preset, ("paper",), "preset")
         positive_int(self.width, "width")
-        if self.projection or self.contrastive_weight: raise ConfigError("vidprism_lowdata has no projection head.")
+        if self.projection or self.contrastive_weight:
+            raise ConfigError("vidprism_lowdata has no projection head.")
         object.__setattr__(self, "statistics", tuple(self.statistics))
-        for name in self.statistics: one_of(name, STATISTICS, "statistics")
-        if not 0 <= self.motion < self.dim: raise ConfigError(f"motion must be 0 or more of the {self.dim} channels, with some left for appearance, not {self.motion!r}.")
-        if not 0 < self.power <= 1: raise ConfigError(f"power must lie above 0 and at most at 1, not {self.power!r}.")
+        for name in self.statistics:
+            one_of(name, STATISTICS, "statistics")
+        self._check_numbers()
+
+    def _check_numbers(self):
+        "Refuse a number that is out of range."
+        if not 0 <= self.motion < self.dim:
+            wanted = f"0 or more of the {self.dim} channels, with some left for appearance"
+            raise ConfigError(f"motion must be {wanted}, not {self.motion!r}.")
+        if not 0 < self.power <= 1:
+            raise ConfigError(f"power must lie above 0 and at most at 1, not {self.power!r}.")
         for name in ("dropout", "channel_dropout", "smoothing"):
-            if not 0 <= getattr(self, name) < 1: raise ConfigError(f"{name} must lie between 0 and below 1, not {getattr(self, name)!r}.")
+            part = getattr(self, name)
+            if not 0 <= part < 1:
+                raise ConfigError(f"{name} must lie between 0 and below 1, not {part!r}.")
 
     @property
-    def look(self): return self.dim - self.motion   # channels of appearance
+    def look(self):
+        "How many channels are appearance."
+        return self.dim - self.motion
+
     @property
-    def blocks(self): return [self.look] * len(self.statistics) + [self.motion] * (self.motion > 0)
+    def blocks(self):
+        "Channels of each statistic: those of appearance, and the mean of the motion if there is any."
+        appearance = [self.look] * len(self.statistics)
+        return appearance + [self.motion] if self.motion > 0 else appearance
 
 # %% ../../nbs/heads/lowdata.ipynb #702a5cb6
 @register_head("vidprism_lowdata")
 class LowDataHead(VidPrismHead):
-    """A linear classifier on time statistics, and narrow streams; both start at zero.
+    """A linear classifier on time statistics plus narrow streams; what each adds to the logits starts at zero.
 
     Parameters
     ----------
     config : LowDataConfig
         Options.
+
+    Raises
+    ------
+    ConfigError
+        As `VidPrismHead.build`.
     """
     Config = LowDataConfig
     presets = ("paper",)
-    def __init__(self, config:LowDataConfig):
+
+    def __init__(self, config: LowDataConfig):
         Head.__init__(self, config)
         c = config
-        self.frame_scale, self.clip_scale = Standardise(c.dim), Standardise(sum(c.blocks)) if c.blocks else None
-        self.appearance, self.changes = nn.Linear(c.look, c.width), nn.Linear(c.motion, c.width, bias=False) if c.motion else None
+        self.frame_scale = Standardise(c.dim)
+        self.clip_scale = Standardise(sum(c.blocks)) if c.blocks else None
+        self.appearance = nn.Linear(c.look, c.width)
+        self.changes = nn.Linear(c.motion, c.width, bias=False) if c.motion else None
         self.build(c.width, c.stages)
-        self.classifier = TextClassifier(c.look, c.classes, c.text_scale) if c.classifier == "text" else LinearClassifier(sum(c.blocks) + c.width, c.classes)
-        self.rise = nn.Linear(c.width, c.look, bias=False) if c.classifier == "text" else None      # from the streams to the text's width
+        self._build_classifier()
+
+    def _build_classifier(self):
+        "The last layer; with text, `rise` leads from the streams to the text's width. What learns starts at zero."
+        c = self.config
+        if c.classifier == "text":
+            self.classifier = TextClassifier(c.look, c.classes, c.text_scale)
+            self.rise = nn.Linear(c.width, c.look, bias=False)
+        else:
+            self.classifier = LinearClassifier(sum(c.blocks) + c.width, c.classes)
+            self.rise = None
         nn.init.zeros_((self.rise or self.classifier).weight)
 
 # %% ../../nbs/heads/lowdata.ipynb #23a0531a
 @patch
-def inputs(self:LowDataHead, features:Tensor) -> list:
-    """What each rate reads: squeezed appearance, and motion too where it is fast.
+def inputs(self: LowDataHead, features: Tensor) -> list:
+    """What the aggregation of each rate reads: squeezed appearance, and for the fast rates motion too.
 
     Parameters
     ----------
     features : Tensor
-        [B,T,D].
+        [B,T,D] frame features.
 
     Returns
     -------
-    list
-        E tensors [B,T,width].
+    list of Tensor
+        E of [B,T,width].
     """
     c = self.config
-    x = self.frame_scale(features - features.mean(1, keepdim=True) if c.centre else features)
+    centred = features - features.mean(1, keepdim=True) if c.centre else features
+    x = self.frame_scale(centred)
     x = F.dropout1d(x.mT, c.channel_dropout, self.training).mT
     look = self.appearance(x[..., :c.look])
     both = look if self.changes is None else look + self.changes(x[..., c.look:])
-    return [F.dropout(both if r <= c.fast else look, c.dropout, self.training) for r in c.rates]
+    return [F.dropout(both if rate <= c.fast else look, c.dropout, self.training) for rate in c.rates]
 
 @patch
-def lift(self:LowDataHead, v:Tensor) -> Tensor:
-    """What a vector of the streams is in the clip's vector.
+def lift(self: LowDataHead, v: Tensor) -> Tensor:
+    """The term that a vector of the streams adds to the clip's vector.
 
     Parameters
     ----------
@@ -223,85 +292,107 @@ def lift(self:LowDataHead, v:Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        [...,width of `video`].
+        [...,W], W as of `HeadOutput.video`: projected for text, otherwise with zeros in place of the statistics.
     """
-    return self.rise(v) if self.rise else F.pad(v, (sum(self.config.blocks), 0))
+    if self.rise: return self.rise(v)
+    return F.pad(v, (sum(self.config.blocks), 0))
 
 @patch
 def video_parts(self: LowDataHead, output: HeadOutput, active_experts=None) -> Parts:
-    """The streams' tokens in the clip's vector; the statistics are the rest.
+    """The clip's vector as a sum over the streams' tokens; the statistics are the rest.
 
     Parameters
     ----------
     output : HeadOutput
         What the head returned.
     active_experts : sequence of int, optional
-        The experts that were on.
+        The experts that were on, as the head was called.
 
     Returns
     -------
     Parts
-        Tokens [B,sum N,W], with E sizes.
+        Tokens [B,sum N,W], and the number of tokens of each of the E experts.
     """
     outputs = output.trace.mixture.outputs
-    tokens = self.lift(self.mixture.video_parts(outputs, active_experts)[0])
-    return Parts(tokens, output.video - tokens.sum(1), [o.shape[1] for o in outputs])
+    parts, _ = self.mixture.video_parts(outputs, active_experts)
+    tokens = self.lift(parts)
+    return Parts(tokens, output.video - tokens.sum(1), [expert.shape[1] for expert in outputs])
 
 @patch
-def statistics(self:LowDataHead, features:Tensor) -> Tensor:
-    """Time statistics, standardised, each of length `scale`.
-
-    Parameters
-    ----------
-    features : Tensor
-        [B,T,D].
-
-    Returns
-    -------
-    Tensor
-        [B, sum of blocks].
-    """
-    c = self.config
-    look, motion = features.split([c.look, c.motion], -1)
-    s = time_statistics(look, c.statistics, c.power)
-    if c.motion: s += time_statistics(motion, ["mean"], c.power)
-    s = torch.cat(s, -1)
-    lengths = torch.cat([s.new_full((n,), c.scale / math.sqrt(n)) for n in c.blocks])
-    return self.clip_scale(s) * lengths
-
-@patch
-def forward(self:LowDataHead, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
-    """As VidPrism's; `video` is the statistics and the streams' vector side by side, or for text their sum with the mean.
+def statistics(self: LowDataHead, features: Tensor) -> Tensor:
+    """Time statistics, standardised and scaled; in training mode their mean and deviation are updated.
 
     Parameters
     ----------
     features : Tensor
         [B,T,D] frame features.
+
+    Returns
+    -------
+    Tensor
+        [B,S], S the sum of `config.blocks`; each block is about `scale` long.
+    """
+    c = self.config
+    look, motion = features.split([c.look, c.motion], -1)
+    blocks = time_statistics(look, c.statistics, c.power)
+    if c.motion:
+        blocks += time_statistics(motion, ["mean"], c.power)
+    s = torch.cat(blocks, -1)
+    lengths = torch.cat([s.new_full((n,), c.scale / math.sqrt(n)) for n in c.blocks])
+    return self.clip_scale(s) * lengths
+
+@patch
+def _video(self: LowDataHead, features: Tensor, v: Tensor) -> Tensor:
+    "The clip's vector: the mean plus the streams' term for text, otherwise the statistics beside the streams."
+    c = self.config
+    if self.rise:
+        return features[..., :c.look].mean(1) + self.lift(v)
+    return torch.cat([self.statistics(features), v], -1) if c.blocks else v
+
+@patch
+def forward(
+    self: LowDataHead,
+    features: Tensor,
+    labels: Tensor = None,
+    inspect: bool = False,
+    active_experts=None,
+    text: Tensor = None,
+) -> HeadOutput:
+    """Frame features to logits, losses and trace.
+
+    `video` is the statistics and the streams' vector side by side, or for text the mean plus the streams' term.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D] frame features; the last `motion` channels are motion.
     labels : Tensor, optional
-        [B] classes; with them the losses are computed.
+        [B] class indices; with them the losses are computed.
     inspect : bool
-        Also keep attention.
-    active_experts : optional
-        The experts left on; without it, all.
+        Also keep the experts' attention.
+    active_experts : iterable of int, optional
+        Indices of the experts left on; None: all.
     text : Tensor, optional
-        [C,D] text features of other classes.
+        [C',D - motion] text features of other classes; the logits are then [B,C'].
 
     Returns
     -------
     HeadOutput
+        Logits [B,C], clip vectors [B,W], losses (empty without labels) and the trace.
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If features, labels or text have the wrong shape, a label names no class, the classifier is linear and `text`
+        is given, the clip is too long for the positions, or `active_experts` names an expert that does not exist.
     """
     c = self.config
     check_features(features, c.dim, labels, c.classes if text is None else len(text))
     inputs = self.inputs(features)
     trace = self.run_stages(inputs, inspect, active_experts)
     v = F.dropout(trace.mixture.video, c.dropout, self.training)
-    if self.rise: video = features[..., :c.look].mean(1) + self.lift(v)
-    else: video = torch.cat([self.statistics(features), v], -1) if c.blocks else v
+    video = self._video(features, v)
     logits = self.classifier(video, text)
-    losses = {} if labels is None else self.losses(inputs, trace, logits, labels, c.smoothing if self.training else 0.)
+    smoothing = c.smoothing if self.training else 0.
+    losses = {} if labels is None else self.losses(inputs, trace, logits, labels, smoothing)
     return HeadOutput(logits, video, losses, trace)
