@@ -231,8 +231,8 @@ def compare_experts(bench, args):
         test=len(bench.test.labels),
         epochs=args.epochs,
         seeds=args.seeds,
-        encoder=bench.story.get("encoder"),
-        frames=bench.story.get("frames"),
+        encoder=bench.metadata.get("encoder"),
+        frames=bench.metadata.get("frames"),
     )
     return dict(**found, story=story)
 

@@ -141,7 +141,7 @@ def is_right(clip, height, width):
 def judge(worker, path, limit, decoder=None):
     "One word for what came out: read, refused, hang, crash, memory; or what is wrong with it."
     try:
-        clip = worker.call("data.clips.read_clip", path, frames=8, decoder=decoder, timeout=limit)
+        clip = worker.call("data.clips.read_clip", path, num_frames=8, decoder=decoder, timeout=limit)
         size = worker.call("data.decoding.probe_clip", path, timeout=limit)
     except ClipError as e:
         return refusal(str(e), path)

@@ -70,11 +70,11 @@ def new_model(encoder, classes):
     "The encoder and a VidPrism head, all of which is trained."
     from vidprism.heads.base import create_head
     from vidprism.model import VideoModel
-    from vidprism.training.trainer import seeded, tune_encoder
+    from vidprism.training.trainer import seeded, finetune_encoder
 
     with seeded(0):
         head = create_head("vidprism", encoder.dim, len(classes), 8, rates=(2, 4, 8))
-        return tune_encoder(VideoModel(encoder, head, classes))
+        return finetune_encoder(VideoModel(encoder, head, classes))
 
 
 def fit_timed(model, train, test, quick):
@@ -105,14 +105,14 @@ def tuned(a):
     name, encoder = pick_encoder(a)
     size = encoder.image_size
     train, test = read_sides(a)
-    train_data = ClipDataset(train, frames=8, size=size, augment=Augment(), no_flip=train.directional)
-    test_data = ClipDataset(test, frames=8, size=size, augment=None, no_flip=test.directional)
+    train_data = ClipDataset(train, num_frames=8, size=size, augment=Augment(), no_flip=train.directional)
+    test_data = ClipDataset(test, num_frames=8, size=size, augment=None, no_flip=test.directional)
     model = new_model(encoder, train.classes)
     history, per_epoch = fit_timed(model, train_data, test_data, a.quick)
     rate = len(train) / per_epoch  # reading and testing included: a lower bound of the GPU's own rate
     if not a.quick:
         gpu = dict(train_clips_per_second=rate)
-        measure_machine(train.paths[::5], a.folder / "machine.json", frames=8, size=size, gpu=gpu)
+        measure_machine(train.paths[::5], a.folder / "machine.json", num_frames=8, size=size, gpu=gpu)
     return dict(
         encoder=name,
         train_clips=len(train),

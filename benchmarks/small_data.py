@@ -29,7 +29,7 @@ from vidprism.encoders.factory import create_encoder
 from vidprism.encoders.motion import motion_features
 from vidprism.evaluation.benchmark import Benchmark, FeatureSplit, find_commit, world_bench
 from vidprism.evaluation.metrics import measure, view_logits
-from vidprism.evaluation.protocols import GRID, train_head, tune
+from vidprism.evaluation.protocols import GRID, train_head, grid_search
 from vidprism.experiments.studies import difference
 from vidprism.training.pipeline import default_cache
 from vidprism.training.trainer import TrainConfig
@@ -93,8 +93,8 @@ def bench_of(file, motion=False):
     if motion:
         features = torch.cat([features, kept["motion"].float()], -1)
     side = FeatureSplit(features, kept["labels"], items, [source_of(Path(p)) for p in items])
-    story = dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=FRAMES, sampling="sparse", views=[1, 1])
-    return Benchmark("jhmdb21", side, side, classes, story)
+    metadata = dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=FRAMES, sampling="sparse", views=[1, 1])
+    return Benchmark("jhmdb21", side, side, classes, metadata)
 
 
 def averaged(bench):
@@ -203,7 +203,7 @@ def measure_fold(bench, fold, head, options, config, tuned, seed):
     train, test = bench.train.rows(fold.train), bench.train.rows(fold.test)
     chosen = None
     if tuned:
-        tuning = tune(bench, head, options, config, GRID, seed, train=train)
+        tuning = grid_search(bench, head, options, config, GRID, seed, train=train)
         config, chosen = tuning.config, tuning.record["chosen"]
     model, _ = train_head(bench, train, head, options, config, seed)
     return measure(view_logits(model, test.features), test.labels).top1, chosen

@@ -43,7 +43,7 @@ from vidprism.training.trainer import (
     make_optimizer,
     seeded,
     train_mode,
-    tune_encoder,
+    finetune_encoder,
 )
 
 HERE = Path(__file__).parent
@@ -113,7 +113,7 @@ def training_step(device, repeats):
     "A step with the encoder tuned: VidPrism over mean pooling and a linear layer, forward, backward, AdamW."
 
     def step(name, **options):
-        model = tune_encoder(video_model(name, **options)).to(device)
+        model = finetune_encoder(video_model(name, **options)).to(device)
         train_mode(model)
         batch = 8 if device == "cuda" else 1
         optimizer, run = make_optimizer(model, TrainConfig()), LossesOnly(model)
@@ -384,7 +384,7 @@ def training_batches(paths, folder):
     listed = Path(folder) / "clips.txt"
     listed.write_text("".join(f"{p} {names.index(p.parent.name)}\n" for p in paths))
     clips = ClipList.from_any(listed, classes=names)
-    data = ClipDataset(clips, frames=16, size=224, augment=Augment())
+    data = ClipDataset(clips, num_frames=16, size=224, augment=Augment())
     return data.loader(batch=8, seed=0, workers=2)
 
 
@@ -428,7 +428,7 @@ def memory(device, repeats):
     """Memory a training clip (B/16, 8 frames, bf16, tuned) with and without checkpointing, and the largest batch.
 
     Predicted from shapes."""
-    model, found = tune_encoder(video_model("vidprism", rates=(2, 4, 8))), {}
+    model, found = finetune_encoder(video_model("vidprism", rates=(2, 4, 8))), {}
     for on in (False, True):
         m = training_memory(model, checkpointing=on)
         largest = {str(gigabytes): m.largest_batch(gigabytes) for gigabytes in (24, 40, 80)}
@@ -448,7 +448,7 @@ def step_peak(device, batch, on):
 
     On a GPU what PyTorch allocated; on a CPU, how much the process has grown since its imports."""
     base = process_memory("VmRSS") if device == "cpu" else 0
-    model = tune_encoder(video_model("vidprism", rates=(2, 4, 8))).to(device)
+    model = finetune_encoder(video_model("vidprism", rates=(2, 4, 8))).to(device)
     train_mode(model)
     checkpoint_blocks(model, on)
     optimizer = make_optimizer(model, TrainConfig())
@@ -493,7 +493,7 @@ def memory_measured(device, repeats):
     checkpointed = (8, 24) if device == "cuda" else (8, 16)
     found = {}
     for on, (few, many) in ((False, plain), (True, checkpointed)):
-        model = tune_encoder(video_model("vidprism", rates=(2, 4, 8)))
+        model = finetune_encoder(video_model("vidprism", rates=(2, 4, 8)))
         predicted = training_memory(model, checkpointing=on)
         peaks = {batch: ask_peak(device, batch, on) for batch in (few, many)}
         told = []

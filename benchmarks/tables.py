@@ -36,7 +36,7 @@ def real(data=None, encoder=None, width=256, frames=16, folder=HERE / "tables"):
     "[(study, its tables)]: clips in folds by source; no text."
     data = data or SHARED / "jhmdb21" / "clips.txt"
     encoder = encoder or f"own:{HERE / 'mobilenet.py'}:make"
-    study = clips_study(data, encoder, frames=frames, width=width, progress=True)
+    study = clips_study(data, encoder, num_frames=frames, width=width, progress=True)
     tables = {k: v for k, v in VIDPRISM_TABLES.items() if k != "table_11"}
     return [(replace(study, folder=folder / study.name), tables)]
 

@@ -111,10 +111,10 @@ def test_ordinary(name):
     truth, times = in_order(path)
     for options in (
         dict(),
-        dict(frames=16),
-        dict(frames=8),
+        dict(num_frames=16),
+        dict(num_frames=8),
         dict(seed=1),
-        dict(frames=12, sampling="dense", stride=4, seed=2),
+        dict(num_frames=12, sampling="dense", stride=4, seed=2),
     ):
         clip = read_clip(path, **options)
         assert clip.total == len(truth) and clip.decoder == "decord" and clip.path == path
@@ -245,7 +245,7 @@ def test_bad_input(tmp_path):
             with pytest.raises(ClipError, match=says) as e:
                 read(tmp_path / name)
             assert "\n" not in str(e.value)
-    for bad in (dict(frames=0), dict(frames=-3), dict(sampling="random"), dict(stride=0)):
+    for bad in (dict(num_frames=0), dict(num_frames=-3), dict(sampling="random"), dict(stride=0)):
         with pytest.raises(ConfigError):
             read_clip(tmp_path / "none.mp4", **bad)
 
@@ -448,10 +448,10 @@ def test_images(tmp_path):
     assert clip.indices.tolist() == frame_indices(12, 6, seed=1).tolist()
     assert clip_info(tmp_path, fps=8).seconds == 1.5 and read_views(tmp_path, 4, 1, 3, 32).shape == (3, 4, 32, 32, 3)
     with Worker() as worker:
-        assert torch.equal(read_clip_safely(tmp_path, worker=worker, frames=6, seed=1).frames, clip.frames)
+        assert torch.equal(read_clip_safely(tmp_path, worker=worker, num_frames=6, seed=1).frames, clip.frames)
         (tmp_path / "img_00003.png").write_bytes(b"no image")
         with pytest.raises(ClipError, match="img_00003.png cannot be decoded"):
-            read_clip_safely(tmp_path, worker=worker, frames=12)
+            read_clip_safely(tmp_path, worker=worker, num_frames=12)
 
 
 def peak(code):
@@ -505,20 +505,20 @@ def test_safely(tmp_path):
     "In a worker: the same clip, the same refusals, and a limit that holds."
     path = sample_clips()[0]
     with Worker() as worker:
-        a, b = read_clip_safely(path, worker=worker, frames=4), read_clip(path, 4)
+        a, b = read_clip_safely(path, worker=worker, num_frames=4), read_clip(path, 4)
         assert torch.equal(a.frames, b.frames) and a.decoder == b.decoder
         first = worker.process.pid
         for other in sample_clips()[1:]:
-            assert read_clip_safely(other, worker=worker, frames=4).path == other
+            assert read_clip_safely(other, worker=worker, num_frames=4).path == other
         assert worker.process.pid == first  # one process for many files
         with pytest.raises(ClipError, match="does not exist"):
             read_clip_safely(tmp_path / "none.mp4", worker=worker)
         with pytest.raises(ConfigError, match="frames must be"):
-            read_clip_safely(path, worker=worker, frames=0)
+            read_clip_safely(path, worker=worker, num_frames=0)
         for kind, says in (("hang", "decord did not finish in 1 s"), ("crash", "decord crashed")):
             with pytest.raises(ClipError, match=says):
                 worker._call("trouble", "trouble", (path, kind), {}, timeout=1 if kind == "hang" else 60)
-        assert read_clip_safely(path, worker=worker, frames=4).total == b.total
+        assert read_clip_safely(path, worker=worker, num_frames=4).total == b.total
 
 
 def test_fuzz():

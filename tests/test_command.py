@@ -47,8 +47,8 @@ def bad(tmp_path):
         ["text.mp4"],
         ["sound.wav"],
         ["."],
-        ["--frames", "0"],
-        ["--frames", "-3"],
+        ["--num-frames", "0"],
+        ["--num-frames", "-3"],
         ["--model", "none"],
         ["--model", "."],
     ],
@@ -68,8 +68,8 @@ def test_two_processes_train_one_model(tmp_path):
         (tmp_path / "clips" / f"c{i % 2}").mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, tmp_path / "clips" / f"c{i % 2}")
     launch = shlex.split("-m torch.distributed.run --standalone --nproc_per_node 2 -m vidprism train clips")
-    data = shlex.split("--split source --folds 2 --frames 8 --cache cache --out model --workers 1")
-    training = shlex.split("--option rates=2,4 --epochs 1 --batch 2 --precision bf16 --tune-encoder")
+    data = shlex.split("--split source --folds 2 --num-frames 8 --cache cache --out model --workers 1")
+    training = shlex.split("--option rates=2,4 --epochs 1 --batch 2 --precision bf16 --finetune-encoder")
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launch, *data, *training]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240, env=env)
@@ -77,6 +77,6 @@ def test_two_processes_train_one_model(tmp_path):
     for once in ("model: model", "8 clips of 2 classes", "top-1"):
         assert done.stdout.count(once) == 1, done.stdout
     record = json.loads((tmp_path / "model" / "result.json").read_text())
-    assert record["tuned_encoder"] and record["training"]["precision"] == "bf16"
+    assert record["finetuned_encoder"] and record["training"]["precision"] == "bf16"
     answer = run("predict", sample_clips()[0], "--model", "model", cwd=tmp_path)
     assert answer.returncode == 0 and "c0" in answer.stdout, answer.stderr

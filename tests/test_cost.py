@@ -18,7 +18,7 @@ def test_cost_of_a_model_as_json():
     model = sample_model()
     state = {k: v.clone() for k, v in model.state_dict().items()}
     model.head.train()
-    c = measure_cost(model, frames=8, views=(2, 3), repeats=3, warmup=1, device="cpu")
+    c = measure_cost(model, num_frames=8, views=(2, 3), repeats=3, warmup=1, device="cpu")
     out = json.loads(json.dumps(cost_json(c)))
     assert out["parameters"] == sum(p["parameters"] for p in out["parts"]) == sum(p.numel() for p in model.parameters())
     assert out["gflops_all_views"] == pytest.approx(6 * sum(p["macs"] for p in out["parts"]) / 1e9)
@@ -57,6 +57,6 @@ def test_measured_on_real_clips(tmp_path):
     clips = sorted((SHARED / "clips" / "ordinary").glob("*"))
     if not clips:
         pytest.skip("shared/clips/ordinary is not here")
-    found = measure_machine(clips, tmp_path / "machine.json", frames=4, size=112)
+    found = measure_machine(clips, tmp_path / "machine.json", num_frames=4, size=112)
     assert 2 <= found.clips <= len(clips) and 0 < found.read_low <= found.read_seconds <= found.read_high
     assert plan(measured=tmp_path / "machine.json").rates["cores"] == pytest.approx(16 / (found.read_seconds * 2))

@@ -172,9 +172,9 @@ def test_a_list_numbered_from_0_beside_the_old_classind(tmp_path):
     for name, labels in (("zero.txt", (0, 1)), ("one.txt", (1, 2))):
         path = write(tmp_path / name, f"ApplyEyeMakeup/a.avi {labels[0]}", f"YoYo/b.avi {labels[1]}")
         c = ClipList.from_any(path, format="list")
-        assert c.labels == [0, 1] and c.classes == ["apply eye makeup", "yo yo"]
+        assert c.labels == [0, 1] and c.num_classes == ["apply eye makeup", "yo yo"]
     c = ClipList.from_any(write(tmp_path / "few.txt", "YoYo/b.avi 1"))  # alone it may be either: the folder tells
-    assert c.classes[c.labels[0]] == "yo yo"
+    assert c.num_classes[c.labels[0]] == "yo yo"
 
 
 @ENDS
@@ -280,7 +280,7 @@ def test_ssv2(tmp_path, end, mark, tail):
     assert c.missing == ("4.webm",)
     from vidprism.data.augment import directional
 
-    assert directional(c.classes) == {1, 2}
+    assert directional(c.num_classes) == {1, 2}
 
 
 def test_folders(tmp_path):
@@ -382,7 +382,7 @@ def test_frame_folders_are_read(tmp_path, form):
     write(tmp_path / "l.txt", "clap/v 1 12 0", "wave/v2 12 1")
     clips = ClipList.from_any(tmp_path / "f" if form == "frames" else tmp_path / "l.txt")
     assert clips.form == form and clips.classes == ["clap", "wave"]
-    x, y = ClipDataset(clips, frames=6, size=48)[1]
+    x, y = ClipDataset(clips, num_frames=6, size=48)[1]
     assert y == 1
     assert x[:, 0, 0, 0].tolist() == [20 * k + 1 for k in (1, 3, 5, 7, 9, 11)]
     assert all((f == f[0, 0, 0]).all() for f in x)
@@ -435,7 +435,7 @@ def test_zero_shot_over_the_official_splits(tmp_path, data):
         assert sorted(test.items) == sorted(tests[n])
         assert len(train) == 6 - len(tests[n])
         sides = [list(zip(side.paths, side.labels)) for side in (train, test)]
-        return clip_bench(encoder, *sides, test.classes, frames=4, templates="name")
+        return clip_bench(encoder, *sides, test.classes, num_frames=4, templates="name")
 
     head = create_head("mean", encoder.dim, 2, 4, text=prompts(encoder, ["tai chi", "yo yo"], "name"))
     found = over_splits(lambda n: zero_shot(head, bench(n)))

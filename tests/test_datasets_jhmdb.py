@@ -33,7 +33,7 @@ def test_report():
     counts = {d.name.replace("_", " "): len(list(d.glob("*.avi"))) for d in root.iterdir() if d.is_dir()}
     c = ClipList.from_any(root)
     r = c.report(content=True)
-    assert dict(zip(c.classes, c.counts())) == counts
+    assert dict(zip(c.num_classes, c.counts())) == counts
     assert r.fewest[1] == min(counts.values())
     assert r.most[1] == max(counts.values())
     assert (r.clips, r.expected, r.missing, r.duplicates, r.conflicts, r.empty) == (650, 650, (), [], [], [])
@@ -57,7 +57,7 @@ def test_split_by_source(tmp_path):
 def test_loading():
     "Batches of real clips: the same with two processes, another view in another epoch."
     clips = ClipList.from_any(shared("jhmdb21")).k_shot(1)
-    data = ClipDataset(clips, frames=8, size=112, augment=Augment(), seed=3)
+    data = ClipDataset(clips, num_frames=8, size=112, augment=Augment(), seed=3)
     got = []
     for workers in (0, 2):
         loader = data.loader(batch=8, seed=0, workers=workers)
@@ -69,7 +69,7 @@ def test_loading():
     assert sum(len(y) for _, y in got[0]) == 21
     assert not torch.equal(data[0][0], data[21][0])
     assert str(data.epoch_report(1)) == "All 21 clips could be read in epoch 2."
-    x, y = ClipDataset(clips, frames=8, size=112, views=(2, 3))[0]
+    x, y = ClipDataset(clips, num_frames=8, size=112, views=(2, 3))[0]
     assert x.shape == (6, 8, 112, 112, 3) and y == 0
 
 
@@ -126,7 +126,7 @@ def test_training_stops_at_one_percent(tmp_path):
         p.unlink()
         p.write_bytes(b"RIFF" + bytes(3000))
     listed = {i: "cut" for i in clips.items[:2]}
-    data = ClipDataset(clips, frames=2, size=32, quarantine=listed)
+    data = ClipDataset(clips, num_frames=2, size=32, quarantine=listed)
     data[0]
     assert len(data.epoch_report().unreadable) == 1 and data.quarantined == 2
     from vidprism.data.dataset import Unreadable
@@ -137,7 +137,7 @@ def test_training_stops_at_one_percent(tmp_path):
     )
     with pytest.raises(Unreadable, match=says):
         data[1]
-    assert ClipDataset(clips, frames=2, size=32, quarantine=listed, allow=0.02)[1][1] == 0
+    assert ClipDataset(clips, num_frames=2, size=32, quarantine=listed, allow=0.02)[1][1] == 0
 
 
 def test_a_reader_that_takes_too_long_is_replaced(tmp_path):
@@ -147,8 +147,8 @@ def test_a_reader_that_takes_too_long_is_replaced(tmp_path):
     (tmp_path / "s" / "wave").mkdir(parents=True)
     for p in sorted(shared("jhmdb21", "wave").glob("*.avi"))[:2]:
         shutil.copy(p, tmp_path / "s" / "wave")
-    data = ClipDataset(tmp_path / "s", frames=2, size=32, allow=1, timeout=1e-4)
+    data = ClipDataset(tmp_path / "s", num_frames=2, size=32, allow=1, timeout=1e-4)
     says = "No clip of the class 'wave' can be read; .*did not finish in 0.0001 s and was stopped"
     with pytest.raises(Unreadable, match=says):
         data[0]
-    assert ClipDataset(tmp_path / "s", frames=2, size=32, timeout=120)[0][0].shape == (2, 32, 32, 3)
+    assert ClipDataset(tmp_path / "s", num_frames=2, size=32, timeout=120)[0][0].shape == (2, 32, 32, 3)

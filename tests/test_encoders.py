@@ -149,7 +149,7 @@ def test_own_module_by_name(mobile, tmp_path):
 def test_any_encoder_any_head(name, size, head, tmp_path):
     "The width comes from the encoder; saved and loaded it answers the same."
     e = create_encoder(name, size=size)
-    options = {"vidprism": dict(rates=(2, 4)), "mote": dict(heads=4), "mean": {}}[head]
+    options = {"vidprism": dict(rates=(2, 4)), "mote": dict(num_heads=4), "mean": {}}[head]
     model = VideoModel(e, create_head(head, e.dim, 3, 4, **options), list("abc")).eval()
     path = sample_clips()[0]
     model.save_pretrained(tmp_path)
@@ -183,7 +183,7 @@ def test_videomae_model(tmp_path):
     e = create_encoder(f"videomae:{tmp_path / 'mae'}")
     model = VideoModel(e, create_head("vidprism", e.dim, 3, 4, rates=(2, 4)), list("abc")).eval()
     path = sample_clips()[0]
-    assert model.frames == 8 and model.features(path).shape == (1, 4, 24)
+    assert model.num_frames == 8 and model.features(path).shape == (1, 4, 24)
     model.save_pretrained(tmp_path / "named")
     assert VideoModel.from_pretrained(tmp_path / "named").predict(path) == model.predict(path)
     with torch.no_grad():
@@ -207,13 +207,13 @@ def test_videomae_of_fewer_frames(sixteen, tmp_path, frames, tokens):
     """8, 16 and 32 frames of a model built for 16: encoder and VidPrism head end to end.
 
     The model reads that many, and comes back."""
-    from vidprism import tune_encoder
+    from vidprism import finetune_encoder
 
     e = create_encoder(f"videomae:{sixteen}")
     model = VideoModel(e, create_head("vidprism", e.dim, 3, frames // e.span, rates=(2, 4, 8)), list("abc")).eval()
-    assert model.frames == frames
+    assert model.num_frames == frames
     clips = torch.stack([read_clip(p, frames).frames for p in sample_clips()[:2]])
-    out = tune_encoder(model)(clips, torch.tensor([0, 2]))
+    out = finetune_encoder(model)(clips, torch.tensor([0, 2]))
     assert out.logits.shape == (2, 3)
     assert [m.tokens.shape[1] for m in out.trace.merges] == tokens
     out.losses["total"].backward()
@@ -235,20 +235,20 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
         (tmp_path / "clips" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "clips" / "ab"[k % 2] / path.name).symlink_to(path)
     what = [str(tmp_path / "clips"), "--encoder", f"videomae:{sixteen}"]
-    assert main(["features", *what, "--frames", "8"]) == 0
+    assert main(["features", *what, "--num-frames", "8"]) == 0
     assert "8 clips: 0 found, 8 made, 0 unreadable" in capsys.readouterr().out
-    assert main(["features", *what, "--frames", "16"]) == 0 and "0 found, 8 made" in capsys.readouterr().out
-    options = shlex.split("--frames 8 --option rates=2,4 --folds 2 --epochs 1")
+    assert main(["features", *what, "--num-frames", "16"]) == 0 and "0 found, 8 made" in capsys.readouterr().out
+    options = shlex.split("--num-frames 8 --option rates=2,4 --folds 2 --epochs 1")
     assert main(["train", *what, *options, "--out", str(tmp_path / "model")]) == 0
     model = VideoModel.from_pretrained(tmp_path / "model")
-    assert model.frames == 8
-    assert model.head.config.frames == 4
+    assert model.num_frames == 8
+    assert model.head.config.num_frames == 4
     assert model.features(sample_clips()[0]).shape == (1, 4, 24)
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 16  # training found the features of 8 frames
     assert main(["eval", str(tmp_path / "model"), *what[:1]]) == 0
     capsys.readouterr()
     for word in (["features"], ["train", "--folds", "2"]):
-        assert main([*word, *what, "--frames", "7", "--cache", str(tmp_path / "none")]) == 2
+        assert main([*word, *what, "--num-frames", "7", "--cache", str(tmp_path / "none")]) == 2
         assert "a multiple of 16, or a multiple of 2 below it, not 7" in capsys.readouterr().err
         assert not list((tmp_path / "none").glob("*.safetensors"))
 
@@ -322,14 +322,14 @@ def test_readers_in_processes(tmp_path):
     bad.write_bytes(sample_clips()[0].read_bytes()[:300])
     clips = [*sample_clips()[:4], bad]
     here, there = (
-        cache_features(clips, small(), tmp_path / f"w{n}", frames=4, grid=True, workers=n, progress=False)
+        cache_features(clips, small(), tmp_path / f"w{n}", num_frames=4, grid=True, workers=n, progress=False)
         for n in (0, 2)
     )
     assert torch.equal(here.pooled, there.pooled)
     assert torch.equal(here.grid, there.grid)
     assert here.kept.tolist() == there.kept.tolist() == [0, 1, 2, 3]
     assert [p for p, _ in there.unreadable] == [bad] and "bad.mp4" in str(there)
-    again = cache_features(clips[:4], small(), tmp_path / "w2", frames=4, grid=True, workers=2, progress=False)
+    again = cache_features(clips[:4], small(), tmp_path / "w2", num_frames=4, grid=True, workers=2, progress=False)
     assert (again.found, again.made) == (4, 0) and torch.equal(again.pooled, here.pooled)
 
 
@@ -338,7 +338,7 @@ def test_a_reader_that_hangs(tmp_path, monkeypatch):
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     clips = [sample_clips()[0], pipe, sample_clips()[1]]
-    got = cache_features(clips, small(), tmp_path / "c", frames=2, workers=1, timeout=5, progress=False)
+    got = cache_features(clips, small(), tmp_path / "c", num_frames=2, workers=1, timeout=5, progress=False)
     assert got.kept.tolist() == [0, 2] and len(got.unreadable) == 1
 
 
@@ -347,15 +347,15 @@ def test_cache_is_shared_with_the_bench(tmp_path):
     from vidprism.evaluation.benchmark import clip_bench
 
     clips, cache = sample_clips()[:4], FeatureCache(tmp_path)
-    got = cache_features(clips, small(), tmp_path, frames=4, progress=False)
+    got = cache_features(clips, small(), tmp_path, num_frames=4, progress=False)
     side = [(p, i % 2) for i, p in enumerate(clips)]
-    bench = clip_bench(small(), side, side, ["a", "b"], frames=4, templates=None, cache=cache)
+    bench = clip_bench(small(), side, side, ["a", "b"], num_frames=4, templates=None, cache=cache)
     assert cache.misses == 0 and torch.equal(bench.train.features, got.pooled)
 
 
 def test_progress_is_a_bar(tmp_path, capsys):
     "A bar on stderr, that reaches the end; nothing on stdout."
-    cache_features(sample_clips()[:3], small(), tmp_path, frames=2)
+    cache_features(sample_clips()[:3], small(), tmp_path, num_frames=2)
     out, err = capsys.readouterr()
     assert "3/3" in err and not out
 

@@ -362,7 +362,7 @@ def test_sampling_and_frames(lab, expected):
     i, clip = Inspector(lab), expected.clip.path
     i.choose("frames", "16")
     i.choose("sampling", "dense")
-    expected.open(clip, sampling="dense", frames=16)
+    expected.open(clip, sampling="dense", num_frames=16)
     reading = expected.read(expected.settings)
     assert i.figure("answer")["layout"]["words"] == words(reading.answer)
     strip = i.figure("frames")
@@ -373,7 +373,7 @@ def test_sampling_and_frames(lab, expected):
     )
     i.choose("sampling", "sparse")
     i.choose("frames", "32")
-    expected.open(clip, sampling="sparse", frames=32)
+    expected.open(clip, sampling="sparse", num_frames=32)
 
 
 # Where token 1 of rate 8 stands on the screen, brought to the middle of the window.

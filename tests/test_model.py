@@ -205,13 +205,13 @@ def test_published_at_full_size(tmp_path):
     fusion = {there: weights[here] for there, here in released_layout(head)}
     checkpoint = dict(epoch=29, model_state_dict=tower, optimizer_state_dict={}, fusion_model_state_dict=fusion)
     torch.save(checkpoint, tmp_path / "model.pt")
-    model = import_released(tmp_path / "model.pt", list("abcd"), frames=8, rates=(2, 4, 8))
+    model = import_released(tmp_path / "model.pt", list("abcd"), num_frames=8, rates=(2, 4, 8))
     assert model.encoder.name == "open_clip:ViT-B-16-quickgelu"
-    assert model.frames == 8
+    assert model.num_frames == 8
     assert model.head.config.rates == (2, 4, 8)
     assert torch.allclose(projection(model), projection(original) + 0.01)
     assert torch.equal(projection(interpolate(model, original, 0)), projection(original))
     assert torch.equal(projection(interpolate(model, original, 1)), projection(model))
     assert torch.allclose(projection(interpolate(model, original, 0.3)), projection(original) + 0.003, atol=1e-6)
     with pytest.raises(ConfigError, match="3 labels|4 classes"):
-        import_released(tmp_path / "model.pt", list("abc"), frames=8, rates=(2, 4, 8))
+        import_released(tmp_path / "model.pt", list("abc"), num_frames=8, rates=(2, 4, 8))

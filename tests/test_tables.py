@@ -45,7 +45,7 @@ def test_processes(tmp_path):
 
 def test_stopped_and_gone_on(tmp_path):
     "A process that is killed between runs loses none that it had finished."
-    study, cells = toy(tmp_path, runs=4), [Trial("mean"), Trial("vidprism", dict(rates=(2, 4), heads=2))]
+    study, cells = toy(tmp_path, runs=4), [Trial("mean"), Trial("vidprism", dict(rates=(2, 4), num_heads=2))]
     script = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})

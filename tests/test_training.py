@@ -85,9 +85,9 @@ def test_readers_reach_the_tuning_of_an_encoder(monkeypatch, tmp_path, said, con
     listed = tmp_path / "clips.txt"
     listed.write_text("".join(f"{clip} {i % 2}\n" for i, clip in enumerate(sample_clips())))
     encoder, clips = create_encoder("mini"), ClipList.from_any(listed, classes=["even", "odd"])
-    run = workflow.Run(
-        tune_encoder=True, frames=8, options=dict(rates=(2, 4)), training=TrainConfig(workers=configured)
+    run = workflow.Recipe(
+        finetune_encoder=True, num_frames=8, options=dict(rates=(2, 4)), training=TrainConfig(workers=configured)
     )
     with pytest.raises(Seen) as found:
-        workflow.tune_clips(workflow.Split(clips, clips, "all"), run, encoder, workers=said)
+        workflow.finetune_clips(workflow.Split(clips, clips, "all"), run, encoder, workers=said)
     assert found.value.args == (used,)

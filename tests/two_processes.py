@@ -10,7 +10,7 @@ from vidprism.training import trainer as training
 from vidprism.training.trainer import TensorClips, TrainConfig, fit, seeded
 
 PRISM = dict(rates=(2, 4), gate_weight=3.0)
-ROUTED = dict(layers=2, experts=3, heads=2)
+ROUTED = dict(layers=2, experts=3, num_heads=2)
 RELEASED = dict(rates=(2, 8), preset="released", threshold=0.8)
 UNREGULARISED = dict(ROUTED, regulariser="none", consistency=0.0)
 CASES = {  # name: (head, its options, config, clips); a whole batch is 16

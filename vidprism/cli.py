@@ -118,7 +118,7 @@ PART = Panel("Which clips", (Option("part", str, None, "train, val or test only"
 ENCODER_HELP = "mini, open_clip:..., timm:..., videomae:... or own:FILE.py:FUNCTION"
 ENCODING = Panel("Frames and features", (
     Option("encoder", str, "mini", ENCODER_HELP),
-    Option("frames", int, 16, "frames of a clip"),
+    Option("num_frames", int, 16, "frames of a clip"),
     Option("sampling", str, "sparse", "sparse or dense"),
 ))
 WORK = Panel("Frames and features", (
@@ -144,9 +144,9 @@ RUN = Panel("Split and head", (
     Option("shots", int, 0, "training clips a class; 0: all"),
     Option("classifier", str, "linear", "linear or text"),
     Option("templates", str, "mote", "prompts of the text"),
-    Option("tuned", bool, False, "choose learning rate and weight decay first"),
-    Option("tune_encoder", bool, False, "train the encoder, too, on augmented frames",
-           ("--tune-encoder/--no-tune-encoder",)),
+    Option("grid_search", bool, False, "choose learning rate and weight decay first"),
+    Option("finetune_encoder", bool, False, "train the encoder, too, on augmented frames",
+           ("--finetune-encoder/--no-finetune-encoder",)),
 ))
 TRAINING = Panel("Training loop", (
     Option("epochs", int, 40, "passes over the clips"),
@@ -179,8 +179,8 @@ def recipe_named(recipe: RecipeName):
     recipe
         A `RecipeName`; the processes that `accelerate launch` started share its total batch.
     """
-    from vidprism.training.pipeline import recipe_run
-    return recipe_run(recipe.value, int(os.environ.get("WORLD_SIZE", "1")))
+    from vidprism.training.pipeline import paper_recipe
+    return paper_recipe(recipe.value, int(os.environ.get("WORLD_SIZE", "1")))
 
 def recipe_defaults(recipe: RecipeName) -> dict:
     """Return the defaults of the options of `train` under a recipe.
@@ -511,18 +511,18 @@ def shares_line(explanation) -> str:
 
 @command(
     "explain", CLIP, ANSWER,
-    Option("frames", int, None, "frames to read (default: as trained)"),
+    Option("num_frames", int, None, "frames to read (default: as trained)"),
     Option("out", str, "prism.html", "the page"),
     Option("arrays", str, None, "a JSON file for everything that was found"),
     panel="One clip", example="vidprism explain holiday.mp4 --model my_model --out holiday.html", also="show")
-def run_explain(clip, model, encoder, topk, frames, out, arrays):
+def run_explain(clip, model, encoder, topk, num_frames, out, arrays):
     "Run one clip, print the answer and each expert's share, write the page (`vidprism show` is the same)."
     from vidprism.data.clips import read_clip
     from vidprism.interpret.explanation import explain
     from vidprism.viz.html import prism_page
     start, m = time.perf_counter(), load_named(model, encoder)
-    frames = m.frames if frames is None else frames
-    read = read_clip(clip or default_clip(), frames=frames, sampling=m.sampling)
+    num_frames = m.num_frames if num_frames is None else num_frames
+    read = read_clip(clip or default_clip(), num_frames=num_frames, sampling=m.sampling)
     found = explain(m, read)
     print(explain_heading(m, read), *answer_lines(found.answer[:topk]), shares_line(found), sep="\n")
     if arrays:
@@ -605,22 +605,22 @@ def run_audit(fresh, **settings):
     "features", DATA, FORM, CHOICE, PART, ENCODING, WORK,
     Option("grid", bool, False, "keep the spatial grid, too"),
     panel="Many clips", example="vidprism features my_clips "
-    "--encoder timm:vit_small_patch14_dinov2/lvd142m --frames 16")
-def run_features(data, encoder, views, cache, frames, sampling, workers, grid, **which):
+    "--encoder timm:vit_small_patch14_dinov2/lvd142m --num-frames 16")
+def run_features(data, encoder, views, cache, num_frames, sampling, workers, grid, **which):
     "Encode every clip once, into the cache."
     from vidprism.encoders.cache import cache_features
     from vidprism.training.pipeline import default_cache, find_encoder
     clips, folder = load_list(data, **which), cache or default_cache()
     show = is_first_process()
     found = cache_features(
-        clips.paths, find_encoder(encoder), folder, frames=frames, sampling=sampling,
+        clips.paths, find_encoder(encoder), folder, num_frames=num_frames, sampling=sampling,
         views=parse_views(views), workers=workers, grid=grid, progress=show, collect=False)
     if show:
         print(found, f"cache: {folder}", sep="\n")
 
 # %% ../nbs/cli.ipynb #d3dda6b7
 def training_run(recipe=None, options=None, views="1x1", **values):
-    """Return the `Run` that the options of `train` ask for.
+    """Return the `Recipe` that the options of `train` ask for.
 
     Parameters
     ----------
@@ -633,13 +633,13 @@ def training_run(recipe=None, options=None, views="1x1", **values):
     values
         The values of the options in `ENCODING`, `RUN` and `TRAINING`.
     """
-    from vidprism.training.pipeline import Run
+    from vidprism.training.pipeline import Recipe
     from vidprism.training.trainer import TrainConfig
     kept = recipe_named(recipe).options if recipe else {}
     given = dict(map(parse_option, options or ()))
     training = TrainConfig(**pick(values, TRAINING))
     chosen = pick(values, ENCODING, RUN)
-    return Run(options={**kept, **given}, views=parse_views(views), training=training, **chosen)
+    return Recipe(options={**kept, **given}, views=parse_views(views), training=training, **chosen)
 
 def end_process_group():
     "Leave the group of processes that trained together, if there is one."
@@ -704,7 +704,7 @@ def run_eval(model, data, encoder, views, cache, workers, per_class, out, **whic
         result.save(out)
 
 # %% ../nbs/cli.ipynb #58cec634
-def build_bare(encoder: str, head: str, options, frames: int, classes: int):
+def build_bare(encoder: str, head: str, options, num_frames: int, num_classes: int):
     """Build a model whose shapes are right; no weights are fetched.
 
     Parameters
@@ -723,8 +723,8 @@ def build_bare(encoder: str, head: str, options, frames: int, classes: int):
     from vidprism.model import VideoModel
     e = create_encoder() if encoder == "mini" else create_encoder(encoder, bare=True)
     given = dict(map(parse_option, options or ()))
-    built = create_head(head, e.dim, classes, frames // e.span, **given)
-    return VideoModel(e, built, list(map(str, range(classes))))
+    built = create_head(head, e.dim, num_classes, num_frames // e.span, **given)
+    return VideoModel(e, built, list(map(str, range(num_classes))))
 
 # %% ../nbs/cli.ipynb #4031f760
 @command(
@@ -733,22 +733,22 @@ def build_bare(encoder: str, head: str, options, frames: int, classes: int):
     Option("encoder", str, "open_clip:ViT-B-16-quickgelu", "a name, as for `train`"),
     Option("head", str, "vidprism", "a name, as for `train`"),
     HEAD_OPTIONS,
-    Option("frames", int, 8, "frames of a view"),
-    Option("classes", int, 400, "number of classes"),
+    Option("num_frames", int, 8, "frames of a view"),
+    Option("num_classes", int, 400, "number of classes"),
     Option("views", str, "4x3", "temporal clips x crops"),
     Option("batch", int, 1, "views at a time"),
     Option("repeats", int, 10, "timed passes; 0: count only"),
     Option("precision", str, "no", "no (float32) or bf16"),
     Option("out", str, None, "a JSON file for the result"),
     panel="Scale", example="vidprism cost --encoder open_clip:ViT-B-16-quickgelu --head vidprism "
-    "--option rates=2,4,8 --frames 8 --views 4x3")
-def run_cost(model, frames, views, batch, repeats, precision, out, **build):
+    "--option rates=2,4,8 --num-frames 8 --views 4x3")
+def run_cost(model, num_frames, views, batch, repeats, precision, out, **build):
     "Count parameters and GFLOPs; measure clips a second and memory."
     from vidprism.evaluation.cost import cost_json, cost_table, measure_cost
     from vidprism.model import VideoModel
-    m = VideoModel.from_pretrained(model) if model else build_bare(frames=frames, **build)
-    frames = m.frames if model else frames
-    found = measure_cost(m, frames, parse_views(views), batch, repeats, precision=precision)
+    m = VideoModel.from_pretrained(model) if model else build_bare(num_frames=num_frames, **build)
+    num_frames = m.num_frames if model else num_frames
+    found = measure_cost(m, num_frames, parse_views(views), batch, repeats, precision=precision)
     print(cost_table(found))
     if out:
         Path(out).write_text(json.dumps(cost_json(found), indent=1) + "\n")
@@ -777,7 +777,7 @@ def run_pack(data, out, shard_size, check, **which):
     Option("gpus", int, 8, "number of GPUs"),
     Option("gpu", str, None, "kind of GPU, such as a100 or h100"),
     Option("cores", int, None, "processor cores in all"),
-    Option("frames", int, 8, "frames of a clip"),
+    Option("num_frames", int, 8, "frames of a clip"),
     Option("epochs", int, None, "passes over the clips (default: the paper's)"),
     Option("encoder", str, "ViT-B-16-quickgelu", "architecture of open_clip"),
     Option("head", str, "vidprism", "a name, as for `train`"),
@@ -785,14 +785,14 @@ def run_pack(data, out, shard_size, check, **which):
     Option("measured", str, None, "JSON of an earlier --measure"),
     Option("measure", str, None, "measure this machine and write it to this JSON file"),
     panel="Scale", example="vidprism plan --dataset k400 --gpus 8")
-def run_plan(dataset, gpus, frames, encoder, head, frozen, measured, measure, **assumed):
+def run_plan(dataset, gpus, num_frames, encoder, head, frozen, measured, measure, **assumed):
     "Print what a run needs: GPU-hours, decode cores and disk, and which of them is the slowest."
     from vidprism.evaluation.budget import Assumed, measure_machine, plan, plan_text
-    machine = measure_machine(out=measure, frames=frames) if measure else measured
+    machine = measure_machine(out=measure, num_frames=num_frames) if measure else measured
     given = {name: value for name, value in assumed.items() if value is not None}
     made = plan(
-        dataset, gpus=gpus, frames=frames, encoder=encoder, head=head,
-        tuned=not frozen, measured=machine, assumed=Assumed(**given))
+        dataset, gpus=gpus, num_frames=num_frames, encoder=encoder, head=head,
+        finetune_encoder=not frozen, measured=machine, assumed=Assumed(**given))
     print(plan_text(made))
 
 @command("doctor", panel="This machine", example="vidprism doctor")

@@ -173,7 +173,7 @@ def decode_with(decoder: str) -> str:
     """
     from vidprism.data.clips import read_clip
     clip = sample_clips()[0]
-    found = read_clip(clip, frames=4, decoder=decoder)
+    found = read_clip(clip, num_frames=4, decoder=decoder)
     if found.frames.float().std() < 1:
         raise RuntimeError(f"{decoder} gives empty pictures of {clip.name}")
     return f"{tuple(found.frames.shape)} of {clip.name}"

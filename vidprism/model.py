@@ -86,18 +86,18 @@ class VideoModel(
         if c.dim != encoder.dim:
             raise ConfigError(f"The head was built for features of width {c.dim}; "
                               f"the encoder {encoder.name} gives {encoder.dim}.")
-        if len(labels) != c.classes:
-            raise ConfigError(f"The head has {c.classes} classes, and there are {len(labels)} labels.")
+        if len(labels) != c.num_classes:
+            raise ConfigError(f"The head has {c.num_classes} classes, and there are {len(labels)} labels.")
         self.encoder = encoder
         self.head = head
         self.labels = list(labels)
         self.sampling = sampling
 
     @property
-    def frames(self) -> int:
+    def num_frames(self) -> int:
         "Frames of a clip that the model reads."
         span = getattr(self.encoder, "span", 1)
-        return self.head.config.frames * span
+        return self.head.config.num_frames * span
 
 # %% ../nbs/model.ipynb #f98e3954
 @patch
@@ -116,7 +116,7 @@ def open_clip(self: VideoModel, clip) -> Clip:
     """
     if isinstance(clip, Clip):
         return clip
-    return read_clip(clip, frames=self.frames, sampling=self.sampling)
+    return read_clip(clip, num_frames=self.num_frames, sampling=self.sampling)
 
 @patch
 @torch.no_grad()
@@ -255,7 +255,7 @@ def predict(self: VideoModel, clip, topk: int = 5, labels=None, templates=_ZERO_
     answers = zip(best.indices.tolist(), best.values.tolist())
     return [(names[place], probability) for place, probability in answers]
 
-def zero_shot_model(encoder: FrameEncoder, labels, frames: int = 8, templates=_ZERO_SHOT) -> VideoModel:
+def zero_shot_model(encoder: FrameEncoder, labels, num_frames: int = 8, templates=_ZERO_SHOT) -> VideoModel:
     """A model without training: the mean of the encoder's frames against the names.
 
     Parameters
@@ -264,7 +264,7 @@ def zero_shot_model(encoder: FrameEncoder, labels, frames: int = 8, templates=_Z
         An encoder with a text tower.
     labels : list of str
         C names.
-    frames : int
+    num_frames : int
         Frames of a clip.
     templates : sequence of str
         Sentences with `{}` for the name.
@@ -280,7 +280,7 @@ def zero_shot_model(encoder: FrameEncoder, labels, frames: int = 8, templates=_Z
         If the encoder has no text tower, or there is no name.
     """
     text = encoder.encode_text(labels, templates)
-    features = frames // getattr(encoder, "span", 1)
+    features = num_frames // getattr(encoder, "span", 1)
     scale = encoder.text_scale
     head = create_head("mean", encoder.dim, len(text), features, text=text, text_scale=scale)
     return VideoModel(encoder, head, list(labels)).eval()
@@ -294,7 +294,7 @@ def _to_disk(module: nn.Module, path, half: bool):
         state[key] = value.detach().to("cpu", kind).contiguous().clone()
     save_file(state, path)
 
-def _model_config(model: VideoModel, story: dict) -> dict:
+def _model_config(model: VideoModel, metadata: dict) -> dict:
     "What `config.json` says."
     encoder, head = model.encoder, model.head
     weights = None if encoder.origin is None else weights_hash(encoder)
@@ -307,7 +307,7 @@ def _model_config(model: VideoModel, story: dict) -> dict:
         options=asdict(head.config),
         labels=model.labels,
         sampling=model.sampling,
-        story=story,
+        metadata=metadata,
     )
 
 @patch
@@ -318,7 +318,7 @@ def save_pretrained(
     encoder: bool = None,
     config=None,
     model_card_kwargs: dict = None,
-    **story,
+    **metadata,
 ):
     """Write config and weights into a folder.
 
@@ -334,12 +334,12 @@ def save_pretrained(
         Not used; huggingface_hub's `push_to_hub` gives it.
     model_card_kwargs : dict, optional
         What a model card says; with it a README is written, as `push_to_hub` wants it.
-    **story
+    **metadata
         Anything worth keeping that JSON can hold.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    found = _model_config(self, story)
+    found = _model_config(self, metadata)
     origin = self.encoder.origin
     changed = origin is not None and found["encoder_weights"] != origin
     weights = folder / "encoder.safetensors"
@@ -374,7 +374,7 @@ def push_to_hub(self: VideoModel, repo_id: str, **options) -> str:
         repo=repo_id,
         encoder=self.encoder.name,
         head=self.head.name,
-        frames=self.frames,
+        frames=self.num_frames,
         classes=len(self.labels),
     )
     card.update(options.pop("model_card_kwargs", {}))
@@ -411,6 +411,9 @@ def _fetch_folder(name, **options) -> Path:
         raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({kind}).") from None
     return Path(folder)
 
+# options of version 0.1.0, and their names today
+_RENAMED = {"classes": "num_classes", "frames": "num_frames", "heads": "num_heads"}
+
 def todays_head(head: str, options: dict) -> tuple:
     """Name and options of a head that version 0.1.0 saved: its preset `small` is the head `vidprism_lowdata`.
 
@@ -426,13 +429,14 @@ def todays_head(head: str, options: dict) -> tuple:
     tuple
         Name and options as `create_head` takes them now.
     """
+    options = {_RENAMED.get(name, name): value for name, value in options.items()}
     if head != "vidprism" or options.get("preset") != "small":
         return head, options
     others = {name: value for name, value in options.items() if name != "preset"}
     return "vidprism_lowdata", others
 
 _NEEDED = ("encoder", "head", "options", "labels", "sampling")
-_KNOWN = ("encoder_options", "preprocess", "encoder_weights", "story")
+_KNOWN = ("encoder_options", "preprocess", "encoder_weights", "metadata")
 
 def _read_json(path: Path) -> dict:
     "A model folder's `config.json`, as it is."
@@ -447,6 +451,8 @@ def _read_config(folder: Path) -> dict:
     "A model folder's config, checked."
     path = folder / "config.json"
     config = _read_json(path)
+    if "story" in config:                      # its name in version 0.1.0
+        config["metadata"] = config.pop("story")
     lacks = [k for k in _NEEDED if k not in config]
     if lacks:
         raise ConfigError(f"{path} lacks {', '.join(lacks)}.")
@@ -646,7 +652,7 @@ def _released_encoder(tower: dict, encoder=None) -> FrameEncoder:
     e.model.load_state_dict({**own, **tower})
     return e
 
-def import_released(path, labels, encoder=None, kind: str = None, frames: int = None, **options) -> VideoModel:
+def import_released(path, labels, encoder=None, kind: str = None, num_frames: int = None, **options) -> VideoModel:
     """A whole model from a published checkpoint; the file is read as data, nothing in it is run.
 
     Parameters
@@ -659,7 +665,7 @@ def import_released(path, labels, encoder=None, kind: str = None, frames: int = 
         One that the CLIP tower fits; None: by the tower's shapes, without a text tower.
     kind : str, optional
         "vidprism" or "mote"; None: by the names in the file.
-    frames : int, optional
+    num_frames : int, optional
         T that the model was trained with; None: 32, for MoTE 8.
     **options
         Of the head, if it was trained with others than the defaults.
@@ -677,8 +683,8 @@ def import_released(path, labels, encoder=None, kind: str = None, frames: int = 
     state = load_raw(path)
     kind = kind or released_kind(state)
     if kind == "mote":
-        head = load_released_mote(state, frames or 8, **options)
+        head = load_released_mote(state, num_frames or 8, **options)
     else:
-        head = load_released_head(state, frames=frames or 32, **options)
+        head = load_released_head(state, num_frames=num_frames or 32, **options)
     tower = released_tower(state)
     return VideoModel(_released_encoder(tower, encoder), head, labels).eval()

@@ -19,19 +19,19 @@ from .worker import Worker
 from ..errors import ClipError, ConfigError
 
 # %% ../../nbs/data/clips.ipynb #e47ff924
-def _sparse(total: int, frames: int, u=.5) -> Tensor:
+def _sparse(total: int, num_frames: int, u=.5) -> Tensor:
     "One frame of each of T equal segments, [T] int64; `u` in [0,1), a number or [T], is the place in the segment."
-    k = torch.arange(frames, dtype=torch.float64)
-    place = (k + u) * total / frames
+    k = torch.arange(num_frames, dtype=torch.float64)
+    place = (k + u) * total / num_frames
     return place.floor().long().clamp_(max=total - 1)
 
 # %% ../../nbs/data/clips.ipynb #658dd518
-def _dense(total: int, frames: int, stride: int, u: float = .5) -> Tensor:
+def _dense(total: int, num_frames: int, stride: int, u: float = .5) -> Tensor:
     "A window of T frames, `stride` apart, at the place `u` in [0,1) among those that fit: [T] int64."
-    room = max(0, total - (frames - 1) * stride)    # number of starts that fit
+    room = max(0, total - (num_frames - 1) * stride)    # number of starts that fit
     centre = max(0, room - 1) // 2
     start = centre if u == .5 else int(u * room)
-    indices = start + stride * torch.arange(frames)
+    indices = start + stride * torch.arange(num_frames)
     return indices.clamp_(max=total - 1)
 
 # %% ../../nbs/data/clips.ipynb #343ae9a6
@@ -47,7 +47,7 @@ def _draw(n: int, seed: int | None) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(n, generator=generator, dtype=torch.float64)
 
-def frame_indices(total: int, frames: int = 32, sampling: str = "sparse", seed: int | None = None,
+def frame_indices(total: int, num_frames: int = 32, sampling: str = "sparse", seed: int | None = None,
                   stride: int = 2) -> Tensor:
     """Choose which frames of a file to read.
 
@@ -55,7 +55,7 @@ def frame_indices(total: int, frames: int = 32, sampling: str = "sparse", seed: 
     ----------
     total : int
         N, frames in the file, 1 or more.
-    frames : int
+    num_frames : int
         T, frames wanted, 1 or more.
     sampling : str
         "sparse": one frame of each of T equal segments; "dense": a window of T frames.
@@ -74,14 +74,14 @@ def frame_indices(total: int, frames: int = 32, sampling: str = "sparse", seed: 
     ConfigError
         If `total`, `frames` or `stride` is not a whole number of 1 or more, or `sampling` is unknown.
     """
-    for name, value in dict(total=total, frames=frames, stride=stride).items():
+    for name, value in dict(total=total, num_frames=num_frames, stride=stride).items():
         _check_whole(name, value)
     if sampling not in ("sparse", "dense"):
         raise ConfigError(f"sampling must be 'sparse' or 'dense', not {sampling!r}.")
-    total, frames, stride = int(total), int(frames), int(stride)
+    total, num_frames, stride = int(total), int(num_frames), int(stride)
     if sampling == "sparse":
-        return _sparse(total, frames, _draw(frames, seed))
-    return _dense(total, frames, stride, _draw(1, seed).item())
+        return _sparse(total, num_frames, _draw(num_frames, seed))
+    return _dense(total, num_frames, stride, _draw(1, seed).item())
 
 # %% ../../nbs/data/clips.ipynb #83d19747
 class Clip(NamedTuple):
@@ -116,7 +116,7 @@ def _all_of(frame: Tensor) -> Tensor:
     "A frame as it is."
     return frame
 
-def read_clip(path, frames: int = 32, sampling: str = "sparse", seed: int | None = None, stride: int = 2,
+def read_clip(path, num_frames: int = 32, sampling: str = "sparse", seed: int | None = None, stride: int = 2,
               short: int | None = None, decoder: str | None = None, fps: float | None = None,
               each: Callable = _all_of) -> Clip:
     """Choose frames of a file and decode them.
@@ -125,7 +125,7 @@ def read_clip(path, frames: int = 32, sampling: str = "sparse", seed: int | None
     ----------
     path : str or Path
         A video file, or a folder of numbered images (img_00001.jpg ...).
-    frames : int
+    num_frames : int
         T, frames wanted, 1 or more.
     sampling : str
         "sparse": one frame of each of T equal segments; "dense": a window of T frames.
@@ -155,12 +155,12 @@ def read_clip(path, frames: int = 32, sampling: str = "sparse", seed: int | None
     ClipError
         If the file cannot be read, or the frames do not fit into memory.
     """
-    frame_indices(1, frames, sampling, None, stride)
+    frame_indices(1, num_frames, sampling, None, stride)
     if short is not None:
         _check_whole("short", short)
 
     def choose(total: int) -> Tensor:
-        return frame_indices(total, frames, sampling, seed, stride)
+        return frame_indices(total, num_frames, sampling, seed, stride)
 
     got = read_wanted(path, choose, each, short, decoder, fps=fps)
     times = got.times[got.indices]
@@ -304,14 +304,14 @@ def read_clip_safely(path, timeout: float = 60., worker: Worker | None = None, *
         return read_clip_safely(path, timeout, own, **options)
 
 # %% ../../nbs/data/clips.ipynb #fe33767c
-def view_indices(total: int, frames: int = 32, views: int = 4) -> Tensor:
+def view_indices(total: int, num_frames: int = 32, views: int = 4) -> Tensor:
     """Choose the frames of each temporal clip.
 
     Parameters
     ----------
     total : int
         N, frames in the file, 1 or more.
-    frames : int
+    num_frames : int
         T, frames of a clip, 1 or more.
     views : int
         V, temporal clips, 1 or more.
@@ -326,10 +326,10 @@ def view_indices(total: int, frames: int = 32, views: int = 4) -> Tensor:
     ConfigError
         If an argument is not a whole number of 1 or more.
     """
-    frame_indices(total, frames)
+    frame_indices(total, num_frames)
     _check_whole("views", views)
-    together = frame_indices(total, frames * int(views))
-    return together.reshape(frames, int(views)).T.contiguous()
+    together = frame_indices(total, num_frames * int(views))
+    return together.reshape(num_frames, int(views)).T.contiguous()
 
 # %% ../../nbs/data/clips.ipynb #15d3f3dd
 def _scaled_to(frames: Tensor, size: int) -> Tensor:
@@ -375,7 +375,7 @@ def crop_views(frames: Tensor, crops: int = 3, size: int = 224) -> Tensor:
     return torch.stack(squares)
 
 # %% ../../nbs/data/clips.ipynb #37d34e83
-def read_views(path, frames: int = 32, clips: int = 4, crops: int = 3, size: int = 224) -> Tensor:
+def read_views(path, num_frames: int = 32, clips: int = 4, crops: int = 3, size: int = 224) -> Tensor:
     """Read all views of a file, which is decoded once.
 
     Frames are cropped as they are decoded. Pictures of more than four times the size are scaled to that before.
@@ -384,7 +384,7 @@ def read_views(path, frames: int = 32, clips: int = 4, crops: int = 3, size: int
     ----------
     path : str or Path
         A video file, or a folder of numbered images.
-    frames : int
+    num_frames : int
         T, frames of a clip, 1 or more.
     clips : int
         V, temporal clips, 1 or more.
@@ -405,17 +405,17 @@ def read_views(path, frames: int = 32, clips: int = 4, crops: int = 3, size: int
     ClipError
         If the file cannot be read, or the frames do not fit into memory.
     """
-    view_indices(1, frames, clips)
+    view_indices(1, num_frames, clips)
     crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), crops, size)
 
     def choose(total: int) -> Tensor:
-        return view_indices(total, frames, clips).flatten()
+        return view_indices(total, num_frames, clips).flatten()
 
     def cut(frame: Tensor) -> Tensor:
         return crop_views(frame[None], crops, size)[:, 0]
 
     squares = read_wanted(path, choose, cut, 4 * size).frames               # [clips*T,crops,size,size,3]
-    by_clip = squares.reshape(clips, frames, *squares.shape[1:])
+    by_clip = squares.reshape(clips, num_frames, *squares.shape[1:])
     return by_clip.transpose(1, 2).flatten(0, 1).contiguous()
 
 # %% ../../nbs/data/clips.ipynb #451d7820

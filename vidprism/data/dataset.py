@@ -149,14 +149,14 @@ class ClipDataset(Dataset):
     ConfigError : an option is out of its range, or every clip is in quarantine
     Unreadable : more clips are in quarantine than `allow`
     """
-    def __init__(self, clips, frames: int = 32, sampling: str = "sparse", stride: int = 2, size: int = 224,
+    def __init__(self, clips, num_frames: int = 32, sampling: str = "sparse", stride: int = 2, size: int = 224,
                  augment: Augment|None = None, views: tuple = (1, 1), seed: int = 0, quarantine=None,
                  allow: float = .01, no_flip=(), timeout: float|None = None):
         whole = ClipList.from_any(clips)
-        _check_views(frames, sampling, stride, size, augment, tuple(views))
+        _check_views(num_frames, sampling, stride, size, augment, tuple(views))
         if not 0 <= allow <= 1: raise ConfigError(f"allow is a part of the clips, 0 to 1, not {allow}.")
         self.clips, self.total = whole.without(quarantine), len(whole)
-        self.options = dict(frames=frames, sampling=sampling, stride=stride)
+        self.options = dict(num_frames=num_frames, sampling=sampling, stride=stride)
         self.size, self.augment, self.views = size, augment, tuple(views)
         self.seed, self.allow, self.timeout = seed, allow, timeout
         self.no_flip = directional(self.clips.classes, no_flip)
@@ -192,7 +192,7 @@ class ClipDataset(Dataset):
     @property
     def clip_shape(self) -> tuple:
         "Shape of one item's frames."
-        shape = (self.options["frames"], self.size, self.size, 3)
+        shape = (self.options["num_frames"], self.size, self.size, 3)
         return shape if self.views == (1, 1) else (self.views[0] * self.views[1], *shape)
 
     def __len__(self):
@@ -206,14 +206,14 @@ class ClipDataset(Dataset):
 
     def __repr__(self):
         how = "varied" if self.augment else f"views {self.views[0]}x{self.views[1]}"
-        pictures = f"{self.options['frames']} {self.options['sampling']} frames of {self.size} pixels"
+        pictures = f"{self.options['num_frames']} {self.options['sampling']} frames of {self.size} pixels"
         return f"ClipDataset({len(self)} clips of {len(self.classes)} classes, {pictures}, {how})"
 
 # %% ../../nbs/data/dataset.ipynb #eeb80e1d
-def _check_views(frames: int, sampling: str, stride: int, size: int, augment, views: tuple) -> None:
+def _check_views(num_frames: int, sampling: str, stride: int, size: int, augment, views: tuple) -> None:
     "Refuse options that frames, views or crops cannot have."
-    frame_indices(1, frames, sampling, None, stride)
-    view_indices(1, frames, views[0])
+    frame_indices(1, num_frames, sampling, None, stride)
+    view_indices(1, num_frames, views[0])
     crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), views[1], 1)
     if int(size) != size or size < 1: raise ConfigError(f"size must be a whole number of 1 or more, not {size}.")
     if views != (1, 1) and (augment or sampling == "dense"):
@@ -277,7 +277,7 @@ def read_frames_of(self: ClipDataset, place: int, epoch: int, path) -> Tensor:
         frames = self.call("data.clips.read_clip", path, **self.options).frames
         return crop_views(frames, 1, self.size)[0]
     temporal, spatial = self.views
-    views = self.call("data.clips.read_views", path, frames=self.options["frames"],
+    views = self.call("data.clips.read_views", path, num_frames=self.options["num_frames"],
                       clips=temporal, crops=spatial, size=self.size)
     return views[0] if self.views == (1, 1) else views
 

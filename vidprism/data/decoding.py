@@ -192,9 +192,9 @@ def probe_clip(path) -> Probe:
 # %% ../../nbs/data/decoding.ipynb #abc58981
 class _Damaged(Exception):
     "A walk that broke off: its reader, and the number of frames before that."
-    def __init__(self, reader: str, frames: int):
-        super().__init__(reader, frames)
-        self.reader, self.frames = reader, frames
+    def __init__(self, reader: str, num_frames: int):
+        super().__init__(reader, num_frames)
+        self.reader, self.frames = reader, num_frames
 
 def _decord(probe: Probe, scale: tuple|None = None) -> decord.VideoReader:
     "decord's reader; it scales while decoding."

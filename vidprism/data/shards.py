@@ -74,7 +74,7 @@ def _why_not(path: Path, check: bool) -> str:
     if not check:
         return ""
     try:
-        clip = read_clip(path, frames=1)
+        clip = read_clip(path, num_frames=1)
     except ClipError as error:
         return str(error)
     return "" if len(clip.frames) else "it is empty"
@@ -253,7 +253,7 @@ class ShardClips(IterableDataset):
     ----------
     folder : str or Path
         A folder that `pack` wrote.
-    frames : int
+    num_frames : int
         T, frames a clip.
     sampling : str
         "sparse" or "dense", as `read_clip` takes it.
@@ -292,12 +292,12 @@ class ShardClips(IterableDataset):
     ConfigError
         If the folder has no index, or lacks a shard.
     """
-    def __init__(self, folder, frames: int = 32, sampling: str = "sparse", stride: int = 2, size: int = 224,
+    def __init__(self, folder, num_frames: int = 32, sampling: str = "sparse", stride: int = 2, size: int = 224,
                  augment=None, seed: int = 0, no_flip=(), buffer: int = 200, read=None):
         self.folder = Path(folder)
         self.index = _read_index(folder)
         self.classes = self.index["classes"]
-        self.frames = frames
+        self.num_frames = num_frames
         self.sampling = sampling
         self.stride = stride
         self.size = size
@@ -319,7 +319,7 @@ class ShardClips(IterableDataset):
     @property
     def clip_shape(self) -> tuple:
         "[T,S,S,3], the shape of one clip's frames."
-        return self.frames, self.size, self.size, 3
+        return self.num_frames, self.size, self.size, 3
 
     def set_epoch(self, epoch: int):
         """Set the epoch, also for loading processes that persist.
@@ -372,11 +372,11 @@ def frames_of(self: ShardClips, path: Path, item: str, label: int, epoch: int) -
     """
     short = 4 * self.size
     if self.augment is None:
-        clip = read_clip(path, self.frames, self.sampling, stride=self.stride, short=short)
+        clip = read_clip(path, self.num_frames, self.sampling, stride=self.stride, short=short)
         return crop_views(clip.frames, 1, self.size)[0]
     number = int(hashed(self.seed, epoch, item)[:12], 16)
     may_flip = label not in self.no_flip
-    return read_varied(path, self.augment, self.size, number, may_flip, frames=self.frames,
+    return read_varied(path, self.augment, self.size, number, may_flip, num_frames=self.num_frames,
                        sampling=self.sampling, seed=number, stride=self.stride, short=short)
 
 def _ending(sample: dict) -> str:

@@ -773,7 +773,7 @@ def _places(dice, xy, motion, orbit, wave):
     return np.where(_is(motion, "shake")[..., None], shaken, place)
 
 # %% ../../nbs/data/synthetic.ipynb #2ca1cf62
-def clip_scene(indices, seed: int = 0, split: str = "train", frames: int = 32, labels=None) -> tuple:
+def clip_scene(indices, seed: int = 0, split: str = "train", num_frames: int = 32, labels=None) -> tuple:
     """Draw the scenes of clips; clip i has the motion labels[i mod C].
 
     Parameters
@@ -784,7 +784,7 @@ def clip_scene(indices, seed: int = 0, split: str = "train", frames: int = 32, l
         Of the world, 0 or more.
     split : str
         One of `SPLITS`.
-    frames : int
+    num_frames : int
         T, over about two seconds.
     labels : sequence of str, optional
         C motions to draw from, in turn. Without it, all of `MOTIONS`.
@@ -807,8 +807,8 @@ def clip_scene(indices, seed: int = 0, split: str = "train", frames: int = 32, l
     if unknown or not names:
         raise ConfigError(f"unknown motion {unknown[:1]}: choose from {', '.join(MOTIONS)}")
     motion = np.array([MOTIONS.index(names[i % len(names)]) for i in indices], dtype=np.int64)
-    dice = _Dice(seed, split, "clip", indices, 512 + 2 * frames)
-    return _move(dice, motion, frames, (seed, split, indices))
+    dice = _Dice(seed, split, "clip", indices, 512 + 2 * num_frames)
+    return _move(dice, motion, num_frames, (seed, split, indices))
 
 # %% ../../nbs/data/synthetic.ipynb #b97beef3
 def _cycles(dice, motion):
@@ -858,7 +858,7 @@ class WorldClips(NamedTuple):
     scene: Scene
 
 # %% ../../nbs/data/synthetic.ipynb #38dbaacc
-def world_clips(n: int, seed: int = 0, split: str = "train", frames: int = 32, size: int = 64, labels=None,
+def world_clips(n: int, seed: int = 0, split: str = "train", num_frames: int = 32, size: int = 64, labels=None,
                 start: int = 0) -> WorldClips:
     """Draw the clips `start` to `start + n` of a split, n*T*size*size*3 bytes at once; see `world_batches`.
 
@@ -870,7 +870,7 @@ def world_clips(n: int, seed: int = 0, split: str = "train", frames: int = 32, s
         Of the world, 0 or more.
     split : str
         One of `SPLITS`.
-    frames : int
+    num_frames : int
         T, frames of a clip, 1 or more.
     size : int
         Pixels a side, 1 or more.
@@ -890,9 +890,9 @@ def world_clips(n: int, seed: int = 0, split: str = "train", frames: int = 32, s
         If `n`, `frames` or `size` is below 1, a motion or the split is unknown, or the seed is not a whole number of 0
         or more.
     """
-    if min(n, frames, size) < 1:
-        raise ConfigError(f"n, frames and size must be 1 or more, not {n}, {frames}, {size}")
-    scene, motion = clip_scene(range(start, start + n), seed, split, frames, labels)
+    if min(n, num_frames, size) < 1:
+        raise ConfigError(f"n, frames and size must be 1 or more, not {n}, {num_frames}, {size}")
+    scene, motion = clip_scene(range(start, start + n), seed, split, num_frames, labels)
     appearance = scene.shape * len(COLOURS) + scene.colour
     return WorldClips(render(scene, size), motion, appearance, scene.place, scene)
 

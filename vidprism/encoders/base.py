@@ -297,12 +297,12 @@ class FrameEncoder(nn.Module):
 
 # %% ../../nbs/encoders/base.ipynb #new00003
 @patch
-def window_of(self: FrameEncoder, frames: int) -> int:
+def window_of(self: FrameEncoder, num_frames: int) -> int:
     """Frames that are encoded together.
 
     Parameters
     ----------
-    frames : int
+    num_frames : int
         Frames of the whole clip.
 
     Returns
@@ -316,9 +316,9 @@ def window_of(self: FrameEncoder, frames: int) -> int:
         If the clip is not made of whole windows.
     """
     window = self.window
-    if frames % window:
+    if num_frames % window:
         raise ConfigError(f"encoder {self.name} reads {window} frames at a time: "
-                          f"take a multiple of {window}, not {frames}")
+                          f"take a multiple of {window}, not {num_frames}")
     return window
 
 @patch

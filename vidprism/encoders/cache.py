@@ -211,7 +211,7 @@ def _as_path(item):
     "Text that names a file, as a path; any other item as it is."
     return Path(item) if isinstance(item, str) and Path(item).is_file() else item
 
-def encode_clips(encoder: FrameEncoder, items, cache: FeatureCache = None, frames: int = 32,
+def encode_clips(encoder: FrameEncoder, items, cache: FeatureCache = None, num_frames: int = 32,
                  sampling: str = "sparse", grid: bool = False, load=None) -> Features:
     """Features of many clips of equal length.
 
@@ -223,7 +223,7 @@ def encode_clips(encoder: FrameEncoder, items, cache: FeatureCache = None, frame
         N paths of clips, or whatever `load` takes. An item that is no file is named by its text in the cache.
     cache : FeatureCache, optional
         Features are looked up and stored there.
-    frames : int
+    num_frames : int
         T, frames a clip.
     sampling : str
         "sparse" or "dense", as `read_clip` takes it.
@@ -243,11 +243,11 @@ def encode_clips(encoder: FrameEncoder, items, cache: FeatureCache = None, frame
         If there are no items, or an item is a path without a file.
     """
     def make(item):
-        clip = load(item) if load else read_clip(item, frames=frames, sampling=sampling).frames
+        clip = load(item) if load else read_clip(item, num_frames=num_frames, sampling=sampling).frames
         return _first_view(_encode(encoder, clip[None], grid))
 
     def fetch(item):
-        key = f"{weights} grid={grid} {clip_key(item, f'{sampling}/{frames}')}"
+        key = f"{weights} grid={grid} {clip_key(item, f'{sampling}/{num_frames}')}"
         return cache.fetch(key, partial(make, item))
 
     items = [_as_path(item) for item in items]
@@ -264,7 +264,7 @@ class _Options(NamedTuple):
 
     Attributes
     ----------
-    frames : int
+    num_frames : int
         T, frames a view.
     sampling : str
         "sparse" or "dense", as `read_clip` takes it.
@@ -279,7 +279,7 @@ class _Options(NamedTuple):
     half : bool
         Store half precision.
     """
-    frames: int = 32
+    num_frames: int = 32
     sampling: str = "sparse"
     views: tuple = (1, 1)
     seed: int = None
@@ -322,8 +322,8 @@ def _reader(options: _Options, size: int) -> tuple:
     "(function, its options) that reads a clip's view, or its views cut to `size` pixels a side."
     frames, sampling, views, seed, stride = options[:5]
     if options.one_view:
-        return read_clip, dict(frames=frames, sampling=sampling, seed=seed, stride=stride)
-    return read_views, dict(frames=frames, clips=views[0], crops=views[1], size=size)
+        return read_clip, dict(num_frames=frames, sampling=sampling, seed=seed, stride=stride)
+    return read_views, dict(num_frames=frames, clips=views[0], crops=views[1], size=size)
 
 def _read(path, options: _Options, size: int, worker=None, timeout: float = 60.):
     "The frames of a clip, uint8 [V,T,H,W,3], read here or by a worker."
@@ -521,7 +521,7 @@ def _fill_missing(cache, encoder, clips, options: _Options, workers: int, timeou
     reasons = [why if key is None else unreadable.get(key) for key, why in pairs]
     return keys, reasons, made
 
-def cache_features(clips, encoder: FrameEncoder, folder, frames: int = 32, sampling: str = "sparse",
+def cache_features(clips, encoder: FrameEncoder, folder, num_frames: int = 32, sampling: str = "sparse",
                    grid: bool = False, views: tuple = (1, 1), workers: int = 0, timeout: float = 60.,
                    progress: bool = True, half: bool = False, seed: int = None, stride: int = 2,
                    device=None, collect: bool = True) -> CachedFeatures:
@@ -535,7 +535,7 @@ def cache_features(clips, encoder: FrameEncoder, folder, frames: int = 32, sampl
         Frozen; its weights are part of the key.
     folder : str or Path
         The cache's folder. It is made if it does not exist.
-    frames : int
+    num_frames : int
         T, frames a view.
     sampling : str
         "sparse" or "dense", as `read_clip` takes it.
@@ -574,7 +574,7 @@ def cache_features(clips, encoder: FrameEncoder, folder, frames: int = 32, sampl
     """
     clips = [Path(path) for path in getattr(clips, "paths", clips)]
     cache = FeatureCache(folder)
-    options = _check_options(_Options(frames, sampling, tuple(views), seed, stride, grid, half), encoder)
+    options = _check_options(_Options(num_frames, sampling, tuple(views), seed, stride, grid, half), encoder)
     if not clips:
         raise ConfigError("there is nothing to encode")
     if device is not None:

@@ -80,12 +80,12 @@ class CubeEncoder(FrameEncoder):
         self.model = model
         self.norm = norm or nn.Identity()
 
-    def window_of(self, frames):
+    def window_of(self, num_frames):
         """Frames that are encoded together in a clip: the window, or the whole of a shorter clip.
 
         Parameters
         ----------
-        frames : int
+        num_frames : int
             T, frames of the clip.
 
         Returns
@@ -98,12 +98,12 @@ class CubeEncoder(FrameEncoder):
         ConfigError
             If T is neither a multiple of the window nor a multiple of the span below it.
         """
-        if frames % self.window == 0:
+        if num_frames % self.window == 0:
             return self.window
-        if frames < self.window and frames % self.span == 0:
-            return frames
+        if num_frames < self.window and num_frames % self.span == 0:
+            return num_frames
         raise ConfigError(f"encoder {self.name} reads {self.window} frames at a time, or one shorter clip: "
-                          f"take a multiple of {self.window}, or a multiple of {self.span} below it, not {frames}")
+                          f"take a multiple of {self.window}, or a multiple of {self.span} below it, not {num_frames}")
 
     def tokens(self, x):
         """The model's tokens of windows of equal length.

@@ -67,7 +67,7 @@ class Benchmark:
         The test side; its features may have views, [N,V,T,D].
     classes : list
         C names.
-    story : dict
+    metadata : dict
         Encoder, decoder, frames, views, prompts ...
     text : Tensor
         [C,D] text features of the classes, if there is a text tower.
@@ -76,7 +76,7 @@ class Benchmark:
     train: FeatureSplit
     test: FeatureSplit
     classes: list
-    story: dict
+    metadata: dict
     text: Tensor = None
 
     def __post_init__(self):
@@ -89,7 +89,7 @@ class Benchmark:
     @property
     def dim(self): return self.train.features.shape[-1]
     @property
-    def frames(self): return self.train.features.shape[-2]
+    def num_frames(self): return self.train.features.shape[-2]
 
 # %% ../../nbs/evaluation/benchmark.ipynb #517e73f1
 TEMPLATES = dict(name=("{}",), clip=("a photo of a {}.",),
@@ -119,7 +119,7 @@ def find_templates(templates) -> tuple:
 
 # %% ../../nbs/evaluation/benchmark.ipynb #59e98d7b
 @torch.no_grad()
-def encode_world(encoder:FrameEncoder, split:str, n:int, seed:int=0, frames:int=32, views:int=1, labels=None, cache:FeatureCache=None):
+def encode_world(encoder:FrameEncoder, split:str, n:int, seed:int=0, num_frames:int=32, views:int=1, labels=None, cache:FeatureCache=None):
     """Pooled features of world clips, rendered and encoded a few at a time.
 
     Parameters
@@ -144,9 +144,9 @@ def encode_world(encoder:FrameEncoder, split:str, n:int, seed:int=0, frames:int=
     names = tuple(labels or MOTIONS)
     def encode(batch):
         pooled = encoder(batch.frames).pooled.cpu()
-        return pooled if views == 1 else pooled[:, view_indices(frames * views, frames, views)]
-    def make(): return Features(torch.cat([encode(b) for b in world_batches(n, 36, seed=seed, split=split, frames=frames * views, labels=labels)]))
-    key = f"{fingerprint(encoder)} world {seed} {split} {n} {frames}" + (f" {views} {names}" if views > 1 or labels else "")
+        return pooled if views == 1 else pooled[:, view_indices(num_frames * views, num_frames, views)]
+    def make(): return Features(torch.cat([encode(b) for b in world_batches(n, 36, seed=seed, split=split, num_frames=num_frames * views, labels=labels)]))
+    key = f"{fingerprint(encoder)} world {seed} {split} {n} {num_frames}" + (f" {views} {names}" if views > 1 or labels else "")
     features = (cache.fetch(key, make) if cache else make()).pooled
     return features, torch.arange(n) % len(names)
 
@@ -169,7 +169,7 @@ def prompts(encoder:FrameEncoder, classes, templates="mote") -> Tensor:
     """
     return encoder.encode_text(classes, find_templates(templates))
 
-def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, frames:int=32, views:int=1, motions=None, templates="name", cache:FeatureCache=None) -> Benchmark:
+def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, num_frames:int=32, views:int=1, motions=None, templates="name", cache:FeatureCache=None) -> Benchmark:
     """The embedded world's motions.
 
     Parameters
@@ -199,17 +199,17 @@ def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, 
     """
     classes = list(motions or MOTIONS)
     def side(split, n, v):
-        x, y = encode_world(encoder, split, n, seed, frames, v, motions, cache)
+        x, y = encode_world(encoder, split, n, seed, num_frames, v, motions, cache)
         items = [f"world {seed} {split} {classes[c]} {i}" for i, c in enumerate(y.tolist())]
         return FeatureSplit(x, y, items, items)
     text = None if templates is None else prompts(encoder, classes, templates).cpu()
-    story = dict(encoder=encoder.name, decoder="rendered", frames=frames, sampling="whole clip", views=[views, 1], world_seed=seed,
+    metadata = dict(encoder=encoder.name, decoder="rendered", frames=num_frames, sampling="whole clip", views=[views, 1], world_seed=seed,
                  prompts=None if templates is None else list(find_templates(templates)))
-    return Benchmark("world", side("train", train, 1), side("test", test, views), classes, story, text)
+    return Benchmark("world", side("train", train, 1), side("test", test, views), classes, metadata, text)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #90aa512e
 @torch.no_grad()
-def encode_views(encoder:FrameEncoder, path, frames:int=32, views=(1, 1), cache:FeatureCache=None) -> Tensor:
+def encode_views(encoder:FrameEncoder, path, num_frames:int=32, views=(1, 1), cache:FeatureCache=None) -> Tensor:
     """All views of a file; (1, 1) is the middle of each segment and the whole centre.
 
     Parameters
@@ -231,12 +231,12 @@ def encode_views(encoder:FrameEncoder, path, frames:int=32, views=(1, 1), cache:
         [V,T,D].
     """
     def make():
-        x = read_clip(path, frames).frames[None] if tuple(views) == (1, 1) else read_views(path, frames, *views, size=encoder.image_size)
+        x = read_clip(path, num_frames).frames[None] if tuple(views) == (1, 1) else read_views(path, num_frames, *views, size=encoder.image_size)
         return Features(encoder(x).pooled.cpu())
     if cache is None: return make().pooled
-    return cache.fetch(f"{fingerprint(encoder)} {clip_key(Path(path), f'views {tuple(views)} of {frames}')}", make).pooled
+    return cache.fetch(f"{fingerprint(encoder)} {clip_key(Path(path), f'views {tuple(views)} of {num_frames}')}", make).pooled
 
-def clip_bench(encoder:FrameEncoder, train, test, classes, frames:int=8, views=(1, 1), templates="mote", sources=None, name="clips", cache:FeatureCache=None) -> Benchmark:
+def clip_bench(encoder:FrameEncoder, train, test, classes, num_frames:int=8, views=(1, 1), templates="mote", sources=None, name="clips", cache:FeatureCache=None) -> Benchmark:
     """Features of your own clips.
 
     Parameters
@@ -268,12 +268,12 @@ def clip_bench(encoder:FrameEncoder, train, test, classes, frames:int=8, views=(
     """
     def side(pairs, v):
         paths, labels = zip(*pairs)
-        x = torch.stack([encode_views(encoder, p, frames, v, cache) for p in paths])
+        x = torch.stack([encode_views(encoder, p, num_frames, v, cache) for p in paths])
         return FeatureSplit(x[:, 0] if tuple(v) == (1, 1) else x, torch.tensor(labels), [str(p) for p in paths], [str(sources(p) if sources else p) for p in paths])
     text = None if templates is None else prompts(encoder, classes, templates).cpu()
-    story = dict(encoder=encoder.name, decoder=sorted({read_clip(p, 1).decoder for p, _ in itertools.chain(train, test)}), frames=frames, sampling="sparse", views=list(views),
+    metadata = dict(encoder=encoder.name, decoder=sorted({read_clip(p, 1).decoder for p, _ in itertools.chain(train, test)}), frames=num_frames, sampling="sparse", views=list(views),
                  prompts=None if templates is None else list(find_templates(templates)))
-    return Benchmark(name, side(train, (1, 1)), side(test, views), list(classes), story, text)
+    return Benchmark(name, side(train, (1, 1)), side(test, views), list(classes), metadata, text)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #6fb8446c
 def find_commit() -> str:
@@ -366,7 +366,7 @@ def make_record(protocol:str, bench:Benchmark, head:str, options:dict, config:Tr
     -------
     dict
     """
-    return dict(protocol=protocol, head=head, options=options or {}, training=None if config is None else asdict(config), bench=bench.name, classes=bench.classes, **bench.story,
+    return dict(protocol=protocol, head=head, options=options or {}, training=None if config is None else asdict(config), bench=bench.name, classes=bench.classes, **bench.metadata,
                 clips=dict(train=len(bench.train.labels), test=len(bench.test.labels)), averaging="logits over views, before any softmax", **more,
                 commit=find_commit(), versions=dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version()), threads=torch.get_num_threads(),
                 top1=mean_and_std([r["top1"] for r in runs]), top5=mean_and_std([r["top5"] for r in runs]), runs=runs)

@@ -25,7 +25,7 @@ class Measured:
     "What one machine and some clips gave."
     machine: str              # processor, cores, torch
     clips: int                # how many were read
-    frames: int               # T, read of each
+    num_frames: int               # T, read of each
     size: int                 # S, pixels
     read_seconds: float       # a clip: decode, choose, crop; one thread, median
     read_low: float           # 10th percentile
@@ -36,18 +36,18 @@ class Measured:
     train_clips_per_second: float | None = None  # of one GPU, encoder tuned; None: no GPU was measured
     encode_clips_per_second: float | None = None # of one GPU, forward only
 
-def read_once(path, frames:int, size:int) -> tuple: # (seconds to read, length of the clip in seconds, bytes a JPEG frame)
+def read_once(path, num_frames:int, size:int) -> tuple: # (seconds to read, length of the clip in seconds, bytes a JPEG frame)
     "One clip, as the loader reads it."
     start = time.perf_counter()
-    clip = read_clip(path, frames, short=4 * size); views = crop_views(clip.frames, 1, size)[0]
+    clip = read_clip(path, num_frames, short=4 * size); views = crop_views(clip.frames, 1, size)[0]
     took, sizes = time.perf_counter() - start, []
-    for picture in views[::max(1, frames // 4)]:
+    for picture in views[::max(1, num_frames // 4)]:
         out = io.BytesIO(); Image.fromarray(picture.numpy()).save(out, "JPEG", quality=90); sizes.append(out.tell())
     return took, clip.total / clip.fps, statistics.mean(sizes)
 
 def measure_machine(clips=None,      # paths; None: the shipped ones
                     out=None,        # JSON file to write
-                    frames:int=8, size:int=224,
+                    num_frames:int=8, size:int=224,
                     gpu:dict=None,   # train_clips_per_second, encode_clips_per_second, from `benchmarks/gpu.py`
                    ) -> Measured:
     "Read clips with one thread, after one to warm up."
@@ -55,14 +55,14 @@ def measure_machine(clips=None,      # paths; None: the shipped ones
     torch.set_num_threads(1)
     try:
         for path in (paths[0], *paths):
-            try: rows.append((*read_once(path, frames, size), path.stat().st_size))
+            try: rows.append((*read_once(path, num_frames, size), path.stat().st_size))
             except ClipError: continue
     finally: torch.set_num_threads(threads)
     if len(rows) < 3: raise ClipError(f"Only {max(len(rows) - 1, 0)} of {len(paths)} clips could be read; measuring needs two.")
     took, length, jpeg, size_bytes = zip(*rows[1:])
     low, *_, high = statistics.quantiles(took, n=10, method="inclusive")
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    found = Measured(machine, len(took), frames, size, statistics.median(took), low, high, statistics.mean(size_bytes), statistics.mean(length), statistics.mean(jpeg), **(gpu or {}))
+    found = Measured(machine, len(took), num_frames, size, statistics.median(took), low, high, statistics.mean(size_bytes), statistics.mean(length), statistics.mean(jpeg), **(gpu or {}))
     if out: Path(out).write_text(json.dumps(asdict(found), indent=1) + "\n")
     return found
 
@@ -78,7 +78,7 @@ class Size(NamedTuple):
     train: int       # clips
     test: int
     seconds: float   # mean length of a clip
-    classes: int
+    num_classes: int
 
 DATASETS = dict(k400=Size(240000, 20000, 10., 400), k600=Size(390000, 30000, 10., 600), ssv2=Size(169000, 25000, 4., 174),
                 ucf101=Size(9537, 3783, 7.2, 101), hmdb51=Size(3570, 1530, 3.2, 51))   # the data sets' own papers and lists
@@ -120,11 +120,11 @@ class Plan(NamedTuple):
     assumed: dict           # what was taken for granted
 
 @lru_cache
-def tower_gflops(encoder:str, frames:int, classes:int, head:str) -> tuple: # (multiply-adds a view, width D, pixels a side)
+def tower_gflops(encoder:str, num_frames:int, num_classes:int, head:str) -> tuple: # (multiply-adds a view, width D, pixels a side)
     "Of an open_clip image tower with a head."
     tower = VisualTower(encoder)
     name = "L/14" if "L-14" in encoder else "B/16"
-    c = head_cost(shape_head(head, tower.dim, classes, frames, **paper_options(head, name, frames)), tower, frames)
+    c = head_cost(shape_head(head, tower.dim, num_classes, num_frames, **paper_options(head, name, num_frames)), tower, num_frames)
     return c.macs, tower.dim, tower.size
 
 def plan_rates(macs:int, forward:float, gpus:int, a:Assumed, per_gpu, read:float, clip_bytes:float) -> dict: # forward: passes a clip, backward included
@@ -135,40 +135,40 @@ def plan_rates(macs:int, forward:float, gpus:int, a:Assumed, per_gpu, read:float
 # %% ../../nbs/evaluation/budget.ipynb #d22d036a
 def plan(dataset:str="k400",       # a name in DATASETS, or a `Size`
          gpus:int=8,
-         frames:int=8,             # T
+         num_frames:int=8,             # T
          encoder:str="ViT-B-16-quickgelu", # architecture of open_clip
          head:str="vidprism",
-         tuned:bool=True,          # the encoder learns; False: frozen, features cached
+         finetune_encoder:bool=True,          # the encoder learns; False: frozen, features cached
          measured=None,            # a Measured, or its JSON file; None: measured now on the shipped clips
          assumed:Assumed=Assumed(),
         ) -> Plan:
     "What a run needs, and what holds it up."
-    positive_int(gpus, "gpus"); positive_int(frames, "frames")
+    positive_int(gpus, "gpus"); positive_int(num_frames, "num_frames")
     d, a = dataset if isinstance(dataset, Size) else DATASETS[one_of(dataset, DATASETS, "dataset")], assumed
-    m = measure_machine(frames=frames) if measured is None else measured if isinstance(measured, Measured) else read_measured(measured)
-    macs, D, S = tower_gflops(encoder, frames, d.classes, head)
-    forward, epochs, per_gpu = (1 + a.backward, a.epochs, m.train_clips_per_second) if tuned else (1, 1, m.encode_clips_per_second)
-    read, clip_bytes = a.read_seconds or m.read_seconds * frames / m.frames, d.seconds * (a.bitrate or m.clip_bytes / m.clip_seconds)
+    m = measure_machine(num_frames=num_frames) if measured is None else measured if isinstance(measured, Measured) else read_measured(measured)
+    macs, D, S = tower_gflops(encoder, num_frames, d.num_classes, head)
+    forward, epochs, per_gpu = (1 + a.backward, a.epochs, m.train_clips_per_second) if finetune_encoder else (1, 1, m.encode_clips_per_second)
+    read, clip_bytes = a.read_seconds or m.read_seconds * num_frames / m.num_frames, d.seconds * (a.bitrate or m.clip_bytes / m.clip_seconds)
     rates = plan_rates(macs, forward, gpus, a, per_gpu, read, clip_bytes)
     slowest, V = min(rates, key=rates.get), a.views[0] * a.views[1]
     gpu_hours = d.train * epochs / rates["gpus"] * gpus / 3600
     test_rate = m.encode_clips_per_second or GPUS[a.gpu] * a.utilisation / (2 * macs)
-    disk = dict(clips=(d.train + d.test) * clip_bytes, frames=(d.train + d.test) * frames * m.jpeg_bytes * (S / m.size) ** 2, features=(d.train + d.test) * frames * D * a.feature_bytes)
+    disk = dict(clips=(d.train + d.test) * clip_bytes, frames=(d.train + d.test) * num_frames * m.jpeg_bytes * (S / m.size) ** 2, features=(d.train + d.test) * num_frames * D * a.feature_bytes)
     out = Plan(dataset if isinstance(dataset, str) else "your own", gpu_hours, d.test * V / test_rate / 3600, d.train * epochs / rates[slowest] / 3600, rates, slowest, math.ceil(rates["gpus"] * read), disk, macs / 1e9, [], asdict(a))
-    return out._replace(lines=plan_lines(out, d, m, a, gpus, frames, forward, epochs, per_gpu, read, clip_bytes, D, V, test_rate))
+    return out._replace(lines=plan_lines(out, d, m, a, gpus, num_frames, forward, epochs, per_gpu, read, clip_bytes, D, V, test_rate))
 
 # %% ../../nbs/evaluation/budget.ipynb #64fc7bee
-def plan_lines(p:Plan, d:Size, m:Measured, a:Assumed, gpus, frames, forward, epochs, per_gpu, read, clip_bytes, D, V, test_rate) -> list:
+def plan_lines(p:Plan, d:Size, m:Measured, a:Assumed, gpus, num_frames, forward, epochs, per_gpu, read, clip_bytes, D, V, test_rate) -> list:
     "The arithmetic in words: what is measured, what is assumed, what follows."
     N = d.train + d.test
     speed = f"measured {per_gpu:.2f} clips/s a GPU" if per_gpu else f"assumed {GPUS[a.gpu] / 1e12:.0f} TFLOP/s ({a.gpu}) x {a.utilisation:.0%} / ({forward:g} passes x 2 x {p.gflops:.1f} G) = {p.rates['gpus'] / gpus:.1f} clips/s a GPU"
-    return [f"one view: {p.gflops:.1f} G multiply-adds (counted, {frames} frames)",
+    return [f"one view: {p.gflops:.1f} G multiply-adds (counted, {num_frames} frames)",
             f"GPUs: {speed}; x {gpus} = {p.rates['gpus']:.0f} clips/s",
             f"GPU-hours: {d.train} clips x {epochs} passes / {p.rates['gpus']:.0f} clips/s x {gpus} GPUs / 3600 = {p.gpu_hours:.3g}",
             f"test: {d.test} clips x {V} views / {test_rate:.1f} views/s a GPU / 3600 = {p.test_gpu_hours:.3g} GPU-hours",
-            f"reading: {'assumed' if a.read_seconds else 'measured'} {read * 1e3:.1f} ms a clip and core{'' if a.read_seconds or frames == m.frames else f' (for {m.frames} frames, scaled to {frames})'}; {a.cores} cores give {p.rates['cores']:.0f} clips/s; GPUs kept busy by {p.rates['gpus']:.0f} x {read * 1e3:.1f} ms = {p.cores_needed} cores",
+            f"reading: {'assumed' if a.read_seconds else 'measured'} {read * 1e3:.1f} ms a clip and core{'' if a.read_seconds or num_frames == m.num_frames else f' (for {m.num_frames} frames, scaled to {num_frames})'}; {a.cores} cores give {p.rates['cores']:.0f} clips/s; GPUs kept busy by {p.rates['gpus']:.0f} x {read * 1e3:.1f} ms = {p.cores_needed} cores",
             f"disk: {clip_bytes / 1e6:.2f} MB a clip ({d.seconds:g} s x {'assumed' if a.bitrate else 'measured'} {clip_bytes / d.seconds / 1e3:.0f} kB/s); assumed {a.disk_rate / 1e6:.0f} MB/s gives {p.rates['disk']:.0f} clips/s",
-            f"space: clips {N} x {clip_bytes / 1e6:.2f} MB = {p.disk['clips'] / 1e9:.3g} GB; frames {N} x {frames} x {p.disk['frames'] / N / frames / 1e3:.1f} kB = {p.disk['frames'] / 1e9:.3g} GB; features {N} x {frames} x {D} x {a.feature_bytes} bytes = {p.disk['features'] / 1e9:.3g} GB",
+            f"space: clips {N} x {clip_bytes / 1e6:.2f} MB = {p.disk['clips'] / 1e9:.3g} GB; frames {N} x {num_frames} x {p.disk['frames'] / N / num_frames / 1e3:.1f} kB = {p.disk['frames'] / 1e9:.3g} GB; features {N} x {num_frames} x {D} x {a.feature_bytes} bytes = {p.disk['features'] / 1e9:.3g} GB",
             f"slowest: {p.bottleneck}, {p.rates[p.bottleneck]:.0f} clips/s; {d.train} x {epochs} clips take {p.wall_hours:.3g} hours"]
 
 def plan_text(p:Plan) -> str:

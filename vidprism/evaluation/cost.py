@@ -126,7 +126,7 @@ class VisualTower(nn.Module):
         with torch.device("meta"):
             self.visual = open_clip.model._build_vision_tower(self.dim, vision, quick_gelu)
 
-    def frames(self, count: int):
+    def num_frames(self, count: int):
         """Make pictures without pixels.
 
         Parameters
@@ -220,7 +220,7 @@ def shape_head(*args, **options) -> nn.Module:
     with torch.device("meta"):
         return create_head(*args, **options)
 
-def head_cost(head: nn.Module, tower: VisualTower = None, frames: int = None) -> Cost:
+def head_cost(head: nn.Module, tower: VisualTower = None, num_frames: int = None) -> Cost:
     """Parameters and multiply-adds of a head, with its encoder.
 
     Parameters
@@ -229,7 +229,7 @@ def head_cost(head: nn.Module, tower: VisualTower = None, frames: int = None) ->
         A head that `create_head` or `shape_head` built.
     tower : VisualTower, optional
         The encoder. Without it the head alone is counted.
-    frames : int, optional
+    num_frames : int, optional
         T, frames of a view. Default: the head's own.
 
     Returns
@@ -243,8 +243,8 @@ def head_cost(head: nn.Module, tower: VisualTower = None, frames: int = None) ->
         If `frames` is not a whole number of 1 or more.
     """
     runs = served(head)
-    T = head.config.frames if frames is None else frames
-    positive_int(T, "frames")
+    T = head.config.num_frames if num_frames is None else num_frames
+    positive_int(T, "num_frames")
     device = next(runs.parameters()).device
     features = torch.randn(1, T, head.config.dim, device=device)
     alone = Cost(
@@ -255,11 +255,11 @@ def head_cost(head: nn.Module, tower: VisualTower = None, frames: int = None) ->
         head_macs=count_macs(runs, features))
     if tower is None:
         return alone
-    encoder_macs = count_macs(tower, tower.frames(T))
+    encoder_macs = count_macs(tower, tower.num_frames(T))
     return alone._replace(encoder_parameters=count_parameters(tower), encoder_macs=encoder_macs)
 
 # %% ../../nbs/evaluation/cost.ipynb #262ff04b
-def paper_options(name: str, tower: str, frames: int) -> dict:
+def paper_options(name: str, tower: str, num_frames: int) -> dict:
     """The papers' own sizes for a head on ViT-B/16 or ViT-L/14.
 
     Parameters
@@ -268,7 +268,7 @@ def paper_options(name: str, tower: str, frames: int) -> dict:
         A head's name, such as "vidprism".
     tower : str
         "B/16" or "L/14".
-    frames : int
+    num_frames : int
         T. VidPrism's rates and BMoE's experts are those for 8 frames, or else those for 32.
 
     Returns
@@ -276,7 +276,7 @@ def paper_options(name: str, tower: str, frames: int) -> dict:
     dict
         Options for `create_head`; empty for a head without sizes in the papers.
     """
-    short = frames == 8
+    short = num_frames == 8
     if name == "vidprism":
         return dict(rates=(2, 4, 8) if short else (2, 4, 8, 16))
     if name == "bmoe":
@@ -353,7 +353,7 @@ def _idle_parameters(head: nn.Module) -> int:
         square = nn.Linear(dim, dim)
     return gates_left_out * count_parameters(gate) + 2 * count_parameters(square)
 
-def layout_parameters(layout: Layout, dim: int, classes: int = 400) -> int:
+def layout_parameters(layout: Layout, dim: int, num_classes: int = 400) -> int:
     """Parameters of a VidPrism head in one layout.
 
     Parameters
@@ -362,7 +362,7 @@ def layout_parameters(layout: Layout, dim: int, classes: int = 400) -> int:
         What is counted.
     dim : int
         D, the width of the features.
-    classes : int
+    num_classes : int
         C, used where the classifier counts. Default: Kinetics-400's.
 
     Returns
@@ -370,7 +370,7 @@ def layout_parameters(layout: Layout, dim: int, classes: int = 400) -> int:
     int
         Parameters of the head as trained.
     """
-    head = shape_head("vidprism", dim, classes, 32, rates=layout.rates, preset=layout.preset)
+    head = shape_head("vidprism", dim, num_classes, 32, rates=layout.rates, preset=layout.preset)
     count = count_parameters(head)
     if not layout.classifier:
         count -= count_parameters(head.classifier)
@@ -604,7 +604,7 @@ class ModelCost(NamedTuple):
     ----------
     parts : list of Part
         The image tower, the text tower (no multiply-adds in a view), the head's children.
-    frames : int
+    num_frames : int
         T, frames of one view.
     views : tuple of int
         (clips in time, crops).
@@ -620,7 +620,7 @@ class ModelCost(NamedTuple):
         "no" (float32) or "bf16".
     """
     parts: list
-    frames: int
+    num_frames: int
     views: tuple
     batch: int
     seconds: list
@@ -666,7 +666,7 @@ class ModelCost(NamedTuple):
     @property
     def frames_per_second(self):
         "Frames a second."
-        return self.views_per_second * self.frames
+        return self.views_per_second * self.num_frames
 
     @property
     def spread(self):
@@ -744,7 +744,7 @@ def _measure_passes(model: nn.Module, pixels: Tensor, device: str, repeats: int,
     return _timed(run, device, repeats, warmup), _peak(run, runs, device)
 
 @torch.no_grad()
-def measure_cost(model: nn.Module, frames: int = None, views: tuple = (4, 3), batch: int = 1, repeats: int = 10,
+def measure_cost(model: nn.Module, num_frames: int = None, views: tuple = (4, 3), batch: int = 1, repeats: int = 10,
                  warmup: int = 2, precision: str = "no", device: str = None) -> ModelCost:
     """Measure parameters, multiply-adds, throughput and peak memory of encoder and head.
 
@@ -754,7 +754,7 @@ def measure_cost(model: nn.Module, frames: int = None, views: tuple = (4, 3), ba
     ----------
     model : nn.Module
         A `VideoModel`.
-    frames : int, optional
+    num_frames : int, optional
         T, frames of a view. Default: the model's.
     views : tuple of int
         (clips in time, crops). Default: what most of the papers use.
@@ -780,7 +780,7 @@ def measure_cost(model: nn.Module, frames: int = None, views: tuple = (4, 3), ba
         If `frames` is not a whole number of 1 or more, or `repeats` is 1.
     """
     device = str(device or find_device())
-    T = model.frames if frames is None else positive_int(frames, "frames")
+    T = model.num_frames if num_frames is None else positive_int(num_frames, "num_frames")
     if repeats < 2 and repeats != 0:
         raise ConfigError("repeats must be 0, or at least 2 for a spread.")
     home = next(model.parameters()).device
@@ -808,7 +808,7 @@ def _count_text(c: ModelCost) -> str:
     "A line on parameters and multiply-adds."
     clips, crops = c.views
     return (f"Parameters {c.parameters / 1e6:.2f} M, {c.trainable / 1e6:.2f} M trainable. "
-            f"GFLOPs (multiply-adds, as the papers count) {c.gflops:.2f} a view of {c.frames} frames, "
+            f"GFLOPs (multiply-adds, as the papers count) {c.gflops:.2f} a view of {c.num_frames} frames, "
             f"{c.gflops_all:.1f} in {clips}x{crops} views.")
 
 def _speed_text(c: ModelCost) -> str:
@@ -960,7 +960,7 @@ def step_peak(model: nn.Module, frames: Tensor, precision: str = "bf16", fake: b
 def _batch_peak(model: nn.Module, batch: int, precision: str) -> int:
     "Most bytes alive in a step on a batch of fake clips."
     side = model.encoder.image_size
-    frames = torch.zeros(batch, model.frames, side, side, 3, dtype=torch.uint8)
+    frames = torch.zeros(batch, model.num_frames, side, side, 3, dtype=torch.uint8)
     return step_peak(model, frames, precision)
 
 def training_memory(model: nn.Module, precision: str = "bf16", checkpointing: bool = False,

@@ -298,9 +298,9 @@ def frame_claims(study: Study) -> list:
     -------
     list of RowClaim
     """
-    bmoe = f"BMoE, all {study.frames} frames"
-    vidprism = f"VidPrism, all {study.frames} frames"
-    part = "a quarter" if study.frames > 16 else "half"
+    bmoe = f"BMoE, all {study.num_frames} frames"
+    vidprism = f"VidPrism, all {study.num_frames} frames"
+    part = "a quarter" if study.num_frames > 16 else "half"
     return [
         RowClaim("different experts beat like ones, all frames",
                  "table 6", table_6, [(vidprism, bmoe)], twins=True),

@@ -48,7 +48,7 @@ class BuildConfig:
         Clips that heads learn from, the same number of each motion.
     test : int
         Held-out clips.
-    frames : int
+    num_frames : int
         T, frames a clip.
     head_epochs : int
         Passes over the training clips.
@@ -63,7 +63,7 @@ class BuildConfig:
     clip_lr: float = 2e-3
     train: int = 2160
     test: int = 540
-    frames: int = 32
+    num_frames: int = 32
     head_epochs: int = 40
     head_lr: float = 1e-3
     seeds: int = 3
@@ -246,7 +246,7 @@ def _build_samples(folder, config: BuildConfig):
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*"):
         old.unlink()
-    clips = world_clips(len(MOTIONS), config.seed, "test", config.frames, 128)
+    clips = world_clips(len(MOTIONS), config.seed, "test", config.num_frames, 128)
     index = []
     for i, frames in enumerate(clips.frames):
         motion = MOTIONS[clips.motion[i]].replace(" ", "_")
@@ -262,7 +262,7 @@ def write_sources(
     motions=("drift left", "drift right", "still"),
     sources: int = 4,
     each: int = 2,
-    frames: int = 16,
+    num_frames: int = 16,
     seed: int = 0,
     split: str = "train",
 ) -> Path:
@@ -278,7 +278,7 @@ def write_sources(
         Sources of each class.
     each : int
         Clips of a source.
-    frames : int
+    num_frames : int
         T, frames a clip; 16 are a second.
     seed : int
         Of the world.
@@ -291,7 +291,7 @@ def write_sources(
         The folder.
     """
     count = len(motions) * sources * each
-    clips = world_clips(count, seed, split, frames, 128, labels=motions)
+    clips = world_clips(count, seed, split, num_frames, 128, labels=motions)
     for i, (pictures, motion) in enumerate(zip(clips.frames, clips.motion.tolist())):
         name = MOTIONS[motion].replace(" ", "_")
         source, number = divmod(i // len(motions), each)
@@ -337,7 +337,7 @@ def _run_system(name: str, seed: int, train, test, config: BuildConfig) -> tuple
     kind, options = (_SYSTEMS | _ALSO)[name]
     dim = train[0].shape[-1]
     with seeded(config.seed * 1000 + seed):
-        head = create_head(kind, dim, len(MOTIONS), config.frames, **options)
+        head = create_head(kind, dim, len(MOTIONS), config.num_frames, **options)
     settings = TrainConfig(epochs=config.head_epochs, lr=config.head_lr, seed=seed)
     history = fit(head, TensorClips(*train), config=settings)
     head.half().float()                                          # as it is shipped
@@ -411,8 +411,8 @@ def _measure(folder: Path, config: BuildConfig, device, watch: _Stopwatch, heads
     with watch("linear probe"):
         probes = probe(encoder, config.seed)
     with watch("world features"):
-        train = encode_world(encoder, "train", config.train, config.seed, config.frames)
-        test = encode_world(encoder, "test", config.test, config.seed, config.frames)
+        train = encode_world(encoder, "train", config.train, config.seed, config.num_frames)
+        test = encode_world(encoder, "test", config.test, config.seed, config.num_frames)
     return probes, _build_heads(folder, encoder, train, test, config, watch, heads)
 
 def _with_others(found: dict, kept: dict) -> dict:

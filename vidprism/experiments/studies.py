@@ -109,7 +109,7 @@ class Study:
         [C',D] text of those classes.
     folder : Path
         Where JSON files go.
-    told : dict
+    reported : dict
         A study opened from its folder, without clips: what was kept of it.
     """
     name: str
@@ -126,16 +126,16 @@ class Study:
     zero_labels: object = None
     zero_text: object = None
     folder: Path = None
-    told: dict = None
+    reported: dict = None
 
     def __post_init__(self):
         if self.folds and self.runs > self.folds: raise ConfigError(f"{self.folds} folds give at most {self.folds} runs, not {self.runs}.")
         for name in ("runs", "layers"): positive_int(getattr(self, name), name)
 
     @property
-    def frames(self) -> int: return self.told["frames"] if self.told else self.bench.frames
+    def num_frames(self) -> int: return self.reported["frames"] if self.reported else self.bench.num_frames
     @property
-    def has_text(self) -> bool: return self.told["text"] if self.told else self.bench.text is not None
+    def has_text(self) -> bool: return self.reported["text"] if self.reported else self.bench.text is not None
     @property
     def settings(self) -> dict:
         """All that a number depends on, besides the trial.
@@ -145,9 +145,9 @@ class Study:
         dict
             All that a number depends on, besides the cell.
         """
-        if self.told: return self.told["settings"]
+        if self.reported: return self.reported["settings"]
         b = self.bench
-        return dict(study=self.name, bench=b.name, **{k: v for k, v in b.story.items() if k != "split"}, fingerprint=self.encoder, classes=len(b.classes), clips=[len(b.train.labels), len(b.test.labels)],
+        return dict(study=self.name, bench=b.name, **{k: v for k, v in b.metadata.items() if k != "split"}, fingerprint=self.encoder, classes=len(b.classes), clips=[len(b.train.labels), len(b.test.labels)],
                     folds=self.folds, training=training_settings(self.training), few=training_settings(self.few), width=self.width, unit=self.unit, zero=None if self.zero_text is None else len(self.zero_text))
 
 # %% ../../nbs/experiments/studies.ipynb #00ba9d61
@@ -383,9 +383,9 @@ def keep_study(study:Study):
     study : Study
         The study.
     """
-    told = dict(settings=study.settings, frames=study.frames, text=study.has_text, name=study.name, folds=study.folds, runs=study.runs, layers=study.layers, shots=study.shots)
+    reported = dict(settings=study.settings, frames=study.num_frames, text=study.has_text, name=study.name, folds=study.folds, runs=study.runs, layers=study.layers, shots=study.shots)
     folder = Path(study.folder or study.name); folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.json").write_text(json.dumps(told, indent=1, default=str) + "\n")
+    (folder / "study.json").write_text(json.dumps(reported, indent=1, default=str) + "\n")
 
 def open_study(folder) -> Study:
     """A study's results, without its clips.
@@ -406,8 +406,8 @@ def open_study(folder) -> Study:
     """
     file = Path(folder) / "study.json"
     if not file.is_file(): raise ConfigError(f"There are no results in {folder}: it has no study.json.")
-    told = json.loads(file.read_text())
-    return Study(told["name"], None, told["settings"]["fingerprint"], told["folds"], told["runs"], layers=told["layers"], shots=tuple(told["shots"]), folder=Path(folder), told=told)
+    reported = json.loads(file.read_text())
+    return Study(reported["name"], None, reported["settings"]["fingerprint"], reported["folds"], reported["runs"], layers=reported["layers"], shots=tuple(reported["shots"]), folder=Path(folder), reported=reported)
 
 # %% ../../nbs/experiments/studies.ipynb #be8f3b78
 def runs_left(study:Study, cells) -> list:
@@ -667,11 +667,11 @@ def world_study(encoder="mini", folder=None, text:bool=False, train:int=1080, te
     bench = world_bench(encoder, train, test, cache=FeatureCache(default_cache()))
     more = {}
     if text:
-        scene, _ = clip_scene(range(test), 0, "test", bench.frames)
+        scene, _ = clip_scene(range(test), 0, "test", bench.num_frames)
         more = dict(zero_labels=scene.shape * len(COLOURS) + scene.colour, zero_text=prompts(encoder, APPEARANCES, "clip").cpu(), unit=True)
     return Study("world_text" if text else "world", bench, fingerprint(encoder), folder=folder, **{"runs": 5, **more, **options})
 
-def clips_study(data, encoder, folder=None, frames:int=16, width:int=256, folds:int=5, runs:int=5, cache=None, progress:bool=False, **options) -> Study:
+def clips_study(data, encoder, folder=None, num_frames:int=16, width:int=256, folds:int=5, runs:int=5, cache=None, progress:bool=False, **options) -> Study:
     """Clips in folds by source; features of width `width`.
 
     Parameters
@@ -682,7 +682,7 @@ def clips_study(data, encoder, folder=None, frames:int=16, width:int=256, folds:
         The encoder.
     folder : optional
         Where JSON files go.
-    frames : int
+    num_frames : int
         T, frames a clip.
     width : int
         Directions of the features that are kept.
@@ -702,7 +702,7 @@ def clips_study(data, encoder, folder=None, frames:int=16, width:int=256, folds:
     Study
     """
     clips, encoder = ClipList.from_any(data), find_encoder(encoder)
-    side, bad = side_of(clips, encoder, cache, frames, progress=progress)
+    side, bad = side_of(clips, encoder, cache, num_frames, progress=progress)
     least = min(int(torch.bincount(side.labels[f.train]).min()) for f in grouped_folds(side.labels.tolist(), side.sources, folds, 0))
-    story = dict(encoder=encoder.name, decoder="decord, PyAV where decord cannot", frames=frames, sampling="sparse", views=[1, 1], label_map=clips.map_hash, unreadable=bad)
-    return Study(Path(clips.root).name, Benchmark(Path(clips.root).name, side, side, clips.classes, story), fingerprint(encoder), folds, runs, folder=folder, width=width, shots=(2, 4, 8, min(16, least)), **options)
+    metadata = dict(encoder=encoder.name, decoder="decord, PyAV where decord cannot", frames=num_frames, sampling="sparse", views=[1, 1], label_map=clips.map_hash, unreadable=bad)
+    return Study(Path(clips.root).name, Benchmark(Path(clips.root).name, side, side, clips.classes, metadata), fingerprint(encoder), folds, runs, folder=folder, width=width, shots=(2, 4, 8, min(16, least)), **options)

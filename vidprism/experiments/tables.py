@@ -611,7 +611,7 @@ table_5c = PaperTable(
     baseline=BASELINE)
 
 # %% ../../nbs/experiments/tables.ipynb #8f2d0836
-def strided_cell(study: Study, head: str, options: dict, frames: int) -> Trial:
+def strided_cell(study: Study, head: str, options: dict, num_frames: int) -> Trial:
     """Declare a head that reads only some frames of each clip.
 
     Parameters
@@ -622,7 +622,7 @@ def strided_cell(study: Study, head: str, options: dict, frames: int) -> Trial:
         A registered head.
     options : dict
         Options of the head for that many frames.
-    frames : int
+    num_frames : int
         How many frames to read, evenly spaced.
 
     Returns
@@ -630,8 +630,8 @@ def strided_cell(study: Study, head: str, options: dict, frames: int) -> Trial:
     Cell
         Without a stride where the clips are not longer than `frames`; VidPrism then has its default experts.
     """
-    if frames < study.frames:
-        return Trial(head, options, stride=study.frames // frames)
+    if num_frames < study.num_frames:
+        return Trial(head, options, stride=study.num_frames // num_frames)
     if head == "vidprism": return vidprism_cell()
     return Trial(head, options)
 
@@ -649,7 +649,7 @@ def entries_of_table_6(study: Study) -> list:
     list of Entry
         In the paper's order; the paper has no VidPrism with all frames.
     """
-    frames = f"all {study.frames} frames"
+    frames = f"all {study.num_frames} frames"
     bmoe_8 = strided_cell(study, "bmoe", dict(experts=3), 8)
     vidprism_8 = strided_cell(study, "vidprism", dict(rates=(2, 4, 8)), 8)
     return [

@@ -123,6 +123,13 @@ class Head(nn.Module):
         super().__init__()
         self.config = config
 
+    def _load_from_state_dict(self, state, prefix, *args):
+        "The layer before the streams was called `squeeze` in version 0.1.0."
+        old = prefix + "squeeze."
+        for key in [key for key in state if key.startswith(old)]:
+            state[prefix + "in_proj." + key.removeprefix(old)] = state.pop(key)
+        super()._load_from_state_dict(state, prefix, *args)
+
     @property
     def num_experts(self) -> int:
         "How many experts can be switched off."
@@ -323,7 +330,7 @@ def make_config(cls, **options):
             raise ConfigError(f"{cls.__name__} has no option {key!r}{hint}")
     return cls(**options)
 
-def create_head(name: str, dim: int, classes: int, frames: int, text: Tensor = None, **options) -> Head:
+def create_head(name: str, dim: int, num_classes: int, num_frames: int, text: Tensor = None, **options) -> Head:
     """Build a head by name.
 
     Parameters
@@ -332,9 +339,9 @@ def create_head(name: str, dim: int, classes: int, frames: int, text: Tensor = N
         "vidprism", or any registered head.
     dim : int
         D, width of the features.
-    classes : int
+    num_classes : int
         C.
-    frames : int
+    num_frames : int
         T, frames a clip.
     text : Tensor, optional
         [C,D] text features of the classes, for logits against text, or for `contrastive_weight`.
@@ -354,14 +361,14 @@ def create_head(name: str, dim: int, classes: int, frames: int, text: Tensor = N
     cls = HEADS[one_of(name, HEADS, "head")]
     contrast = options.get("contrastive_weight", 0) > 0
     if text is not None and not contrast: options["classifier"] = "text"
-    head = cls(make_config(cls.Config, dim=dim, classes=classes, frames=frames, **options))
+    head = cls(make_config(cls.Config, dim=dim, num_classes=num_classes, num_frames=num_frames, **options))
     if text is None: return head
     target = head.contrast if contrast else head.classifier
     target.name_classes(text)
     return head
 
 # %% ../../nbs/heads/base.ipynb #5ec0c1e6
-def check_features(features: Tensor, dim: int, labels: Tensor = None, classes: int = 0):
+def check_features(features: Tensor, dim: int, labels: Tensor = None, num_classes: int = 0):
     """Refuse features of another shape, and labels that name no class.
 
     Parameters
@@ -372,7 +379,7 @@ def check_features(features: Tensor, dim: int, labels: Tensor = None, classes: i
         D of the head.
     labels : Tensor, optional
         Must be [B]; their values are checked on the CPU only.
-    classes : int
+    num_classes : int
         Labels lie below it.
 
     Raises
@@ -389,8 +396,8 @@ def check_features(features: Tensor, dim: int, labels: Tensor = None, classes: i
     if labels is None or torch.compiler.is_compiling() or labels.device.type != "cpu": return
     if labels.shape != features.shape[:1]:
         raise ConfigError(f"Labels must be [B] = [{len(features)}], not {list(labels.shape)}.")
-    if ((labels < 0) | (labels >= classes)).any():
-        raise ConfigError(f"Labels must lie between 0 and {classes - 1}; got {labels.min()} to {labels.max()}.")
+    if ((labels < 0) | (labels >= num_classes)).any():
+        raise ConfigError(f"Labels must lie between 0 and {num_classes - 1}; got {labels.min()} to {labels.max()}.")
 
 # %% ../../nbs/heads/base.ipynb #84b4894b
 @dataclass(frozen=True)
@@ -401,9 +408,9 @@ class HeadConfig:
     ----------
     dim : int
         D, width of the features.
-    classes : int
+    num_classes : int
         C.
-    frames : int
+    num_frames : int
         T, frames a clip.
     classifier : str
         "linear", or "text": cosine to text features of the classes.
@@ -411,13 +418,13 @@ class HeadConfig:
         From cosine to logit, above 0; CLIP's own is 100.
     """
     dim: int
-    classes: int
-    frames: int = 32
+    num_classes: int
+    num_frames: int = 32
     classifier: str = "linear"
     text_scale: float = 100.
 
     def __post_init__(self):
-        for name in ("dim", "classes", "frames"):
+        for name in ("dim", "num_classes", "num_frames"):
             positive_int(getattr(self, name), name)
         one_of(self.classifier, ("linear", "text"), "classifier")
         if not self.text_scale > 0:
@@ -536,15 +543,15 @@ class TextClassifier(nn.Module):
     ----------
     dim : int
         D, width of the text features.
-    classes : int
+    num_classes : int
         C.
     scale : float
         From cosine to logit.
     """
-    def __init__(self, dim: int, classes: int, scale: float = 100.):
+    def __init__(self, dim: int, num_classes: int, scale: float = 100.):
         super().__init__()
         self.scale, self.given = scale, False
-        self.register_buffer("text", torch.zeros(classes, dim))
+        self.register_buffer("text", torch.zeros(num_classes, dim))
 
     def forward(self, video: Tensor, text: Tensor = None) -> Tensor:
         """Logits.
@@ -650,10 +657,10 @@ def make_classifier(config: HeadConfig) -> nn.Module:
     ConfigError
         If a head is narrower than the text that it is compared with.
     """
-    if config.classifier == "linear": return LinearClassifier(config.inner, config.classes)
+    if config.classifier == "linear": return LinearClassifier(config.inner, config.num_classes)
     if config.inner != config.dim:
         raise ConfigError("Text is compared with at the features' own width: leave width out.")
-    return TextClassifier(config.dim, config.classes, config.text_scale)
+    return TextClassifier(config.dim, config.num_classes, config.text_scale)
 
 def make_in_proj(config: InProjConfig) -> nn.Module:
     """The first layer that a config asks for.
@@ -671,12 +678,12 @@ def make_in_proj(config: InProjConfig) -> nn.Module:
     return nn.Identity() if config.width is None else nn.Linear(config.dim, config.width)
 
 # %% ../../nbs/heads/base.ipynb #a8fd135e
-def sinusoids(frames: int, dim: int) -> Tensor:
+def sinusoids(num_frames: int, dim: int) -> Tensor:
     """sin and cos at wavelengths from 2 pi to 10000 * 2 pi.
 
     Parameters
     ----------
-    frames : int
+    num_frames : int
         T.
     dim : int
         D.
@@ -686,7 +693,7 @@ def sinusoids(frames: int, dim: int) -> Tensor:
     Tensor
         [T,D].
     """
-    at = torch.arange(frames)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
+    at = torch.arange(num_frames)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
     return torch.stack([at.sin(), at.cos()], -1).flatten(1)[:, :dim]
 
 class Positions(nn.Module):
@@ -696,14 +703,14 @@ class Positions(nn.Module):
     ----------
     kind : str
         "learned" (std 0.02) or "sinusoidal".
-    frames : int
+    num_frames : int
         T, the most frames of a clip.
     dim : int
         D.
     """
-    def __init__(self, kind: str, frames: int, dim: int):
+    def __init__(self, kind: str, num_frames: int, dim: int):
         super().__init__()
-        table = sinusoids(frames, dim) if kind == "sinusoidal" else torch.randn(frames, dim) * .02
+        table = sinusoids(num_frames, dim) if kind == "sinusoidal" else torch.randn(num_frames, dim) * .02
         if kind == "learned": self.table = nn.Parameter(table)
         else: self.register_buffer("table", table, persistent=False)
 

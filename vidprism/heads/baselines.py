@@ -65,7 +65,7 @@ class MeanHead(Head):
         ConfigError
             If a value is out of range, or a name does not exist.
         """
-        check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
+        check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
         video = features.mean(1)
         logits = self.classifier(video, text)
         return HeadOutput(logits, video, {} if labels is None else classified(logits, labels))
@@ -133,7 +133,7 @@ class StatisticsHead(Head):
         super().__init__(config)
         c = config
         width = c.dim * len(c.statistics)
-        self.clip_scale, self.classifier = Standardise(width), LinearClassifier(width, c.classes)
+        self.clip_scale, self.classifier = Standardise(width), LinearClassifier(width, c.num_classes)
         nn.init.zeros_(self.classifier.weight)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
@@ -162,7 +162,7 @@ class StatisticsHead(Head):
             If a value is out of range, or a name does not exist.
         """
         c = self.config
-        check_features(features, c.dim, labels, c.classes)
+        check_features(features, c.dim, labels, c.num_classes)
         statistics = torch.cat(time_statistics(features, c.statistics, c.power), -1)
         video = self.clip_scale(statistics) * (c.scale / math.sqrt(c.dim))
         logits = self.classifier(video, text)
@@ -268,16 +268,16 @@ class TemporalLayer(nn.Module):
     ----------
     dim : int
         D, feature width.
-    heads : int
+    num_heads : int
         Attention heads; they must divide the width.
     experts : int
         N, number of experts.
     shape : str
         Which projections are experts, a key of `EXPERT_SHAPES`.
     """
-    def __init__(self, dim:int, heads:int, experts:int=1, shape:str="ffn"):
+    def __init__(self, dim:int, num_heads:int, experts:int=1, shape:str="ffn"):
         super().__init__()
-        self.attn = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
         self.ln_1, self.ln_2 = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
         self.mlp = ExpertFFN(dim, experts, shape)
 
@@ -306,11 +306,11 @@ class TemporalModule(nn.Module):
     ----------
     dim : int
         D, feature width.
-    frames : int
+    num_frames : int
         T, frames a clip.
     layers : int
         Number of layers.
-    heads : int
+    num_heads : int
         Attention heads; they must divide the width.
     experts : int
         N, number of experts.
@@ -322,11 +322,11 @@ class TemporalModule(nn.Module):
     ConfigError
         If a value is out of range, or a name does not exist.
     """
-    def __init__(self, dim:int, frames:int, layers:int, heads:int, experts:int=1, shape:str="ffn"):
+    def __init__(self, dim:int, num_frames:int, layers:int, num_heads:int, experts:int=1, shape:str="ffn"):
         super().__init__()
-        if dim % heads: raise ConfigError(f"The width {dim} can't be shared among {heads} heads.")
-        self.positions = nn.Parameter(torch.randn(frames, dim) * .02)
-        self.layers = nn.ModuleList(TemporalLayer(dim, heads, experts, shape) for _ in range(layers))
+        if dim % num_heads: raise ConfigError(f"The width {dim} can't be shared among {num_heads} heads.")
+        self.positions = nn.Parameter(torch.randn(num_frames, dim) * .02)
+        self.layers = nn.ModuleList(TemporalLayer(dim, num_heads, experts, shape) for _ in range(layers))
         for name, p in self.layers.named_parameters():          # MoTE, supplement B
             if "ln_" not in name: nn.init.normal_(p, std=.02) if p.ndim > 1 else nn.init.zeros_(p)
 
@@ -377,16 +377,16 @@ class TransformerConfig(InProjConfig):
     ----------
     layers : int
         6 in Text4Vis and MoTE's baseline.
-    heads : int, optional
+    num_heads : int, optional
         Attention heads; None: one per 64 numbers of the width.
     """
     layers: int = 6
-    heads: int | None = None
+    num_heads: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        if self.heads is None: object.__setattr__(self, "heads", heads_for(self.inner))
-        for name in ("layers", "heads"): positive_int(getattr(self, name), name)
+        if self.num_heads is None: object.__setattr__(self, "num_heads", heads_for(self.inner))
+        for name in ("layers", "num_heads"): positive_int(getattr(self, name), name)
 
 class TemporalHead(Head):
     """A head whose clip vector is the mean frame plus a temporal part: its two parts.
@@ -430,7 +430,7 @@ class TransformerHead(TemporalHead):
     def __init__(self, config:TransformerConfig):
         super().__init__(config)
         c = config
-        self.squeeze, self.temporal, self.classifier = make_in_proj(c), TemporalModule(c.inner, c.frames, c.layers, c.heads), make_classifier(c)
+        self.in_proj, self.temporal, self.classifier = make_in_proj(c), TemporalModule(c.inner, c.num_frames, c.layers, c.num_heads), make_classifier(c)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
         """Run it.
@@ -457,8 +457,8 @@ class TransformerHead(TemporalHead):
         ConfigError
             If a value is out of range, or a name does not exist.
         """
-        check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
-        features, routes = self.squeeze(features), [Route(0, 0)] * self.config.layers
+        check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
+        features, routes = self.in_proj(features), [Route(0, 0)] * self.config.layers
         h, attention = self.temporal(features, routes, inspect)
         trace = TemporalTrace(features.mean(1), h.mean(1), features.new_ones(len(features)), routes, attention)
         video = trace.spatial + trace.temporal
@@ -478,7 +478,7 @@ class BMoEConfig(InProjConfig):
         As VidPrism's.
     positions : str
         As VidPrism's: "none", "learned" or "sinusoidal".
-    heads : int
+    num_heads : int
         Attention heads, as VidPrism's.
     gate_weight : float
         Of the balance loss, as VidPrism's.
@@ -486,12 +486,12 @@ class BMoEConfig(InProjConfig):
     experts: int = 4
     combination: str = "global"
     positions: str = "none"
-    heads: int = 4
+    num_heads: int = 4
     gate_weight: float = .2
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("experts", "heads"): positive_int(getattr(self, name), name)
+        for name in ("experts", "num_heads"): positive_int(getattr(self, name), name)
         one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
 
 def unmerged(x:Tensor) -> Merge:
@@ -526,8 +526,8 @@ class BMoEHead(Head):
     def __init__(self, config:BMoEConfig):
         super().__init__(config)
         c = config
-        self.positions = None if c.positions == "none" else Positions(c.positions, c.frames, c.inner)
-        self.squeeze, self.mixture, self.classifier = make_in_proj(c), HMoE(c.inner, c.experts, c.heads, c.combination), make_classifier(c)
+        self.positions = None if c.positions == "none" else Positions(c.positions, c.num_frames, c.inner)
+        self.in_proj, self.mixture, self.classifier = make_in_proj(c), HMoE(c.inner, c.experts, c.num_heads, c.combination), make_classifier(c)
 
     def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
         """Run it.
@@ -555,9 +555,9 @@ class BMoEHead(Head):
             If a value is out of range, or a name does not exist.
         """
         c, (B, T) = self.config, features.shape[:2]
-        check_features(features, c.dim, labels, c.classes if text is None else len(text))
-        if self.positions is not None and T > c.frames: raise ConfigError(f"With positions this head takes at most {c.frames} frames, not {T}.")
-        features = self.squeeze(features)
+        check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
+        if self.positions is not None and T > c.num_frames: raise ConfigError(f"With positions this head takes at most {c.num_frames} frames, not {T}.")
+        features = self.in_proj(features)
         merge = unmerged(features)
         tokens = features if self.positions is None else self.positions(features, merge.kept)
         none = features.new_zeros(B, c.experts, c.experts)

@@ -74,14 +74,14 @@ class Expert(nn.Module):
     ----------
     dim : int
         D, feature width.
-    heads : int
+    num_heads : int
         Attention heads, must divide `dim`; the design's choice.
     preset : str
         "paper" (GELU) or "released" (QuickGELU).
     """
-    def __init__(self, dim: int, heads: int = 4, preset: str = "paper"):
+    def __init__(self, dim: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
-        self.attn = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(dim)
         self.ln_2 = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(
@@ -176,15 +176,15 @@ class GlobalReadout(nn.Module):
         D, feature width.
     experts : int
         E, number of experts.
-    heads : int
+    num_heads : int
         Attention heads, must divide `dim`.
     preset : str
         "paper" or "released" (with a LayerNorm after the attention).
     """
-    def __init__(self, dim: int, experts: int, heads: int = 4, preset: str = "paper"):
+    def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
         self.query = query_parameter(1, dim)
-        self.attn = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
         self.ln = nn.LayerNorm(dim) if preset == "released" else nn.Identity()
 
     def forward(self, outputs, active_experts):
@@ -261,7 +261,7 @@ class AverageReadout(nn.Module):
     dim, experts, heads, preset
         As for `GlobalReadout`; not used, since there is nothing to learn.
     """
-    def __init__(self, dim: int, experts: int, heads: int = 4, preset: str = "paper"):
+    def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
 
     def forward(self, outputs, active_experts):
@@ -296,17 +296,17 @@ class LocalReadout(nn.Module):
         D, feature width.
     experts : int
         E, number of experts.
-    heads : int
+    num_heads : int
         Attention heads, must divide `dim`.
     preset : str
         Not used: the readout is the same in both.
     """
-    def __init__(self, dim: int, experts: int, heads: int = 4, preset: str = "paper"):
+    def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
         self.query = query_parameter(experts, dim)
         self.attn = nn.ModuleList()
         for _ in range(experts):
-            self.attn.append(nn.MultiheadAttention(dim, heads, batch_first=True))
+            self.attn.append(nn.MultiheadAttention(dim, num_heads, batch_first=True))
 
     def forward(self, outputs, active_experts):
         """Read the experts' outputs.
@@ -344,14 +344,14 @@ class LinearReadout(nn.Module):
         D, feature width.
     experts : int
         E, number of experts.
-    heads : int
+    num_heads : int
         Not used: there is no attention.
     preset : str
         Not used: the readout is the same in both.
     """
     deep = False
 
-    def __init__(self, dim: int, experts: int, heads: int = 4, preset: str = "paper"):
+    def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
         self.parts = nn.ModuleList()
         for i in range(experts):
@@ -414,7 +414,7 @@ class HMoE(nn.Module):
         D, feature width.
     experts : int
         E, one a stream.
-    heads : int
+    num_heads : int
         Attention heads of experts and readout, must divide `dim`.
     combination : str
         "avg", "linear", "mlp", "local" or "global", in any case; paper table 5c.
@@ -430,7 +430,7 @@ class HMoE(nn.Module):
         self,
         dim: int,
         experts: int,
-        heads: int = 4,
+        num_heads: int = 4,
         combination: str = "global",
         preset: str = "paper",
     ):
@@ -438,10 +438,10 @@ class HMoE(nn.Module):
         combination = str(combination).lower()     # the paper writes MLP
         one_of(preset, ACTIVATIONS, "preset")
         one_of(combination, COMBINATIONS, "combination")
-        if dim % heads:
-            raise ConfigError(f"The width {dim} can't be shared among {heads} heads.")
-        self.experts = nn.ModuleList(Expert(dim, heads, preset) for _ in range(experts))
-        self.readout = COMBINATIONS[combination](dim, experts, heads, preset)
+        if dim % num_heads:
+            raise ConfigError(f"The width {dim} can't be shared among {num_heads} heads.")
+        self.experts = nn.ModuleList(Expert(dim, num_heads, preset) for _ in range(experts))
+        self.readout = COMBINATIONS[combination](dim, experts, num_heads, preset)
 
 def check_active_experts(active_experts, count: int) -> list:
     """All of `count` experts, or those that are named, checked.

@@ -183,7 +183,7 @@ class LowDataConfig(VidPrismConfig):
 
     def __post_init__(self):
         if self.rates is None:
-            rates = (2, 4, 8) if self.frames < 32 else (2, 4, 8, 16)
+            rates = (2, 4, 8) if self.num_frames < 32 else (2, 4, 8, 16)
             object.__setattr__(self, "rates", rates)
         super().__post_init__()
         one_of(self.preset, ("paper",), "preset")
@@ -250,10 +250,10 @@ class LowDataHead(VidPrismHead):
         "The last layer; with text, `rise` leads from the streams to the text's width. What learns starts at zero."
         c = self.config
         if c.classifier == "text":
-            self.classifier = TextClassifier(c.look, c.classes, c.text_scale)
+            self.classifier = TextClassifier(c.look, c.num_classes, c.text_scale)
             self.rise = nn.Linear(c.width, c.look, bias=False)
         else:
-            self.classifier = LinearClassifier(sum(c.blocks) + c.width, c.classes)
+            self.classifier = LinearClassifier(sum(c.blocks) + c.width, c.num_classes)
             self.rise = None
         nn.init.zeros_((self.rise or self.classifier).weight)
 
@@ -387,7 +387,7 @@ def forward(
         is given, the clip is too long for the positions, or `active_experts` names an expert that does not exist.
     """
     c = self.config
-    check_features(features, c.dim, labels, c.classes if text is None else len(text))
+    check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
     inputs = self.inputs(features)
     trace = self.run_stages(inputs, inspect, active_experts)
     v = F.dropout(trace.mixture.video, c.dropout, self.training)

@@ -206,8 +206,8 @@ class MoTEHead(TemporalHead):
     def __init__(self, config:MoTEConfig):
         super().__init__(config)
         c = config
-        self.squeeze = make_in_proj(c)
-        self.temporal = TemporalModule(c.inner, c.frames, c.layers, c.heads, c.experts, c.expert_type)
+        self.in_proj = make_in_proj(c)
+        self.temporal = TemporalModule(c.inner, c.num_frames, c.layers, c.num_heads, c.experts, c.expert_type)
         self.classifier = make_classifier(c)
         if c.init == "same":
             for linears in (l for layer in self.temporal.layers for l in (layer.mlp.fc_up, layer.mlp.fc_dn)):
@@ -411,8 +411,8 @@ def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=Fal
         If a value is out of range, or a name does not exist.
     """
     c = self.config
-    check_features(features, c.dim, labels, c.classes if text is None else len(text))
-    features, routes = self.squeeze(features), self.training_routes() if self.training else self.inference_routes(active_experts)
+    check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
+    features, routes = self.in_proj(features), self.training_routes() if self.training else self.inference_routes(active_experts)
     passes = [self.run(features, r, inspect, text) for r in routes]
     mean = lambda part: sum(getattr(p, part) for p in passes) / len(passes) if len(passes) > 1 else getattr(passes[0], part)
     out = Pass(mean("logits"), mean("video"), mean("hidden"), passes[0].trace)

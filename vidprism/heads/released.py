@@ -201,7 +201,7 @@ def _fill_head(head: nn.Module, state: dict) -> nn.Module:
     return head.eval()
 
 # %% ../../nbs/heads/released.ipynb #b09e0034
-def load_released_head(state_dict: dict, rates=None, frames: int = 32, text: Tensor = None, **options) -> nn.Module:
+def load_released_head(state_dict: dict, rates=None, num_frames: int = 32, text: Tensor = None, **options) -> nn.Module:
     """Read a checkpoint of the paper's published code.
 
     The text variant (`projection_head.3` in the file) gives the published module's cosines, times CLIP's `logit_scale`
@@ -213,7 +213,7 @@ def load_released_head(state_dict: dict, rates=None, frames: int = 32, text: Ten
         Of the published head, or the whole checkpoint.
     rates : int or sequence of int, optional
         Rates of its experts; needed where the layout allows more than one set.
-    frames : int
+    num_frames : int
         T that the head was trained with.
     text : Tensor, optional
         [C,D] text features of the classes, for the text variant. Without it, they are given with each call.
@@ -243,7 +243,7 @@ def load_released_head(state_dict: dict, rates=None, frames: int = 32, text: Ten
         classes = classes if text is None else len(text)
     elif text is not None:
         raise ConfigError("This published head has a linear classifier, so it takes no text.")
-    head = create_head("vidprism", dim, classes, frames, text=text, rates=rates, preset="released", **options)
+    head = create_head("vidprism", dim, classes, num_frames, text=text, rates=rates, preset="released", **options)
     _fill_head(head, state)
     if options.get("classifier") == "text":
         head.classifier.given = text is not None
@@ -312,14 +312,14 @@ def _refuse_learned_merge(state: dict) -> None:
                               "(mote_fusion_weight is not zero), which this kit does not.")
 
 # %% ../../nbs/heads/released.ipynb #b09e0036
-def load_released_mote(state_dict: dict, frames: int = None, **options) -> nn.Module:
+def load_released_mote(state_dict: dict, num_frames: int = None, **options) -> nn.Module:
     """Read a checkpoint of MoTE's published code.
 
     Parameters
     ----------
     state_dict : dict
         Of the published head, or the whole checkpoint.
-    frames : int, optional
+    num_frames : int, optional
         T that the head was trained with: so many positions are kept. Without it, all of them are.
     **options
         More options of the head.
@@ -337,8 +337,8 @@ def load_released_mote(state_dict: dict, frames: int = None, **options) -> nn.Mo
     state = _unwrap_released(state_dict)
     _refuse_learned_merge(state)
     new = _mote_state(state)
-    if frames:
-        new["temporal.positions"] = new["temporal.positions"][:frames]
+    if num_frames:
+        new["temporal.positions"] = new["temporal.positions"][:num_frames]
     scale = released_tower(state_dict).get("logit_scale")
     if scale is not None:
         options.setdefault("text_scale", float(scale.exp()))

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from ..errors import ConfigError, one_of, positive_int
 
 # %% ../../nbs/heads/rgsta.ipynb #605e4679
-def window_shape(frames: int, rate: int) -> tuple[int, int, int]:
+def window_shape(num_frames: int, rate: int) -> tuple[int, int, int]:
     """How a clip is cut: `windows - 1` full windows and a last one that may be short.
 
     Parameters
     ----------
-    frames : int
+    num_frames : int
         T, frames of the clip, 1 or more.
     rate : int
         r, frames a window, 1 or more.
@@ -34,9 +34,9 @@ def window_shape(frames: int, rate: int) -> tuple[int, int, int]:
     last : int
         Frames of the last window.
     """
-    size = min(rate, frames)
-    windows = -(-frames // size)
-    last = frames - (windows - 1) * size
+    size = min(rate, num_frames)
+    windows = -(-num_frames // size)
+    last = num_frames - (windows - 1) * size
     return windows, size, last
 
 # %% ../../nbs/heads/rgsta.ipynb #9116659a
@@ -176,14 +176,14 @@ def released_weights(similarity: Tensor, onehot: Tensor, rest: Tensor, tau: floa
     return columns / (total + 1e-6)
 
 # %% ../../nbs/heads/rgsta.ipynb #a7fdd5c6
-def block_diagonal(blocks: Tensor, frames: int, tokens: int) -> Tensor:
+def block_diagonal(blocks: Tensor, num_frames: int, tokens: int) -> Tensor:
     """Put the windows' blocks on the diagonal, and cut the padding off.
 
     Parameters
     ----------
     blocks : Tensor
         `[B,W,k,r]`, rows of each window.
-    frames : int
+    num_frames : int
         T, frames of the clip.
     tokens : int
         N, rows of the result.
@@ -197,7 +197,7 @@ def block_diagonal(blocks: Tensor, frames: int, tokens: int) -> Tensor:
     eye = torch.eye(windows, dtype=blocks.dtype, device=blocks.device)
     full = torch.einsum("bwkr,wv->bwkvr", blocks, eye)
     matrix = full.flatten(3).flatten(1, 2)
-    return matrix[:, :tokens, :frames]
+    return matrix[:, :tokens, :num_frames]
 
 # %% ../../nbs/heads/rgsta.ipynb #f05946ac
 WEIGHTS = dict(

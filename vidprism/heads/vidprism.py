@@ -51,7 +51,7 @@ class VidPrismConfig(InProjConfig):
         "avg", "linear", "mlp", "local" or "global", paper table 5c.
     positions : str
         "none" (paper), "learned" or "sinusoidal": added to the tokens before the experts.
-    heads : int
+    num_heads : int
         Attention heads of experts and readout; must divide the width.
     gate_start : float
         Score at which every gate starts, above 0 and below 1.
@@ -83,7 +83,7 @@ class VidPrismConfig(InProjConfig):
     interaction: str = "both"
     combination: str = "global"
     positions: str = "none"
-    heads: int = 4
+    num_heads: int = 4
     gate_start: float = .8
     straight_through: bool = True
     temperature: float = .2
@@ -102,7 +102,7 @@ class VidPrismConfig(InProjConfig):
             raise ConfigError("A VidPrism head needs at least one rate.")
         one_of(self.preset, ("paper", "released"), "preset")
         positive_int(self.keep, "keep")
-        positive_int(self.heads, "heads")
+        positive_int(self.num_heads, "heads")
         for rate in rates:
             positive_int(rate, "each rate")
         if self.contrastive_weight > 0 and self.classifier == "text":
@@ -192,7 +192,7 @@ class VidPrismHead(Head):
 
     def __init__(self, config: VidPrismConfig):
         super().__init__(config)
-        self.squeeze = make_in_proj(config)
+        self.in_proj = make_in_proj(config)
         self.build(config.inner, config.stages)
         self.classifier = make_classifier(config)
 
@@ -217,11 +217,11 @@ def build(self: VidPrismHead, dim: int, preset: str):
     one_of(c.positions, ("none", "learned", "sinusoidal"), "positions")
     self.weights = _loss_weights(c)
     self.projection_head = _make_projection(c)
-    self.contrast = TextClassifier(c.dim, c.classes, 1.) if c.contrastive_weight > 0 else None
+    self.contrast = TextClassifier(c.dim, c.num_classes, 1.) if c.contrastive_weight > 0 else None
     self.pools = nn.ModuleList(_make_pool(c, dim, rate, preset) for rate in c.rates)
     self.interaction = DBI(dim, c.rates, c.threshold, c.interaction, preset, c.gate_start, c.straight_through)
-    self.positions = None if c.positions == "none" else Positions(c.positions, c.frames, dim)
-    self.mixture = HMoE(dim, len(c.rates), c.heads, c.combination, preset)
+    self.positions = None if c.positions == "none" else Positions(c.positions, c.num_frames, dim)
+    self.mixture = HMoE(dim, len(c.rates), c.num_heads, c.combination, preset)
 
 # %% ../../nbs/heads/vidprism.ipynb #2b0df09f
 @patch(as_prop=True)
@@ -333,7 +333,7 @@ def run_stages(self: VidPrismHead, inputs: list, inspect: bool = False, active_e
         If the head has positions and the clip has more than `frames` frames, or `active_experts` names no expert or
         one that does not exist.
     """
-    most, frames = self.config.frames, inputs[0].shape[1]
+    most, frames = self.config.num_frames, inputs[0].shape[1]
     if self.positions is not None and frames > most:
         raise ConfigError(f"With positions this head takes at most {most} frames, not {frames}.")
     merges = [pool(x) for pool, x in zip(self.pools, inputs)]
@@ -357,7 +357,7 @@ def inputs(self: VidPrismHead, features: Tensor) -> list:
     list of Tensor
         E times [B,T,W]; W is the head's width.
     """
-    return [self.squeeze(features)] * len(self.pools)
+    return [self.in_proj(features)] * len(self.pools)
 
 @patch
 def trace(self: VidPrismHead, features: Tensor, inspect: bool = False, active_experts=None) -> Trace:
@@ -464,7 +464,7 @@ def forward(
         If features, labels or text have the wrong shape, a label names no class, the classifier is linear and `text`
         is given, the clip is too long for the positions, or `active_experts` names an expert that does not exist.
     """
-    check_features(features, self.config.dim, labels, self.config.classes if text is None else len(text))
+    check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
     inputs = self.inputs(features)
     trace = self.run_stages(inputs, inspect, active_experts)
     video = trace.mixture.video

@@ -65,7 +65,7 @@ def js_bits(p:Tensor, q:Tensor) -> Tensor:
     kl = lambda a: torch.where(a > 0, a * (a / m).log2(), 0.).sum(-1)
     return (kl(p) + kl(q)) / 2
 
-def class_means(shares:Tensor, labels:Tensor, classes:int) -> tuple:
+def class_means(shares:Tensor, labels:Tensor, num_classes:int) -> tuple:
     """Mean share by class.
 
     Parameters
@@ -74,7 +74,7 @@ def class_means(shares:Tensor, labels:Tensor, classes:int) -> tuple:
         [N,E].
     labels : Tensor
         [N] classes.
-    classes : int
+    num_classes : int
         C.
 
     Returns
@@ -82,10 +82,10 @@ def class_means(shares:Tensor, labels:Tensor, classes:int) -> tuple:
     tuple
         ([C,E] NaN where there is none, [C])
     """
-    count = torch.bincount(labels, minlength=classes)
-    return torch.zeros(classes, shares.shape[1], dtype=shares.dtype).index_add_(0, labels, shares) / count[:, None], count
+    count = torch.bincount(labels, minlength=num_classes)
+    return torch.zeros(num_classes, shares.shape[1], dtype=shares.dtype).index_add_(0, labels, shares) / count[:, None], count
 
-def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, classes:int) -> float:
+def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, num_classes:int) -> float:
     """Weighted divergence of wrong from right usage; NaN where no class has both.
 
     Parameters
@@ -96,7 +96,7 @@ def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, classes:int) -> f
         [N] classes.
     right : Tensor
         [N] bool, whether the answer is right.
-    classes : int
+    num_classes : int
         C.
 
     Returns
@@ -104,7 +104,7 @@ def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, classes:int) -> f
     float
         Bits.
     """
-    (r, nr), (w, nw) = class_means(shares[right], labels[right], classes), class_means(shares[~right], labels[~right], classes)
+    (r, nr), (w, nw) = class_means(shares[right], labels[right], num_classes), class_means(shares[~right], labels[~right], num_classes)
     both = (nr > 0) & (nw > 0)
     return float((js_bits(w[both], r[both]) * nw[both]).sum() / nw[both].sum()) if both.any() else math.nan
 

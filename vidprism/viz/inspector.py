@@ -101,7 +101,7 @@ def _make_clip_row(self:ClipInspector):
     self.clip = _choice("clip", [(p.name, p) for p in s.clips], s.clips[0] if s.clips else None, "330px")
     self.upload = W.FileUpload(accept="video/*", multiple=False, description="upload a clip", tooltip="or drop a file on the panels", layout=W.Layout(width="165px"))
     self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "190px")
-    self.count = _choice("frames", sorted({8, 16, 32, 64, s.frames}), s.frames, "170px")
+    self.count = _choice("frames", sorted({8, 16, 32, 64, s.num_frames}), s.num_frames, "170px")
     self.top = W.HBox([self.clip, self.upload, self.sampling, self.count], layout=W.Layout(flex_flow="row wrap"))
     self.clip.observe(lambda c: self._quiet or self._open(c.new), "value")
     self.upload.observe(lambda c: self._quiet or self._uploaded(c.new), "value")
@@ -120,7 +120,7 @@ def _make_handles(self:ClipInspector):
     self.dropped = W.Text(description="drop frames", placeholder="3, 5-7", continuous_update=False, layout=W.Layout(width="230px"), style=dict(description_width="85px"))
     self.sliders = W.HBox(list(self.numbers.values()), layout=W.Layout(flex_flow="row wrap"))
     self.choices = W.HBox([*self.forms.values(), self.order, self.dropped], layout=W.Layout(flex_flow="row wrap"))
-    self.frame = W.IntSlider(description="frame", min=0, max=max(self.session.frames - 1, 0), layout=W.Layout(width="560px"), style=dict(description_width="60px"))
+    self.frame = W.IntSlider(description="frame", min=0, max=max(self.session.num_frames - 1, 0), layout=W.Layout(width="560px"), style=dict(description_width="60px"))
     self.tabs = W.ToggleButtons(options=[t for t in TABS if t != "Two models" or self.session.beside], style=dict(button_width="auto"))
     self.again = W.Button(description="look again", icon="eye", tooltip="saliency of the handles as they stand", layout=W.Layout(width="110px"))
     self.again.on_click(self.look_again)
@@ -133,9 +133,9 @@ def _make_handles(self:ClipInspector):
 def _wanted(self:ClipInspector) -> dict:
     "What the widgets say, as fields of Settings; a number at its trained value is None."
     c, trained = self.session.model.head.config, _trained(self.session.model.head)
-    told = {k: None if abs(w.value - trained[k]) < 1e-9 else w.value for k, w in self.numbers.items()}
-    told |= {k: None if w.value == getattr(c, k) else w.value for k, w in self.forms.items()}
-    return told | dict(off=tuple(sorted(i for i, b in self.on.items() if not b.value)), order=self.order.value, frozen=self.frame.value if self.order.value == "frozen" else 0, dropped=parse_places(self.dropped.value))
+    reported = {k: None if abs(w.value - trained[k]) < 1e-9 else w.value for k, w in self.numbers.items()}
+    reported |= {k: None if w.value == getattr(c, k) else w.value for k, w in self.forms.items()}
+    return reported | dict(off=tuple(sorted(i for i, b in self.on.items() if not b.value)), order=self.order.value, frozen=self.frame.value if self.order.value == "frozen" else 0, dropped=parse_places(self.dropped.value))
 
 def _trained(head) -> dict: # numbers as trained
     return {k: head.gate_threshold if k == "threshold" else getattr(head.config, k) for k in ("threshold", "alpha", "tau", "delta") if k in settings_of(head)}
@@ -183,7 +183,7 @@ def _open(self:ClipInspector, path):
     self._quiet = True
     if s.clip is not None:
         if s.clip.path in s.clips: self.clip.value = s.clip.path
-        self.sampling.value, self.count.value, self.dropped.value = s.sampling, s.frames, ", ".join(map(str, s.settings.dropped))
+        self.sampling.value, self.count.value, self.dropped.value = s.sampling, s.num_frames, ", ".join(map(str, s.settings.dropped))
     self._quiet = False
     if s.clip is not None: self._refresh()
 

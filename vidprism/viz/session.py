@@ -186,7 +186,7 @@ class Session:
     def __init__(self, model: VideoModel, clips=(), beside: dict = None):
         self.model, self.settings = model.eval(), Settings()
         self.beside = {name: other.eval() for name, other in (beside or {}).items()}
-        self.sampling, self.frames, self.encoded = model.sampling, model.frames, 0
+        self.sampling, self.num_frames, self.encoded = model.sampling, model.num_frames, 0
         self.clips, self.clip, self.base = list_clips(clips), None, {}
         own = fingerprint(model.encoder)
         self._same = {name: fingerprint(other.encoder) == own for name, other in self.beside.items()}
@@ -228,7 +228,7 @@ def list_clips(clips) -> list:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
 
 @patch
-def open(self: Session, clip, sampling: str = None, frames: int = None):
+def open(self: Session, clip, sampling: str = None, num_frames: int = None):
     """Read and encode a clip; after an error everything is as before.
 
     Parameters
@@ -237,7 +237,7 @@ def open(self: Session, clip, sampling: str = None, frames: int = None):
         A Clip is taken as it is.
     sampling : str, optional
         "sparse" or "dense"; without it, as the last clip.
-    frames : int, optional
+    num_frames : int, optional
         T; without it, as the last clip.
 
     Raises
@@ -248,8 +248,8 @@ def open(self: Session, clip, sampling: str = None, frames: int = None):
         If the encoder does not give one feature a frame, or the head cannot take the clip.
     """
     sampling = sampling or self.sampling
-    frames = self.frames if frames is None else frames
-    got = clip if isinstance(clip, Clip) else read_clip(clip, frames=frames, sampling=sampling)
+    num_frames = self.num_frames if num_frames is None else num_frames
+    got = clip if isinstance(clip, Clip) else read_clip(clip, num_frames=num_frames, sampling=sampling)
     base = {None: encode(self.model, got)}
     for name, other in self.beside.items():
         base[name] = base[None] if self._same[name] else encode(other, got)
@@ -259,7 +259,7 @@ def open(self: Session, clip, sampling: str = None, frames: int = None):
     settings = replace(self.settings, dropped=dropped)
     frame_order(len(got.frames), settings)
     self._describe(Settings(), got, base[None])      # a clip that this head cannot take stops here
-    self.clip, self.base, self.sampling, self.frames, self.settings = got, base, sampling, frames, settings
+    self.clip, self.base, self.sampling, self.num_frames, self.settings = got, base, sampling, num_frames, settings
     self.encoded += 1
 
 # %% ../../nbs/viz/session.ipynb #af4f8cb9
