@@ -70,7 +70,7 @@ def new_model(encoder, classes):
     "The encoder and a VidPrism head, all of which is trained."
     from vidprism.heads.base import create_head
     from vidprism.model import VideoModel
-    from vidprism.training.trainer import seeded, finetune_encoder
+    from vidprism.training.trainer import finetune_encoder, seeded
 
     with seeded(0):
         head = create_head("vidprism", encoder.dim, len(classes), 8, rates=(2, 4, 8))

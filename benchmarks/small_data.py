@@ -29,7 +29,7 @@ from vidprism.encoders.factory import create_encoder
 from vidprism.encoders.motion import motion_features
 from vidprism.evaluation.benchmark import Benchmark, FeatureSplit, find_commit, world_bench
 from vidprism.evaluation.metrics import measure, view_logits
-from vidprism.evaluation.protocols import GRID, train_head, grid_search
+from vidprism.evaluation.protocols import GRID, grid_search, train_head
 from vidprism.experiments.studies import difference
 from vidprism.training.pipeline import default_cache
 from vidprism.training.trainer import TrainConfig

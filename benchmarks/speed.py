@@ -39,11 +39,11 @@ from vidprism.training.trainer import (
     TensorClips,
     TrainConfig,
     checkpoint_blocks,
+    finetune_encoder,
     fit,
     make_optimizer,
     seeded,
     train_mode,
-    finetune_encoder,
 )
 
 HERE = Path(__file__).parent

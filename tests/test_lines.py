@@ -1,7 +1,8 @@
 "Lines that a person can follow: density and length of the library, ruff's rules over everything."
+
+import pytest
 import subprocess
 import sys
-import pytest
 from real import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))

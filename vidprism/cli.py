@@ -6,23 +6,28 @@
 __all__ = ['main']
 
 # %% ../nbs/cli.ipynb #3138ad1d
-import inspect, json, os, sys, time
+import inspect
+import json
+import os
+import sys
+import time
+import typer
 from enum import Enum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, NamedTuple, Optional
-import typer
 from typer.main import get_command
+from typing import Annotated, NamedTuple, Optional
 from vidprism.errors import ConfigError, VidPrismError
 
 # %% ../nbs/cli.ipynb #c4a81337
 class Option(NamedTuple):
     "An option of the command line."
-    name: str            # of the parameter that it fills
-    kind: type           # of the value
-    default: object      # None: no value
+
+    name: str  # of the parameter that it fills
+    kind: type  # of the value
+    default: object  # None: no value
     help: str
-    flags: tuple = ()    # (): "--name"
+    flags: tuple = ()  # (): "--name"
     settings: dict = {}  # further arguments of `typer.Option`
 
     def parameter(self, panel: str) -> inspect.Parameter:
@@ -35,6 +40,7 @@ class Option(NamedTuple):
 # %% ../nbs/cli.ipynb #cbb9f569
 class Panel(NamedTuple):
     "Options that belong together."
+
     title: str
     options: tuple  # of Option
 
@@ -47,6 +53,7 @@ class Panel(NamedTuple):
     def parameters(self) -> list:
         "The parameters that Typer reads."
         return [option.parameter(self.title) for option in self.options]
+
 
 def keyword(name: str, annotation, default) -> inspect.Parameter:
     """Return a keyword parameter of a signature.
@@ -62,6 +69,7 @@ def keyword(name: str, annotation, default) -> inspect.Parameter:
     """
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
+
 def pick(values: dict, *panels) -> dict:
     """Return the values that the options of some panels fill.
 
@@ -73,6 +81,7 @@ def pick(values: dict, *panels) -> dict:
         Each a `Panel`.
     """
     return {name: values[name] for panel in panels for name in panel.names}
+
 
 def argument(name: str, kind: type, metavar: str, help: str, needed: bool = True) -> inspect.Parameter:
     """Return a positional argument of the command line.
@@ -91,7 +100,7 @@ def argument(name: str, kind: type, metavar: str, help: str, needed: bool = True
     info = typer.Argument(metavar=metavar, help=help)
     if needed:
         return keyword(name, Annotated[kind, info], inspect.Parameter.empty)
-    return keyword(name, Annotated[Optional[kind], info], None)
+    return keyword(name, Annotated[kind | None, info], None)
 
 # %% ../nbs/cli.ipynb #f0cb9c0b
 DATA = argument("data", str, "DATA", "a folder of class folders, a list, a CSV, official files")
@@ -102,74 +111,121 @@ SHARDS = argument("out", str, "OUT", "the folder of the shards")
 CLIP = argument("clip", str, "CLIP", "a video file (default: a shipped one)", needed=False)
 CLIPS = argument("clips", list[str], "CLIP", "video files (default: a shipped one)", needed=False)
 
-FORM = Panel("Which clips", (
-    Option("format", str, None, "the form of DATA (default: found out)"),
-    Option("root", str, None, "the folder that the list's paths start from"),
-))
-CHOICE = Panel("Which clips", (
-    Option("official", int, 1, "which of the three official splits of UCF-101 or HMDB-51",
-           ("--official-split", "--official")),
-    Option("quarantine", str, None, "quarantine.json of an audit: these clips are left out"),
-    Option("repaired", str, None, "folder that `audit --fix` wrote: its files replace broken ones"),
-))
+FORM = Panel(
+    "Which clips",
+    (
+        Option("format", str, None, "the form of DATA (default: found out)"),
+        Option("root", str, None, "the folder that the list's paths start from"),
+    ),
+)
+CHOICE = Panel(
+    "Which clips",
+    (
+        Option(
+            "official",
+            int,
+            1,
+            "which of the three official splits of UCF-101 or HMDB-51",
+            ("--official-split", "--official"),
+        ),
+        Option("quarantine", str, None, "quarantine.json of an audit: these clips are left out"),
+        Option("repaired", str, None, "folder that `audit --fix` wrote: its files replace broken ones"),
+    ),
+)
 PART = Panel("Which clips", (Option("part", str, None, "train, val or test only"),))
 
 # %% ../nbs/cli.ipynb #ac5e8d54
 ENCODER_HELP = "mini, open_clip:..., timm:..., videomae:... or own:FILE.py:FUNCTION"
-ENCODING = Panel("Frames and features", (
-    Option("encoder", str, "mini", ENCODER_HELP),
-    Option("num_frames", int, 16, "frames of a clip"),
-    Option("sampling", str, "sparse", "sparse or dense"),
-))
-WORK = Panel("Frames and features", (
-    Option("views", str, "1x1", "temporal clips x crops of a test clip, such as 4x3"),
-    Option("cache", str, None, "folder of the features (default: VIDPRISM_CACHE or the user's cache)"),
-    Option("workers", int, 0, "reader processes; 0: none"),
-))
-ANSWER = Panel("Model", (
-    Option("model", str, None, "a model folder or hub id (default: the shipped one)"),
-    Option("encoder", str, None, "encoder of a model saved around your own module, own:FILE.py:FUNCTION; "
-           "of zero-shot: any name"),
-    Option("topk", int, 5, "answers to print"),
-))
-HEAD_OPTIONS = Option("options", list[str], None, "an option of the head; may be repeated",
-                      ("--option",), dict(metavar="NAME=VALUE"))
+ENCODING = Panel(
+    "Frames and features",
+    (
+        Option("encoder", str, "mini", ENCODER_HELP),
+        Option("num_frames", int, 16, "frames of a clip"),
+        Option("sampling", str, "sparse", "sparse or dense"),
+    ),
+)
+WORK = Panel(
+    "Frames and features",
+    (
+        Option("views", str, "1x1", "temporal clips x crops of a test clip, such as 4x3"),
+        Option("cache", str, None, "folder of the features (default: VIDPRISM_CACHE or the user's cache)"),
+        Option("workers", int, 0, "reader processes; 0: none"),
+    ),
+)
+ANSWER = Panel(
+    "Model",
+    (
+        Option("model", str, None, "a model folder or hub id (default: the shipped one)"),
+        Option(
+            "encoder",
+            str,
+            None,
+            "encoder of a model saved around your own module, own:FILE.py:FUNCTION; of zero-shot: any name",
+        ),
+        Option("topk", int, 5, "answers to print"),
+    ),
+)
+HEAD_OPTIONS = Option(
+    "options", list[str], None, "an option of the head; may be repeated", ("--option",), dict(metavar="NAME=VALUE")
+)
 
 # %% ../nbs/cli.ipynb #09d09a9f
-RUN = Panel("Split and head", (
-    Option("head", str, "vidprism", "vidprism, mote, bmoe, transformer, statistics, mean"),
-    Option("split", str, "auto", "own, source or auto"),
-    Option("folds", int, 5, "folds of a split by source"),
-    Option("fold", int, 0, "the fold that is the test side"),
-    Option("shots", int, 0, "training clips a class; 0: all"),
-    Option("classifier", str, "linear", "linear or text"),
-    Option("templates", str, "mote", "prompts of the text"),
-    Option("grid_search", bool, False, "choose learning rate and weight decay first"),
-    Option("finetune_encoder", bool, False, "train the encoder, too, on augmented frames",
-           ("--finetune-encoder/--no-finetune-encoder",)),
-))
-TRAINING = Panel("Training loop", (
-    Option("epochs", int, 40, "passes over the clips"),
-    Option("batch", int, 64, "clips at a time, a process"),
-    Option("accumulate", int, 1, "batches a step"),
-    Option("lr", float, 1e-3, "peak learning rate"),
-    Option("weight_decay", float, .05, "weight decay, of matrices"),
-    Option("warmup", float, .1, "part of the steps with a rising learning rate"),
-    Option("clip_norm", float, 1., "largest norm of the gradient; 0: any"),
-    Option("precision", str, "no", "no: float32, or bf16"),
-    Option("encoder_lr", float, .07, "an encoder's learning rate, as a part of --lr"),
-    Option("seed", int, 0, "of split, start and order"),
-    Option("decay_all", bool, False, "weight decay on every parameter, as the papers' scripts",
-           ("--decay-all/--no-decay-all",)),
-    Option("checkpointing", bool, False, "recompute the encoder's blocks: less memory, a third more time"),
-))
+RUN = Panel(
+    "Split and head",
+    (
+        Option("head", str, "vidprism", "vidprism, mote, bmoe, transformer, statistics, mean"),
+        Option("split", str, "auto", "own, source or auto"),
+        Option("folds", int, 5, "folds of a split by source"),
+        Option("fold", int, 0, "the fold that is the test side"),
+        Option("shots", int, 0, "training clips a class; 0: all"),
+        Option("classifier", str, "linear", "linear or text"),
+        Option("templates", str, "mote", "prompts of the text"),
+        Option("grid_search", bool, False, "choose learning rate and weight decay first"),
+        Option(
+            "finetune_encoder",
+            bool,
+            False,
+            "train the encoder, too, on augmented frames",
+            ("--finetune-encoder/--no-finetune-encoder",),
+        ),
+    ),
+)
+TRAINING = Panel(
+    "Training loop",
+    (
+        Option("epochs", int, 40, "passes over the clips"),
+        Option("batch", int, 64, "clips at a time, a process"),
+        Option("accumulate", int, 1, "batches a step"),
+        Option("lr", float, 1e-3, "peak learning rate"),
+        Option("weight_decay", float, 0.05, "weight decay, of matrices"),
+        Option("warmup", float, 0.1, "part of the steps with a rising learning rate"),
+        Option("clip_norm", float, 1.0, "largest norm of the gradient; 0: any"),
+        Option("precision", str, "no", "no: float32, or bf16"),
+        Option("encoder_lr", float, 0.07, "an encoder's learning rate, as a part of --lr"),
+        Option("seed", int, 0, "of split, start and order"),
+        Option(
+            "decay_all",
+            bool,
+            False,
+            "weight decay on every parameter, as the papers' scripts",
+            ("--decay-all/--no-decay-all",),
+        ),
+        Option("checkpointing", bool, False, "recompute the encoder's blocks: less memory, a third more time"),
+    ),
+)
 
 # %% ../nbs/cli.ipynb #0c8fc8a2
 RECIPE_NAMES = (
-    "mote-k400", "mote-k400-l14",
-    "vidprism-hmdb51", "vidprism-k400", "vidprism-k400-32", "vidprism-k400-l14", "vidprism-k400-script",
+    "mote-k400",
+    "mote-k400-l14",
+    "vidprism-hmdb51",
+    "vidprism-k400",
+    "vidprism-k400-32",
+    "vidprism-k400-l14",
+    "vidprism-k400-script",
 )
 RecipeName = Enum("RecipeName", {name: name for name in RECIPE_NAMES}, type=str)
+
 
 def recipe_named(recipe: RecipeName):
     """Return the run of a recipe.
@@ -180,7 +236,9 @@ def recipe_named(recipe: RecipeName):
         A `RecipeName`; the processes that `accelerate launch` started share its total batch.
     """
     from vidprism.training.pipeline import paper_recipe
+
     return paper_recipe(recipe.value, int(os.environ.get("WORLD_SIZE", "1")))
+
 
 def recipe_defaults(recipe: RecipeName) -> dict:
     """Return the defaults of the options of `train` under a recipe.
@@ -193,6 +251,7 @@ def recipe_defaults(recipe: RecipeName) -> dict:
     run = recipe_named(recipe)
     values = {**vars(run), **vars(run.training), "views": "x".join(map(str, run.views))}
     return {"views": values["views"], **pick(values, ENCODING, RUN, TRAINING)}
+
 
 def apply_recipe(context: typer.Context, value: RecipeName):
     """Make a recipe the defaults of the other options.
@@ -208,9 +267,9 @@ def apply_recipe(context: typer.Context, value: RecipeName):
         context.default_map = recipe_defaults(value)
     return value
 
+
 RECIPE_HELP = "a paper's settings, which given options replace: " + ", ".join(RECIPE_NAMES)
-RECIPE = Option("recipe", RecipeName, None, RECIPE_HELP, (),
-                dict(metavar="NAME", is_eager=True, callback=apply_recipe))
+RECIPE = Option("recipe", RecipeName, None, RECIPE_HELP, (), dict(metavar="NAME", is_eager=True, callback=apply_recipe))
 
 # %% ../nbs/cli.ipynb #d68edfc3
 def default_clip() -> Path:
@@ -222,10 +281,12 @@ def default_clip() -> Path:
         The shipped clips are missing.
     """
     from vidprism.data.clips import sample_clips
+
     clips = sample_clips()
     if not clips:
         raise ConfigError("There are no shipped clips: `make world` rebuilds them.")
     return next((clip for clip in clips if "stop_then_go" in clip.name), clips[0])
+
 
 def parse_views(text: str) -> tuple:
     """Read the views of a clip: "4x3" is 4 temporal clips and 3 crops.
@@ -246,6 +307,7 @@ def parse_views(text: str) -> tuple:
 # %% ../nbs/cli.ipynb #f0d68434
 TRUTH = {"true": True, "false": False}
 
+
 def parse_value(text: str):
     """Read true, false or a number; anything else is text.
 
@@ -262,6 +324,7 @@ def parse_value(text: str):
         except ValueError:
             continue
     return text
+
 
 def parse_option(text: str) -> tuple:
     """Read an option of a head: "rates=2,4" is ("rates", (2, 4)).
@@ -280,9 +343,12 @@ def parse_option(text: str) -> tuple:
 
 # %% ../nbs/cli.ipynb #62e6b3b8
 app = typer.Typer(
-    help="See what a mixture of temporal experts does with clips.", subcommand_metavar="WORD ...",
-    context_settings=dict(help_option_names=["-h", "--help"]), pretty_exceptions_enable=False,
+    help="See what a mixture of temporal experts does with clips.",
+    subcommand_metavar="WORD ...",
+    context_settings=dict(help_option_names=["-h", "--help"]),
+    pretty_exceptions_enable=False,
 )
+
 
 def complain(message) -> int:
     """Print one sentence on standard error.
@@ -299,6 +365,7 @@ def complain(message) -> int:
     """
     print(f"vidprism: {message}", file=sys.stderr)
     return 2
+
 
 def exit_code(function, values: dict) -> int:
     """Call the function of a word.
@@ -338,6 +405,7 @@ def parameters_of(parts) -> list:
         found += part.parameters if isinstance(part, Panel) else [part]
     return found
 
+
 def parameter_docs(parameters) -> str:
     """Return the section of a docstring that describes parameters.
 
@@ -360,11 +428,14 @@ def guard(function, parameters):
     parameters
         The signature that Typer reads.
     """
+
     @wraps(function)
     def guarded(**values):
         raise typer.Exit(exit_code(function, values))
+
     guarded.__signature__ = inspect.Signature(parameters)
     return guarded
+
 
 def command(word: str, *parts, panel: str, example: str, also: str = None):
     """Make a function a word of the command.
@@ -380,6 +451,7 @@ def command(word: str, *parts, panel: str, example: str, also: str = None):
     also
         A second word for the same, which the help does not list.
     """
+
     def register(function):
         parameters, summary = parameters_of(parts), function.__doc__
         guarded = guard(function, parameters)
@@ -389,6 +461,7 @@ def command(word: str, *parts, panel: str, example: str, also: str = None):
             app.command(also, hidden=True, **settings)(guarded)
         function.__doc__ = f"{summary}\n\n{parameter_docs(parameters)}"
         return function
+
     return register
 
 # %% ../nbs/cli.ipynb #f98da056
@@ -405,10 +478,12 @@ def load_named(name: str = None, encoder: str = None):
     from vidprism.encoders.base import find_device
     from vidprism.encoders.factory import create_encoder
     from vidprism.model import VideoModel, sample_model
+
     if not name:
         return sample_model().to(find_device())
     own = create_encoder(encoder) if encoder else None
     return VideoModel.from_pretrained(name, encoder=own).to(find_device())
+
 
 def parse_labels(text: str = None):
     """Read the names of classes, with commas between; None stays None.
@@ -446,14 +521,20 @@ def load_predictor(model, encoder, names):
     from vidprism.encoders.base import find_device
     from vidprism.encoders.factory import create_encoder
     from vidprism.model import zero_shot_model
+
     return zero_shot_model(create_encoder(encoder or "mini").to(find_device()), names), None
 
+
 @command(
-    "predict", CLIPS, ANSWER,
+    "predict",
+    CLIPS,
+    ANSWER,
     Option("labels", str, None, "names of your own, with commas: zero-shot"),
     Option("as_json", bool, False, "one JSON line a clip", ("--json",)),
-    panel="One clip", example="vidprism predict holiday.mp4 --labels 'archery, basketball, a bear' "
-    "--encoder open_clip:ViT-B-16-quickgelu/openai")
+    panel="One clip",
+    example="vidprism predict holiday.mp4 --labels 'archery, basketball, a bear' "
+    "--encoder open_clip:ViT-B-16-quickgelu/openai",
+)
 def run_predict(clips, model, encoder, topk, labels, as_json):
     "Print the most probable classes of clips."
     predictor, names = load_predictor(model, encoder, parse_labels(labels))
@@ -463,6 +544,7 @@ def run_predict(clips, model, encoder, topk, labels, as_json):
             print(json.dumps(dict(clip=str(clip), answer=answer)))
         else:
             print(clip, *answer_lines(answer), sep="\n")
+
 
 def answer_lines(answer) -> list:
     """Return a line for each answer.
@@ -505,21 +587,29 @@ def shares_line(explanation) -> str:
         An `Explanation`.
     """
     from vidprism.viz.style import expert_name
+
     names = [expert_name(rate, explanation.rates) for rate in explanation.rates]
     shares = explanation.shares.tolist()
     return "share of each expert: " + ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares))
 
+
 @command(
-    "explain", CLIP, ANSWER,
+    "explain",
+    CLIP,
+    ANSWER,
     Option("num_frames", int, None, "frames to read (default: as trained)"),
     Option("out", str, "prism.html", "the page"),
     Option("arrays", str, None, "a JSON file for everything that was found"),
-    panel="One clip", example="vidprism explain holiday.mp4 --model my_model --out holiday.html", also="show")
+    panel="One clip",
+    example="vidprism explain holiday.mp4 --model my_model --out holiday.html",
+    also="show",
+)
 def run_explain(clip, model, encoder, topk, num_frames, out, arrays):
     "Run one clip, print the answer and each expert's share, write the page (`vidprism show` is the same)."
     from vidprism.data.clips import read_clip
     from vidprism.interpret.explanation import explain
     from vidprism.viz.html import prism_page
+
     start, m = time.perf_counter(), load_named(model, encoder)
     num_frames = m.num_frames if num_frames is None else num_frames
     read = read_clip(clip or default_clip(), num_frames=num_frames, sampling=m.sampling)
@@ -528,6 +618,7 @@ def run_explain(clip, model, encoder, topk, num_frames, out, arrays):
     if arrays:
         Path(arrays).write_text(json.dumps(json_ready(found)))
     print(f"page: {prism_page(found, out)} ({time.perf_counter() - start:.1f} s)")
+
 
 def explain_heading(model, clip) -> str:
     """Return the line that names the clip, the encoder, the head and the device.
@@ -540,6 +631,7 @@ def explain_heading(model, clip) -> str:
         The `Clip` that it reads.
     """
     from vidprism.encoders.base import find_device
+
     read = f"{clip.path}: {clip.total} frames, {len(clip.indices)} of them read by {clip.decoder}"
     return f"{read}; encoder {model.encoder.name}, head {model.head.name}, on {find_device().type}"
 
@@ -547,6 +639,7 @@ def explain_heading(model, clip) -> str:
 def is_first_process() -> bool:
     "Return whether this process prints and saves; `accelerate launch` and torchrun start several."
     return os.environ.get("RANK", "0") == "0"
+
 
 def progress_bar(unit: str) -> tuple:
     """Return a progress bar on standard error and the function (done, total) that moves it.
@@ -557,11 +650,15 @@ def progress_bar(unit: str) -> tuple:
         What it counts, such as "clip".
     """
     from tqdm import tqdm
+
     bar = tqdm(unit=unit, file=sys.stderr)
+
     def move(done, total, *row):
         bar.total = total
         bar.update(done - bar.n)
+
     return bar, move
+
 
 def load_list(data, format=None, root=None, part=None, official=1, quarantine=None, repaired=None):
     """Read a list of clips and print what was found.
@@ -576,6 +673,7 @@ def load_list(data, format=None, root=None, part=None, official=1, quarantine=No
         The folder of an audit; its files replace broken ones.
     """
     from vidprism.data.cliplist import ClipList
+
     clips = ClipList.from_any(data, format=format, root=root, part=part, official_split=official)
     clips = clips.repaired(repaired) if repaired else clips
     clips = clips.without(quarantine) if quarantine else clips
@@ -585,36 +683,59 @@ def load_list(data, format=None, root=None, part=None, official=1, quarantine=No
 
 # %% ../nbs/cli.ipynb #8e3ac0d6
 @command(
-    "audit", AUDITED, FORM,
+    "audit",
+    AUDITED,
+    FORM,
     Option("out", str, "audit", "folder of the report"),
     Option("workers", int, 2, "reader processes"),
-    Option("timeout", float, 60., "seconds for one file"),
+    Option("timeout", float, 60.0, "seconds for one file"),
     Option("fix", str, None, "a new folder: what can be saved is re-encoded there"),
     Option("fresh", bool, False, "read again what was read"),
-    panel="Many clips", example="vidprism audit my_clips --out audit --fix repaired")
+    panel="Many clips",
+    example="vidprism audit my_clips --out audit --fix repaired",
+)
 def run_audit(fresh, **settings):
     "Read every file, with a time limit; write the report and the quarantine list."
     from vidprism.data.audit import audit_clips
+
     bar, move = progress_bar("file")
     with bar:
         found = audit_clips(resume=not fresh, progress=move, **settings)
     print(found)
     print(f"report: {found.folder}/audit.md  quarantine: {found.quarantine}")
 
+
 @command(
-    "features", DATA, FORM, CHOICE, PART, ENCODING, WORK,
+    "features",
+    DATA,
+    FORM,
+    CHOICE,
+    PART,
+    ENCODING,
+    WORK,
     Option("grid", bool, False, "keep the spatial grid, too"),
-    panel="Many clips", example="vidprism features my_clips "
-    "--encoder timm:vit_small_patch14_dinov2/lvd142m --num-frames 16")
+    panel="Many clips",
+    example="vidprism features my_clips --encoder timm:vit_small_patch14_dinov2/lvd142m --num-frames 16",
+)
 def run_features(data, encoder, views, cache, num_frames, sampling, workers, grid, **which):
     "Encode every clip once, into the cache."
     from vidprism.encoders.cache import cache_features
     from vidprism.training.pipeline import default_cache, find_encoder
+
     clips, folder = load_list(data, **which), cache or default_cache()
     show = is_first_process()
     found = cache_features(
-        clips.paths, find_encoder(encoder), folder, num_frames=num_frames, sampling=sampling,
-        views=parse_views(views), workers=workers, grid=grid, progress=show, collect=False)
+        clips.paths,
+        find_encoder(encoder),
+        folder,
+        num_frames=num_frames,
+        sampling=sampling,
+        views=parse_views(views),
+        workers=workers,
+        grid=grid,
+        progress=show,
+        collect=False,
+    )
     if show:
         print(found, f"cache: {folder}", sep="\n")
 
@@ -635,27 +756,41 @@ def training_run(recipe=None, options=None, views="1x1", **values):
     """
     from vidprism.training.pipeline import Recipe
     from vidprism.training.trainer import TrainConfig
+
     kept = recipe_named(recipe).options if recipe else {}
     given = dict(map(parse_option, options or ()))
     training = TrainConfig(**pick(values, TRAINING))
     chosen = pick(values, ENCODING, RUN)
     return Recipe(options={**kept, **given}, views=parse_views(views), training=training, **chosen)
 
+
 def end_process_group():
     "Leave the group of processes that trained together, if there is one."
     from torch import distributed
+
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 # %% ../nbs/cli.ipynb #9ba8d5d0
 @command(
-    "train", DATA, FORM, CHOICE, RECIPE, ENCODING, WORK, RUN, Panel(RUN.title, (HEAD_OPTIONS,)), TRAINING,
+    "train",
+    DATA,
+    FORM,
+    CHOICE,
+    RECIPE,
+    ENCODING,
+    WORK,
+    RUN,
+    Panel(RUN.title, (HEAD_OPTIONS,)),
+    TRAINING,
     Option("out", str, "model", "the model's folder"),
-    panel="Many clips", example="vidprism train my_clips --head vidprism --option rates=2,4,8 "
-    "--split source --fold 0 --out my_model")
+    panel="Many clips",
+    example="vidprism train my_clips --head vidprism --option rates=2,4,8 --split source --fold 0 --out my_model",
+)
 def run_train(data, out, cache, workers, **values):
     "Split the clips, train a head, measure it, keep the model."
     from vidprism.training.pipeline import train_clips
+
     clips = load_list(data, **pick(values, FORM, CHOICE))
     done = train_clips(clips, training_run(**values), cache=cache, workers=workers, progress=is_first_process())
     end_process_group()
@@ -677,20 +812,30 @@ def seen_in_training(model, clips, root=None) -> int:
         The folder that the paths of `train.csv` start from; None: the recorded one.
     """
     from vidprism.training.pipeline import kept_clips
+
     if not (Path(model) / "train.csv").is_file():
         return 0
     return len(set(kept_clips(model, "train", root).paths) & set(clips.paths))
 
+
 @command(
-    "eval", MODEL, MEASURED, FORM, CHOICE, PART,
+    "eval",
+    MODEL,
+    MEASURED,
+    FORM,
+    CHOICE,
+    PART,
     Option("encoder", str, None, "of a model saved around your own module: own:FILE.py:FUNCTION"),
     WORK,
     Option("per_class", bool, False, "every class's accuracy"),
     Option("out", str, None, "a JSON file for the result"),
-    panel="Many clips", example="vidprism eval my_model --views 4x3 --per-class")
+    panel="Many clips",
+    example="vidprism eval my_model --views 4x3 --per-class",
+)
 def run_eval(model, data, encoder, views, cache, workers, per_class, out, **which):
     "Measure a model on clips: top-1, top-5, per class."
     from vidprism.training.pipeline import evaluate_model, kept_clips
+
     m, root = load_named(model, encoder), which["root"]
     clips = load_list(data, **which) if data else kept_clips(model, root=root)
     if seen := seen_in_training(model, clips, root):
@@ -721,6 +866,7 @@ def build_bare(encoder: str, head: str, options, num_frames: int, num_classes: i
     from vidprism.encoders.factory import create_encoder
     from vidprism.heads.base import create_head
     from vidprism.model import VideoModel
+
     e = create_encoder() if encoder == "mini" else create_encoder(encoder, bare=True)
     given = dict(map(parse_option, options or ()))
     built = create_head(head, e.dim, num_classes, num_frames // e.span, **given)
@@ -740,12 +886,15 @@ def build_bare(encoder: str, head: str, options, num_frames: int, num_classes: i
     Option("repeats", int, 10, "timed passes; 0: count only"),
     Option("precision", str, "no", "no (float32) or bf16"),
     Option("out", str, None, "a JSON file for the result"),
-    panel="Scale", example="vidprism cost --encoder open_clip:ViT-B-16-quickgelu --head vidprism "
-    "--option rates=2,4,8 --num-frames 8 --views 4x3")
+    panel="Scale",
+    example="vidprism cost --encoder open_clip:ViT-B-16-quickgelu --head vidprism "
+    "--option rates=2,4,8 --num-frames 8 --views 4x3",
+)
 def run_cost(model, num_frames, views, batch, repeats, precision, out, **build):
     "Count parameters and GFLOPs; measure clips a second and memory."
     from vidprism.evaluation.cost import cost_json, cost_table, measure_cost
     from vidprism.model import VideoModel
+
     m = VideoModel.from_pretrained(model) if model else build_bare(num_frames=num_frames, **build)
     num_frames = m.num_frames if model else num_frames
     found = measure_cost(m, num_frames, parse_views(views), batch, repeats, precision=precision)
@@ -755,13 +904,21 @@ def run_cost(model, num_frames, views, batch, repeats, precision, out, **build):
 
 # %% ../nbs/cli.ipynb #26a8e482
 @command(
-    "pack", DATA, SHARDS, FORM, CHOICE, PART,
+    "pack",
+    DATA,
+    SHARDS,
+    FORM,
+    CHOICE,
+    PART,
     Option("shard_size", int, 500, "clips a shard"),
     Option("check", bool, False, "read each file first, leave out what cannot be read"),
-    panel="Scale", example="vidprism pack my_clips my_shards --quarantine audit/quarantine.json")
+    panel="Scale",
+    example="vidprism pack my_clips my_shards --quarantine audit/quarantine.json",
+)
 def run_pack(data, out, shard_size, check, **which):
     "Write WebDataset shards."
     from vidprism.data.shards import pack
+
     clips = load_list(data, **which)
     bar, move = progress_bar("clip")
     with bar:
@@ -784,25 +941,38 @@ def run_pack(data, out, shard_size, check, **which):
     Option("frozen", bool, False, "features are made once and cached"),
     Option("measured", str, None, "JSON of an earlier --measure"),
     Option("measure", str, None, "measure this machine and write it to this JSON file"),
-    panel="Scale", example="vidprism plan --dataset k400 --gpus 8")
+    panel="Scale",
+    example="vidprism plan --dataset k400 --gpus 8",
+)
 def run_plan(dataset, gpus, num_frames, encoder, head, frozen, measured, measure, **assumed):
     "Print what a run needs: GPU-hours, decode cores and disk, and which of them is the slowest."
     from vidprism.evaluation.budget import Assumed, measure_machine, plan, plan_text
+
     machine = measure_machine(out=measure, num_frames=num_frames) if measure else measured
     given = {name: value for name, value in assumed.items() if value is not None}
     made = plan(
-        dataset, gpus=gpus, num_frames=num_frames, encoder=encoder, head=head,
-        finetune_encoder=not frozen, measured=machine, assumed=Assumed(**given))
+        dataset,
+        gpus=gpus,
+        num_frames=num_frames,
+        encoder=encoder,
+        head=head,
+        finetune_encoder=not frozen,
+        measured=machine,
+        assumed=Assumed(**given),
+    )
     print(plan_text(made))
+
 
 @command("doctor", panel="This machine", example="vidprism doctor")
 def run_doctor():
     "Print what is installed, what works, and what to do about the rest."
     from vidprism.doctor import check_machine
+
     return check_machine()
 
 # %% ../nbs/cli.ipynb #57fa6cea
 _UsageError = typer.BadParameter.__base__  # Typer gives it no public name of its own
+
 
 def main(argv=None) -> int:
     """Run the command.

@@ -6,11 +6,14 @@
 __all__ = ['CHECKS', 'OPTIONAL', 'Check', 'run_check', 'look_at_machine', 'check_machine']
 
 # %% ../nbs/doctor.ipynb #244eae14
+import os
+import platform
+import shutil
+import torch
+from collections.abc import Callable
 from functools import partial
 from importlib import metadata, util
-from typing import Callable, NamedTuple
-import os, platform, shutil
-import torch
+from typing import NamedTuple
 from .data.clips import sample_clips, samples_folder
 from .encoders.base import find_device
 
@@ -29,6 +32,7 @@ class Check(NamedTuple):
     advice : str
         What to do; empty where all is well.
     """
+
     name: str
     verdict: str
     found: str
@@ -37,6 +41,7 @@ class Check(NamedTuple):
     def __str__(self):
         line = f"{self.verdict:6s} {self.name:12s} {self.found}"
         return f"{line}\n{'':20s}-> {self.advice}" if self.advice else line
+
 
 def run_check(name: str, find: Callable, advice: str, needed: bool = True) -> Check:
     """Try one thing; an exception is a finding.
@@ -73,6 +78,7 @@ def needed_packages() -> list:
     declared = metadata.requires("vidprism") or []
     return [text.split(";")[0].strip() for text in declared if "extra ==" not in text]
 
+
 def find_package(requirement: str) -> str:
     """Return the name and the version of a package.
 
@@ -91,6 +97,7 @@ def find_package(requirement: str) -> str:
         The package is missing, or its version is out of bounds.
     """
     from packaging.requirements import Requirement
+
     needed = Requirement(requirement)
     try:
         version = metadata.version(needed.name)
@@ -128,6 +135,7 @@ def find_packages(requirements) -> str:
         raise RuntimeError("; ".join(wrong))
     return ", ".join(found)
 
+
 def find_needed_packages() -> str:
     """Return the names and versions of the packages that the kit declares, as `find_packages` does.
 
@@ -154,6 +162,7 @@ def find_hardware() -> str:
         raise RuntimeError(f"a GPU's driver is here, but torch {torch.__version__} sees no CUDA device")
     return f"{device.type}, {os.cpu_count()} cores, torch on {torch.get_num_threads()} threads"
 
+
 def decode_with(decoder: str) -> str:
     """Decode four frames of a shipped clip with one reader.
 
@@ -172,6 +181,7 @@ def decode_with(decoder: str) -> str:
         The frames are empty pictures.
     """
     from vidprism.data.clips import read_clip
+
     clip = sample_clips()[0]
     found = read_clip(clip, num_frames=4, decoder=decoder)
     if found.frames.float().std() < 1:
@@ -186,12 +196,15 @@ def build_widget() -> str:
     -------
     str
     """
-    import ipywidgets, plotly
+    import ipywidgets
+    import plotly
     from plotly import graph_objects as go
+
     figure = go.FigureWidget([go.Scatter(y=[1, 2])])
     ipywidgets.IntSlider()
     figure.close()
     return f"plotly {plotly.__version__}, ipywidgets {ipywidgets.__version__}"
+
 
 def find_lab() -> str:
     """Return the version of JupyterLab and the kernels that it offers.
@@ -202,6 +215,7 @@ def find_lab() -> str:
         No kernel runs this Python.
     """
     from jupyter_client.kernelspec import KernelSpecManager
+
     version, kernels = metadata.version("jupyterlab"), KernelSpecManager().find_kernel_specs()
     if "python3" not in kernels:
         raise RuntimeError("JupyterLab is here, but no python3 kernel")
@@ -209,6 +223,7 @@ def find_lab() -> str:
 
 # %% ../nbs/doctor.ipynb #957c3bc2
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
 
 def find_browser() -> str:
     """Return the path of Chromium or Chrome, which kaleido needs for static pictures.
@@ -225,6 +240,7 @@ def find_browser() -> str:
         raise RuntimeError("kaleido is here, but no Chromium")
     return found
 
+
 def answer_once() -> str:
     """Return the shipped model's answer on a shipped clip.
 
@@ -233,6 +249,7 @@ def answer_once() -> str:
     str
     """
     from vidprism.model import sample_model
+
     model, clips = sample_model(), sample_clips()
     label, probability = model.predict(clips[0], topk=1)[0]
     shipped = f"{len(clips)} clips and a model in {samples_folder().name}/"
@@ -248,9 +265,11 @@ def find_hub() -> str:
         HF_HUB_OFFLINE is set.
     """
     from huggingface_hub import constants
+
     if constants.HF_HUB_OFFLINE:
         raise RuntimeError("HF_HUB_OFFLINE is set: nothing is fetched, only what lies in the cache is found")
     return f"weights are kept in {constants.HF_HUB_CACHE}"
+
 
 def find_extra(name: str, user: str) -> str:
     """Return the version of an optional package.
@@ -275,6 +294,7 @@ def find_extra(name: str, user: str) -> str:
         raise RuntimeError(f"{name} is not installed; {user} needs it")
     return f"{name} {metadata.version(name)}"
 
+
 def find_python() -> str:
     """Return the version of Python and the kind of machine.
 
@@ -289,35 +309,36 @@ CHECKS = {
     "python": (find_python, ""),
     "packages": (
         find_needed_packages,
-        "install them: python -m pip install -U vidprism (in a checkout: python -m pip install -e .)"),
+        "install them: python -m pip install -U vidprism (in a checkout: python -m pip install -e .)",
+    ),
     "device": (
         find_hardware,
-        "install the torch wheel for your driver, see pytorch.org/get-started; until then the CPU is used"),
+        "install the torch wheel for your driver, see pytorch.org/get-started; until then the CPU is used",
+    ),
     "decord": (
         partial(decode_with, "decord"),
-        "python -m pip install decord==0.6.0; where it has no wheel, PyAV reads everything"),
+        "python -m pip install decord==0.6.0; where it has no wheel, PyAV reads everything",
+    ),
     "PyAV": (
         partial(decode_with, "pyav"),
-        "python -m pip install -U av; without it AV1, GIF and the like are not read"),
+        "python -m pip install -U av; without it AV1, GIF and the like are not read",
+    ),
     "widgets": (
         build_widget,
-        "python -m pip install -U plotly ipywidgets anywidget, and restart JupyterLab and the kernel"),
-    "jupyterlab": (
-        find_lab,
-        "python -m pip install -U jupyterlab ipykernel; python -m ipykernel install --sys-prefix"),
-    "model": (
-        answer_once,
-        "the shipped data are missing or broken: install again, or `make world` in a checkout"),
+        "python -m pip install -U plotly ipywidgets anywidget, and restart JupyterLab and the kernel",
+    ),
+    "jupyterlab": (find_lab, "python -m pip install -U jupyterlab ipykernel; python -m ipykernel install --sys-prefix"),
+    "model": (answer_once, "the shipped data are missing or broken: install again, or `make world` in a checkout"),
     "pictures": (
         find_browser,
         "static pictures of notebooks and figures need `pip install kaleido` and a Chromium "
-        "(apt-get install chromium); the rest works without"),
-    "hub": (
-        find_hub,
-        "unset HF_HUB_OFFLINE to fetch weights by name; or name a local file"),
+        "(apt-get install chromium); the rest works without",
+    ),
+    "hub": (find_hub, "unset HF_HUB_OFFLINE to fetch weights by name; or name a local file"),
     "videomae": (
         partial(find_extra, "transformers", "a VideoMAE encoder"),
-        "python -m pip install 'vidprism[videomae]'"),
+        "python -m pip install 'vidprism[videomae]'",
+    ),
 }
 OPTIONAL = ("device", "pictures", "hub", "videomae")
 
@@ -330,6 +351,7 @@ def look_at_machine() -> list:
     list
     """
     return [run_check(name, find, advice, name not in OPTIONAL) for name, (find, advice) in CHECKS.items()]
+
 
 def check_machine() -> int:
     """Print each finding and what to do; return 1 where something needed fails, else 0.

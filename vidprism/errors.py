@@ -9,8 +9,10 @@ __all__ = ['VidPrismError', 'ClipError', 'ConfigError', 'positive_int', 'one_of'
 class VidPrismError(ValueError):
     "Anything the kit refuses, said in one sentence."
 
+
 class ClipError(VidPrismError):
     "A file that cannot be read as a clip."
+
 
 class ConfigError(VidPrismError):
     "Something impossible was asked for."

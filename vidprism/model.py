@@ -48,6 +48,7 @@ model.predict("clip.mp4")
 ```
 """
 
+
 class VideoModel(
     nn.Module,
     ModelHubMixin,
@@ -74,18 +75,14 @@ class VideoModel(
     ConfigError
         If the head was built for another width than the encoder's, or the number of labels is not that of its classes.
     """
-    def __init__(
-        self,
-        encoder: FrameEncoder,
-        head: nn.Module,
-        labels: list,
-        sampling: str = "sparse",
-    ):
+
+    def __init__(self, encoder: FrameEncoder, head: nn.Module, labels: list, sampling: str = "sparse"):
         super().__init__()
         c = head.config
         if c.dim != encoder.dim:
-            raise ConfigError(f"The head was built for features of width {c.dim}; "
-                              f"the encoder {encoder.name} gives {encoder.dim}.")
+            raise ConfigError(
+                f"The head was built for features of width {c.dim}; the encoder {encoder.name} gives {encoder.dim}."
+            )
         if len(labels) != c.num_classes:
             raise ConfigError(f"The head has {c.num_classes} classes, and there are {len(labels)} labels.")
         self.encoder = encoder
@@ -118,6 +115,7 @@ def open_clip(self: VideoModel, clip) -> Clip:
         return clip
     return read_clip(clip, num_frames=self.num_frames, sampling=self.sampling)
 
+
 @patch
 @torch.no_grad()
 def features(self: VideoModel, clip) -> Tensor:
@@ -136,13 +134,10 @@ def features(self: VideoModel, clip) -> Tensor:
     frames = self.open_clip(clip).frames
     return self.encoder(frames[None]).pooled
 
+
 @patch
 def forward(
-    self: VideoModel,
-    frames: Tensor,
-    labels: Tensor = None,
-    inspect: bool = False,
-    active_experts=None,
+    self: VideoModel, frames: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None
 ) -> HeadOutput:
     """Frames to logits, losses and trace.
 
@@ -165,6 +160,7 @@ def forward(
     features = self.encoder(frames).pooled
     return self.head(features, labels, inspect, active_experts)
 
+
 @patch
 @torch.no_grad()
 def embed(self: VideoModel, clip) -> Tensor:
@@ -184,7 +180,8 @@ def embed(self: VideoModel, clip) -> Tensor:
     return output.video[0]
 
 # %% ../nbs/model.ipynb #f7d070e3
-_ZERO_SHOT = ("{}", "a photo of {}.", "a video of {}.")   # the sentences that a name is put into
+_ZERO_SHOT = ("{}", "a photo of {}.", "a video of {}.")  # the sentences that a name is put into
+
 
 @patch
 @torch.no_grad()
@@ -218,6 +215,7 @@ def zero_shot_logits(self: VideoModel, clip, labels, templates=_ZERO_SHOT) -> Te
         return self.head(x, text=text).logits
     mean = F.normalize(x, dim=-1).mean(1)
     return self.encoder.text_scale * F.normalize(mean, dim=-1) @ text.T
+
 
 @patch
 @torch.no_grad()
@@ -254,6 +252,7 @@ def predict(self: VideoModel, clip, topk: int = 5, labels=None, templates=_ZERO_
     best = logits[0].softmax(-1).topk(min(topk, len(names)))
     answers = zip(best.indices.tolist(), best.values.tolist())
     return [(names[place], probability) for place, probability in answers]
+
 
 def zero_shot_model(encoder: FrameEncoder, labels, num_frames: int = 8, templates=_ZERO_SHOT) -> VideoModel:
     """A model without training: the mean of the encoder's frames against the names.
@@ -294,6 +293,7 @@ def _to_disk(module: nn.Module, path, half: bool):
         state[key] = value.detach().to("cpu", kind).contiguous().clone()
     save_file(state, path)
 
+
 def _model_config(model: VideoModel, metadata: dict) -> dict:
     "What `config.json` says."
     encoder, head = model.encoder, model.head
@@ -309,6 +309,7 @@ def _model_config(model: VideoModel, metadata: dict) -> dict:
         sampling=model.sampling,
         metadata=metadata,
     )
+
 
 @patch
 def save_pretrained(
@@ -353,6 +354,7 @@ def save_pretrained(
         card = self.generate_model_card(**model_card_kwargs)
         card.save(folder / "README.md")
 
+
 @patch
 def push_to_hub(self: VideoModel, repo_id: str, **options) -> str:
     """Save into a repository of the Hugging Face hub.
@@ -389,6 +391,7 @@ def _why_not_on_hub(name: str, options: dict) -> str | None:
         return str(error)
     return None
 
+
 def _fetch_folder(name, **options) -> Path:
     "A folder as it is, or a model of the Hugging Face hub; options: `revision`, `token`."
     if Path(name).is_dir():
@@ -397,12 +400,15 @@ def _fetch_folder(name, **options) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ConfigError(f"There is no model folder {name}.")
     from huggingface_hub import snapshot_download
+
     here = cached_file(name, ["config.json"], options.get("revision"))
     why = _why_not_on_hub(name, options)
     offline = why is not None
     if offline and not here:
-        raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({why}): "
-                          f"give a folder, or run `hf download {name}` where there is a network.")
+        raise ConfigError(
+            f"{name} is neither a folder here nor a model that the hub gives ({why}): "
+            f"give a folder, or run `hf download {name}` where there is a network."
+        )
     wanted = ["config.json", "*.safetensors"]
     try:
         folder = snapshot_download(name, allow_patterns=wanted, local_files_only=offline, **options)
@@ -411,8 +417,10 @@ def _fetch_folder(name, **options) -> Path:
         raise ConfigError(f"{name} is neither a folder here nor a model that the hub gives ({kind}).") from None
     return Path(folder)
 
+
 # options of version 0.1.0, and their names today
 _RENAMED = {"classes": "num_classes", "frames": "num_frames", "heads": "num_heads"}
+
 
 def todays_head(head: str, options: dict) -> tuple:
     """Name and options of a head that version 0.1.0 saved: its preset `small` is the head `vidprism_lowdata`.
@@ -435,8 +443,10 @@ def todays_head(head: str, options: dict) -> tuple:
     others = {name: value for name, value in options.items() if name != "preset"}
     return "vidprism_lowdata", others
 
+
 _NEEDED = ("encoder", "head", "options", "labels", "sampling")
 _KNOWN = ("encoder_options", "preprocess", "encoder_weights", "metadata")
+
 
 def _read_json(path: Path) -> dict:
     "A model folder's `config.json`, as it is."
@@ -447,11 +457,12 @@ def _read_json(path: Path) -> dict:
     except json.JSONDecodeError as e:
         raise ConfigError(f"{path} is not JSON ({e.msg}, line {e.lineno}).") from None
 
+
 def _read_config(folder: Path) -> dict:
     "A model folder's config, checked."
     path = folder / "config.json"
     config = _read_json(path)
-    if "story" in config:                      # its name in version 0.1.0
+    if "story" in config:  # its name in version 0.1.0
         config["metadata"] = config.pop("story")
     lacks = [k for k in _NEEDED if k not in config]
     if lacks:
@@ -468,6 +479,7 @@ def _saved_preprocess(c: dict) -> Preprocess | None:
     how = c.get("preprocess")
     return check_preprocess(Preprocess(**how)) if how else None
 
+
 def _given_encoder(folder, c: dict, encoder) -> FrameEncoder:
     "The user's own encoder, compared with what was saved."
     how = _saved_preprocess(c)
@@ -481,15 +493,19 @@ def _given_encoder(folder, c: dict, encoder) -> FrameEncoder:
         raise ConfigError(f"The encoder given for {folder} prepares pictures in another way ({'; '.join(other)}).")
     return encoder
 
+
 def _named_encoder(folder, c: dict, copied: bool) -> FrameEncoder:
     "The encoder by its name; without its weights where the folder has them (`copied`)."
     name = c["encoder"]
-    if name.startswith(("module:", "own:")):                    # a saved model never names code to run
+    if name.startswith(("module:", "own:")):  # a saved model never names code to run
         _, _, own = name.partition(":")
-        raise ConfigError(f"The model in {folder} was saved around a module of its owner's, {own}: give it again, "
-                          "from_pretrained(folder, encoder=module), or its name own:file.py:function.")
+        raise ConfigError(
+            f"The model in {folder} was saved around a module of its owner's, {own}: give it again, "
+            "from_pretrained(folder, encoder=module), or its name own:file.py:function."
+        )
     how = _saved_preprocess(c)
     return create_encoder(name, how=how, bare=copied, **c.get("encoder_options", {}))
+
 
 def _load_encoder(folder: Path, c: dict, encoder=None) -> FrameEncoder:
     "By name or as given, with the weights that were saved."
@@ -504,12 +520,14 @@ def _load_encoder(folder: Path, c: dict, encoder=None) -> FrameEncoder:
         raise ConfigError(f"The encoder {e.name} has other weights now than when the model in {folder} was saved.")
     return e
 
+
 def _read_head(path: Path) -> dict:
     "State dict of a saved head."
     try:
         return load_file(path)
     except Exception as e:
         raise ConfigError(f"{path} can't be read ({type(e).__name__}).") from None
+
 
 @patch(cls_method=True)
 def from_pretrained(cls: VideoModel, name, labels=None, encoder=None, **options) -> VideoModel:
@@ -598,6 +616,7 @@ def mix_states(tuned: dict, original: dict, alpha: float) -> dict:
             mixed[key] = torch.lerp(start, value, alpha)
     return mixed
 
+
 def interpolate(model: VideoModel, original, alpha: float) -> VideoModel:
     """Mix the encoder's weights with the original's.
 
@@ -624,7 +643,7 @@ def interpolate(model: VideoModel, original, alpha: float) -> VideoModel:
         raise ConfigError(f"alpha lies between 0 and 1, not {alpha!r}.")
     theirs = getattr(original, "encoder", original).state_dict()
     own = model.encoder.state_dict()
-    common = {key: value for key, value in theirs.items() if key in own}    # the original may have a text tower, too
+    common = {key: value for key, value in theirs.items() if key in own}  # the original may have a text tower, too
     wrong = compare_states(own, common)
     if wrong:
         raise ConfigError(f"The two encoders are not of one kind ({wrong}).")
@@ -641,6 +660,7 @@ def _encoder_for(tower: dict, encoder) -> FrameEncoder:
         return deepcopy(encoder)
     return create_encoder(encoder)
 
+
 def _released_encoder(tower: dict, encoder=None) -> FrameEncoder:
     "The encoder of a checkpoint with the tower's weights, strictly."
     e = _encoder_for(tower, encoder)
@@ -651,6 +671,7 @@ def _released_encoder(tower: dict, encoder=None) -> FrameEncoder:
         raise ConfigError(f"The checkpoint's CLIP tower does not fit {e.name} ({wrong}).")
     e.model.load_state_dict({**own, **tower})
     return e
+
 
 def import_released(path, labels, encoder=None, kind: str = None, num_frames: int = None, **options) -> VideoModel:
     """A whole model from a published checkpoint; the file is read as data, nothing in it is run.

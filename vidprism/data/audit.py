@@ -6,20 +6,29 @@
 __all__ = ['VERDICTS', 'AuditRow', 'audit_file', 'salvage', 'Audit', 'audit_clips']
 
 # %% ../../nbs/data/audit.ipynb #5028b623
+import av
+import csv
+import json
+import numpy as np
+import os
+import queue
+import re
+import time
+import torch
+import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-import csv, json, os, queue, re, time, warnings
-import av, numpy as np, torch
-from ..errors import ClipError, ConfigError, VidPrismError
-from .worker import Worker
+from .cliplist import ClipList, fixed_name
 from .decoding import _BROKEN, _opened, _stream, _turn, probe_clip, read_wanted
 from .manifests import clip_names
-from .cliplist import ClipList, fixed_name
+from .worker import Worker
+from ..errors import ClipError, ConfigError, VidPrismError
 
 # %% ../../nbs/data/audit.ipynb #94fe221d
 VERDICTS = ("ok", "odd", "unreadable")
+
 
 class AuditRow(NamedTuple):
     """The audit's result for one file.
@@ -40,6 +49,7 @@ class AuditRow(NamedTuple):
     fixed : name of the repaired copy below the folder of copies; empty if there is none
     saved : frames in that copy
     """
+
     item: str
     verdict: str
     why: str = ""
@@ -47,11 +57,11 @@ class AuditRow(NamedTuple):
     form: str = ""
     width: int = 0
     height: int = 0
-    fps: float = 0.
+    fps: float = 0.0
     promised: int = 0
     decoded: int = 0
     decoder: str = ""
-    seconds: float = 0.
+    seconds: float = 0.0
     fixed: str = ""
     saved: int = 0
 
@@ -72,19 +82,28 @@ def _header(probe) -> dict:
     "What the header of a file says, as fields of `AuditRow`."
     transposed = probe.turn[0]
     height, width = probe.size[::-1] if transposed else probe.size
-    return dict(codec=probe.codec, form=probe.form, height=height, width=width,
-                fps=round(probe.rate, 3), promised=probe.promised)
+    return dict(
+        codec=probe.codec,
+        form=probe.form,
+        height=height,
+        width=width,
+        fps=round(probe.rate, 3),
+        promised=probe.promised,
+    )
+
 
 def _first_frame(total: int) -> torch.Tensor:
     "The place of the first frame."
     return torch.zeros(1, dtype=torch.long)
 
+
 def _read_to_end(path: Path):
     "Decode every frame, and keep one pixel of those asked for."
     choose = torch.arange if path.is_dir() else _first_frame
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")     # about missing numbers of images; the verdict reports them
+        warnings.simplefilter("ignore")  # about missing numbers of images; the verdict reports them
         return read_wanted(path, choose, lambda frame: frame[:1, :1], whole=2**62)
+
 
 def _readable(path: Path, listed: int) -> dict:
     "The row of a file that can be decoded to its end."
@@ -103,7 +122,7 @@ def _sound_frames(container, stream):
     while True:
         try:
             packet = next(packets, None)
-        except _BROKEN:             # the file ends early
+        except _BROKEN:  # the file ends early
             return
         if packet is None:
             return
@@ -111,6 +130,7 @@ def _sound_frames(container, stream):
             yield from (frame for frame in packet.decode() if not frame.is_corrupt)
         except (*_BROKEN, MemoryError):
             continue
+
 
 def _remains(path: Path) -> dict:
     "What the header of an unreadable file says, and how many of its frames are sound."
@@ -123,11 +143,13 @@ def _remains(path: Path) -> dict:
         sound = sum(1 for _ in _sound_frames(container, stream))
     return dict(_header(probe), decoded=sound)
 
+
 def _unreadable(path: Path, error: ClipError) -> dict:
     "The row of a file that the readers refuse."
     why = str(error).replace(f"{path} ", "").rstrip(".")
     remains = {} if path.is_dir() else _remains(path)
     return dict(verdict="unreadable", why=why, **remains)
+
 
 def _failed(error: Exception) -> dict:
     "The row of a file on which a reader fails in an unknown way."
@@ -153,9 +175,10 @@ def audit_file(path, listed: int = 0) -> dict:
         row = _readable(path, listed)
     except ClipError as error:
         row = _unreadable(path, error)
-    except Exception as error:      # every file gets a verdict
+    except Exception as error:  # every file gets a verdict
         row = _failed(error)
     return dict(row, seconds=round(time.perf_counter() - start, 3))
+
 
 def _count_frames(path) -> int:
     "Frames that can be decoded."
@@ -170,6 +193,7 @@ def _upright(frame) -> np.ndarray:
         picture = picture.transpose(1, 0, 2)
     return np.flip(picture, tuple(axis for axis in (0, 1) if flips[axis]))
 
+
 def _h264_stream(target, frame, source):
     "A stream of the frame's upright size, made even, at a rate that players accept."
     rate = source.average_rate or source.guessed_rate
@@ -181,6 +205,7 @@ def _h264_stream(target, frame, source):
     out.width, out.height = width + width % 2, height + height % 2
     out.pix_fmt = "yuv420p"
     return out
+
 
 def _write_frame(target, out, frame, place: int) -> bool:
     "Write a frame, padded to the even size, at its place; False if its size is another."
@@ -194,6 +219,7 @@ def _write_frame(target, out, frame, place: int) -> bool:
     new.time_base = 1 / out.codec_context.framerate
     target.mux(out.encode(new))
     return True
+
 
 def _reencode(path: Path, to: Path) -> int:
     "Write the sound frames of a file into another; returns how many."
@@ -227,7 +253,8 @@ def salvage(path, to, least: int = 2) -> int:
     ClipError : `path` cannot be opened as a video
     """
     path, to = Path(path), Path(to)
-    if to.exists(): raise ConfigError(f"{to} is there already; copies are written into a new folder.")
+    if to.exists():
+        raise ConfigError(f"{to} is there already; copies are written into a new folder.")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f".{to.name}.part")
     try:
@@ -239,7 +266,8 @@ def salvage(path, to, least: int = 2) -> int:
     return count if count >= least else 0
 
 # %% ../../nbs/data/audit.ipynb #921df71c
-_NAMED = 20     # unreadable files that a summary names
+_NAMED = 20  # unreadable files that a summary names
+
 
 def _by_kind(rows) -> list:
     "Groups of rows whose remarks differ in numbers only, the largest group first."
@@ -249,11 +277,13 @@ def _by_kind(rows) -> list:
         kinds.setdefault(kind, []).append(row)
     return sorted(kinds.values(), key=len, reverse=True)
 
+
 def _count_line(made) -> str:
     "Files, seconds and verdicts."
     before = f" ({made.resumed} of them before)" if made.resumed else ""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in made.counts.items())
     return f"{len(made.rows)} files read to their end in {made.seconds:.0f} s{before}: {counts}."
+
 
 def _unreadable_lines(rows) -> list:
     "The first unreadable files, one a line, and how many more there are."
@@ -265,6 +295,7 @@ def _unreadable_lines(rows) -> list:
         lines.append(f"  ... and {len(rows) - _NAMED} more")
     return lines
 
+
 def _odd_lines(rows) -> list:
     "An example of each kind of odd file."
     lines = []
@@ -273,6 +304,7 @@ def _odd_lines(rows) -> list:
         more = " (and the like)" if len(alike) > 1 else ""
         lines.append(f"  odd, {number}: {alike[0].item}: {alike[0].why}{more}")
     return lines
+
 
 def _copies_lines(rows) -> list:
     "How many files were re-encoded; nothing if none was."
@@ -293,6 +325,7 @@ class Audit(NamedTuple):
     seconds : wall time of this run
     resumed : rows taken from an earlier run
     """
+
     rows: list
     folder: Path
     root: Path
@@ -302,7 +335,7 @@ class Audit(NamedTuple):
     @property
     def quarantine(self) -> Path:
         "The file that lists the unreadable clips, for training."
-        return self.folder/"quarantine.json"
+        return self.folder / "quarantine.json"
 
     @property
     def counts(self) -> dict:
@@ -333,10 +366,12 @@ def _markdown_table(columns, rows) -> list:
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
+
 def _kind(row) -> tuple:
     "Codec, container, size, rate and reader of a file."
     size = f"{row.width}x{row.height}"
     return row.codec or "?", row.form or "?", size, f"{row.fps:g}", row.decoder or "none"
+
 
 def _kinds_table(rows) -> list:
     "Files and frames of the 40 most frequent kinds."
@@ -347,6 +382,7 @@ def _kinds_table(rows) -> list:
     cells = [(*kind, len(alike), sum(row.decoded for row in alike)) for kind, alike in frequent]
     return _markdown_table(("codec", "container", "size", "frames/s", "reader", "files", "frames"), cells)
 
+
 def _remarks_table(rows) -> list:
     "Every file that is not ok."
     cells = []
@@ -354,6 +390,7 @@ def _remarks_table(rows) -> list:
         if row.verdict != "ok":
             cells.append((row.item, row.verdict, row.why, row.promised or "", row.decoded, row.fixed))
     return _markdown_table(("file", "verdict", "why", "promised", "decoded", "saved as"), cells)
+
 
 def _markdown_report(made: Audit) -> str:
     "Counts by kind, then every file that is not ok."
@@ -368,43 +405,50 @@ def _write_csv(path: Path, rows: list) -> None:
         writer.writeheader()
         writer.writerows(rows)
 
+
 def _write_json(path: Path, content: dict) -> None:
     "An object, indented."
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
 
 def _write_report(made: Audit) -> None:
     "Write the four files."
     rows = [row._asdict() for row in made.rows]
     root, total, seconds = str(made.root.resolve()), len(rows), round(made.seconds, 1)
     bad = {row.item: row.why for row in made.of("unreadable")}
-    _write_csv(made.folder/"audit.csv", rows)
-    _write_json(made.folder/"audit.json",
-                dict(root=root, files=total, counts=made.counts, seconds=seconds, rows=rows))
-    (made.folder/"audit.md").write_text(_markdown_report(made), encoding="utf-8")
+    _write_csv(made.folder / "audit.csv", rows)
+    _write_json(
+        made.folder / "audit.json", dict(root=root, files=total, counts=made.counts, seconds=seconds, rows=rows)
+    )
+    (made.folder / "audit.md").write_text(_markdown_report(made), encoding="utf-8")
     _write_json(made.quarantine, dict(root=root, total=total, clips=bad))
 
 # %% ../../nbs/data/audit.ipynb #955bf080
 def _files_of(data, format=None, root=None) -> tuple:
     "The root and [(item, path, listed frames)]: every video below a folder, or the clips of a list."
     if not isinstance(data, ClipList) and Path(data).is_dir() and format is None:
-        files = [(name, Path(data)/name, 0) for name in clip_names(data)]
-        if not files: raise ConfigError(f"{data} holds no videos.")
+        files = [(name, Path(data) / name, 0) for name in clip_names(data)]
+        if not files:
+            raise ConfigError(f"{data} holds no videos.")
         return Path(data), files
     clips = ClipList.from_any(data, format, root)
     frames = clips.frames or [0] * len(clips)
-    files = {}                      # each path once
+    files = {}  # each path once
     for item, path, listed in zip(clips.items, clips.paths, frames):
         files[str(path)] = item, path, listed or 0
     return Path(clips.root), list(files.values())
+
 
 def _state(path) -> list:
     "Size in bytes and time of change; another state means another file."
     stat = Path(path).stat()
     return [stat.st_size, stat.st_mtime_ns]
 
+
 def _journal_line(row: AuditRow, path) -> str:
     "A row and the state of its file, as one line of JSON."
     return json.dumps(dict(row._asdict(), state=_state(path)), ensure_ascii=False) + "\n"
+
 
 def _journal_rows(journal: Path) -> dict:
     "item -> (state, AuditRow) of an earlier run."
@@ -417,7 +461,7 @@ def _journal_rows(journal: Path) -> dict:
             state = row.pop("state")
             found[row["item"]] = state, AuditRow(**row)
         except (json.JSONDecodeError, TypeError, KeyError):
-            continue                # an incomplete line, where the run was interrupted
+            continue  # an incomplete line, where the run was interrupted
     return found
 
 # %% ../../nbs/data/audit.ipynb #ff5b3b54
@@ -428,6 +472,7 @@ def _stands(row: AuditRow, timeout: float, fix) -> bool:
     if fix is None or row.verdict != "unreadable":
         return True
     return bool(row.fixed) or "could not be saved" in row.why
+
 
 def _finished_rows(journal: Path, files: list, timeout: float, fix) -> dict:
     "item -> AuditRow of the files that need not be read again."
@@ -445,10 +490,11 @@ def _first_row(worker: Worker, item: str, path, listed: int, timeout: float) -> 
     "Read one file in a worker."
     try:
         return AuditRow(item, **worker.call("data.audit.audit_file", path, listed=listed, timeout=timeout))
-    except ClipError as error:      # the worker crashed or was ended
+    except ClipError as error:  # the worker crashed or was ended
         why = str(error).replace(f"{path}: ", "").rstrip(".")
-        seconds = timeout if "did not finish" in str(error) else 0.
+        seconds = timeout if "did not finish" in str(error) else 0.0
         return AuditRow(item, "unreadable", why, seconds=seconds)
+
 
 def _save_copy(worker: Worker, path, to: Path, timeout: float) -> int:
     "Frames in the copy of a file, which is made if it does not exist; 0 if it cannot be made."
@@ -458,6 +504,7 @@ def _save_copy(worker: Worker, path, to: Path, timeout: float) -> int:
     except VidPrismError:
         return 0
 
+
 def _audit_one(free, item: str, path, listed: int, timeout: float, fix) -> AuditRow:
     "The row of one file, by the next free worker; with its copy if one is wanted and needed."
     worker = free.get()
@@ -466,7 +513,7 @@ def _audit_one(free, item: str, path, listed: int, timeout: float, fix) -> Audit
         if fix is None or row.verdict != "unreadable" or Path(path).is_dir():
             return row
         name = fixed_name(item)
-        saved = _save_copy(worker, path, Path(fix)/name, timeout)
+        saved = _save_copy(worker, path, Path(fix) / name, timeout)
         if saved:
             return row._replace(fixed=name, saved=saved)
         return row._replace(why=f"{row.why}; it could not be saved")
@@ -486,6 +533,7 @@ def _free_workers(count: int):
         for worker in workers:
             worker.close()
 
+
 @contextmanager
 def _threads(count: int):
     "A pool of threads; after an error no further task is started."
@@ -495,6 +543,7 @@ def _threads(count: int):
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
 
 def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, tell) -> dict:
     "item -> AuditRow; each row is appended to the journal and told as soon as it is finished."
@@ -510,8 +559,17 @@ def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, 
     return rows
 
 # %% ../../nbs/data/audit.ipynb #b311cb08
-def audit_clips(data, out="audit", workers: int = 2, timeout: float = 60., fix=None, resume: bool = True,
-          format=None, root=None, progress=None) -> Audit:
+def audit_clips(
+    data,
+    out="audit",
+    workers: int = 2,
+    timeout: float = 60.0,
+    fix=None,
+    resume: bool = True,
+    format=None,
+    root=None,
+    progress=None,
+) -> Audit:
     """Read every file of a data set to its end, in processes that can be ended, and write a report.
 
     Parameters
@@ -538,12 +596,15 @@ def audit_clips(data, out="audit", workers: int = 2, timeout: float = 60., fix=N
     _check_options(workers, timeout, fix, root)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    journal = out/"rows.jsonl"
+    journal = out / "rows.jsonl"
     old = _finished_rows(journal, files, timeout, fix) if resume else {}
     if not resume:
         journal.unlink(missing_ok=True)
+
     def tell(count, row):
-        if progress: progress(len(old) + count, len(files), row)
+        if progress:
+            progress(len(old) + count, len(files), row)
+
     todo = [file for file in files if file[0] not in old]
     rows = old | _audit_files(todo, workers, timeout, fix, journal, tell)
     ordered = [rows[item] for item, _, _ in files]
@@ -551,11 +612,10 @@ def audit_clips(data, out="audit", workers: int = 2, timeout: float = 60., fix=N
     _write_report(made)
     return made
 
+
 def _check_options(workers: int, timeout: float, fix, root) -> None:
     "Refuse an audit without workers or time, and copies among the originals."
     if workers < 1 or timeout <= 0:
-        raise ConfigError("an audit needs 1 worker or more and a time limit above 0, "
-                          f"not {workers} and {timeout}.")
+        raise ConfigError(f"an audit needs 1 worker or more and a time limit above 0, not {workers} and {timeout}.")
     if fix is not None and Path(fix).resolve().is_relative_to(Path(root).resolve()):
-        raise ConfigError(f"fix must be a folder outside of {root}: "
-                          "no original is touched, and no copy is audited.")
+        raise ConfigError(f"fix must be a folder outside of {root}: no original is touched, and no copy is audited.")

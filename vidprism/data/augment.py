@@ -65,6 +65,7 @@ class Drawn(NamedTuple):
     seed : int
         Seed of RandAugment.
     """
+
     top: int
     left: int
     height: int
@@ -73,6 +74,7 @@ class Drawn(NamedTuple):
     grey: bool
     seed: int
 
+
 def _middle_crop(height: int, width: int, ratio: tuple) -> tuple:
     "The largest crop in the middle whose aspect is within bounds: (top, left, height, width)."
     w = min(width, round(height * ratio[1]))
@@ -80,6 +82,7 @@ def _middle_crop(height: int, width: int, ratio: tuple) -> tuple:
     top = (height - h) // 2
     left = (width - w) // 2
     return top, left, max(1, h), max(1, w)
+
 
 def _draw_crop(height: int, width: int, scale: tuple, ratio: tuple, generator) -> tuple:
     "A crop of random area and aspect: (top, left, height, width)."
@@ -104,6 +107,7 @@ def _luma(x: Tensor) -> Tensor:
     total = (x.int() * weights).sum(-1)
     return (total + 2**15 >> 16).byte()
 
+
 def _grey(x: Tensor) -> Tensor:
     "Luma (ITU-R 601) in all three channels, [T,H,W,3] uint8; on a CPU by Pillow, in a third of torch's time."
     if not x.is_cpu:
@@ -111,6 +115,7 @@ def _grey(x: Tensor) -> Tensor:
     picture = Image.fromarray(x.flatten(0, 1).numpy())
     grey = picture.convert("L").convert("RGB")
     return torch.from_numpy(np.array(grey)).view_as(x)
+
 
 def _randaugment(x: Tensor, operations: int, magnitude: int, seed: int) -> Tensor:
     "torchvision's, one choice for all frames [T,H,W,3] uint8; torch's random state is put back."
@@ -145,10 +150,11 @@ class Augment:
     ConfigError
         If a value is out of its range.
     """
-    scale: tuple = (.08, 1.)
-    ratio: tuple = (3/4, 4/3)
-    flip: float = .5
-    grey: float = .2
+
+    scale: tuple = (0.08, 1.0)
+    ratio: tuple = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    grey: float = 0.2
     randaugment: int = 0
     magnitude: int = 9
 
@@ -162,8 +168,9 @@ class Augment:
             if not 0 <= probability <= 1:
                 raise ConfigError(f"{name} must be a probability, not {probability}.")
         if self.randaugment < 0 or not 0 <= self.magnitude <= 30:
-            raise ConfigError("randaugment must be 0 or more and magnitude 0 to 30, "
-                              f"not {self.randaugment} and {self.magnitude}.")
+            raise ConfigError(
+                f"randaugment must be 0 or more and magnitude 0 to 30, not {self.randaugment} and {self.magnitude}."
+            )
 
     def draw(self, height: int, width: int, generator) -> Drawn:
         """Draw what is done to a clip of this size.
@@ -210,7 +217,7 @@ class Augment:
         cropped = TF.resized_crop(frames.permute(0, 3, 1, 2), *box, [size, size], antialias=True)
         x = cropped.permute(0, 2, 3, 1)
         if drawn.flip:
-            x = x.contiguous().flip(2)      # channels last: a fifth of the time
+            x = x.contiguous().flip(2)  # channels last: a fifth of the time
         if self.randaugment:
             x = _randaugment(x, self.randaugment, self.magnitude, drawn.seed)
         x = x.contiguous()
@@ -218,18 +225,26 @@ class Augment:
 
 # %% ../../nbs/data/augment.ipynb #d165020d
 _DIRECTIONS = {
-    "left", "right",
-    "leftward", "rightward",
-    "leftwards", "rightwards",
-    "lefthand", "righthand",
-    "clockwise", "anticlockwise", "counterclockwise",
+    "left",
+    "right",
+    "leftward",
+    "rightward",
+    "leftwards",
+    "rightwards",
+    "lefthand",
+    "righthand",
+    "clockwise",
+    "anticlockwise",
+    "counterclockwise",
 }
+
 
 def _direction_words(name: str) -> list:
     "The words of a class name that a mirror would change."
     text = name.replace("_", " ").lower()
     text = re.sub(r"(anti|counter)[- ]clockwise", r"\1clockwise", text)
     return [word for word in re.findall(r"[a-z]+", text) if word in _DIRECTIONS]
+
 
 def directional(classes, also=()) -> set:
     """Find the classes that are never mirrored.
@@ -294,7 +309,7 @@ def read_varied(path, augment: Augment, size: int, picture: int, mirror: bool = 
         if drawn is None:
             drawn = augment.draw(*frame.shape[:2], torch.Generator().manual_seed(picture))
         bottom, right = drawn.top + drawn.height, drawn.left + drawn.width
-        return frame[drawn.top:bottom, drawn.left:right]
+        return frame[drawn.top : bottom, drawn.left : right]
 
     frames = read_clip(path, decoder="fast", each=cut, **options).frames
     inside = drawn._replace(top=0, left=0, flip=drawn.flip and mirror)

@@ -6,38 +6,59 @@
 __all__ = ['FileIndex', 'read_class_splits', 'label_map_hash', 'ClipList', 'Report', 'content_hash', 'fixed_name']
 
 # %% ../../nbs/data/cliplist.ipynb #7afa4810
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
-import csv, hashlib, json, os, re, unicodedata
+import csv
+import hashlib
+import json
+import os
+import re
 import torch
+import unicodedata
+from dataclasses import dataclass, replace
 from fastcore.basics import patch
+from pathlib import Path
 from torch import Tensor
-from ..errors import ConfigError
+from typing import NamedTuple
 from .augment import directional as directional_classes
-from .splits import grouped_folds, k_shot as k_shot_places, source_of
-from .manifests import FORMS, ClassNames, Listing, is_video, parse, parse_list, readable_name
-from .manifests import read_class_names, read_table, text_lines, unfit
+from vidprism.data.manifests import (
+    FORMS,
+    ClassNames,
+    Listing,
+    is_video,
+    parse,
+    parse_list,
+    read_class_names,
+    read_table,
+    readable_name,
+    text_lines,
+    unfit,
+)
+from .splits import grouped_folds, source_of
+from .splits import k_shot as k_shot_places
+from ..errors import ConfigError
 
 # %% ../../nbs/data/cliplist.ipynb #f14d6a5d
 def _normalised(name: str) -> str:
     "A name without differences of case and of Unicode form."
     return unicodedata.normalize("NFC", name).casefold()
 
+
 def _stem(name: str) -> str:
     "A name without the suffix of a video."
     return os.path.splitext(name)[0] if is_video(name) else name
 
+
 class _FolderNames(NamedTuple):
     "The names in one folder, for three ways to look one up."
-    exact: set      # names
-    by_name: dict   # normalised name -> name
-    by_stem: dict   # normalised name of a clip, without its suffix -> name
+
+    exact: set  # names
+    by_name: dict  # normalised name -> name
+    by_stem: dict  # normalised name of a clip, without its suffix -> name
+
 
 def _folder_names(folder) -> _FolderNames:
     "List a folder. A folder that cannot be listed counts as empty."
     try:
-        names = sorted(os.listdir(folder), reverse=True)   # the first of equal stems is written last, and stays
+        names = sorted(os.listdir(folder), reverse=True)  # the first of equal stems is written last, and stays
     except OSError:
         names = []
     clips = [name for name in names if is_video(name) or "." not in name]
@@ -54,9 +75,10 @@ class FileIndex:
     root : str or Path
         The folder that the names begin at.
     """
+
     def __init__(self, root):
         self.root = Path(root)
-        self.seen = {}   # folder -> _FolderNames
+        self.seen = {}  # folder -> _FolderNames
 
     def find(self, name: str) -> Path | None:
         """The file of that name, or nearly that name.
@@ -74,7 +96,8 @@ class FileIndex:
         if os.path.isabs(name):
             return Path(name) if os.path.exists(name) else None
         found = self._walk(name)
-        if found is None and "\\" in name: return self._walk(name.replace("\\", "/"))
+        if found is None and "\\" in name:
+            return self._walk(name.replace("\\", "/"))
         return found
 
     def _walk(self, name: str) -> Path | None:
@@ -83,8 +106,9 @@ class FileIndex:
         steps = [step for step in name.split("/") if step not in ("", ".")]
         for place, step in enumerate(steps, 1):
             found = self._step(at, step, is_last=place == len(steps))
-            if found is None: return None
-            at = at/found
+            if found is None:
+                return None
+            at = at / found
         return at
 
     def _step(self, folder: Path, step: str, is_last: bool) -> str | None:
@@ -92,7 +116,8 @@ class FileIndex:
         if folder not in self.seen:
             self.seen[folder] = _folder_names(folder)
         names = self.seen[folder]
-        if step == ".." or step in names.exact: return step
+        if step == ".." or step in names.exact:
+            return step
         found = names.by_name.get(_normalised(step))
         if found is None and is_last:
             found = names.by_stem.get(_normalised(_stem(step)))
@@ -103,21 +128,26 @@ def _first_found(index: FileIndex, row) -> Path | None:
     "The file of a row, at the first of its places that exists."
     for place in row.places or (row.name,):
         found = index.find(place)
-        if found is not None: return found
+        if found is not None:
+            return found
     return None
+
 
 def _locate(rows, root) -> list:
     "The file of each row, None where it is missing."
     index = FileIndex(root)
     return [_first_found(index, row) for row in rows]
 
+
 def _folders_below(folder: Path, most: int = 200) -> list:
     "The folders in a folder, by name, without hidden ones."
-    if not os.access(folder, os.R_OK): return []
+    if not os.access(folder, os.R_OK):
+        return []
     with os.scandir(folder) as scan:
         names = sorted(entry.name for entry in scan if entry.is_dir())
     shown = [name for name in names if not name.startswith(".")]
-    return [folder/name for name in shown[:most]]
+    return [folder / name for name in shown[:most]]
+
 
 def _guess_root(rows, file) -> Path:
     "The folder of the list, one of the two above it, or one in these: where most of 40 sampled clips lie."
@@ -131,6 +161,7 @@ def _guess_root(rows, file) -> Path:
 
     def num_found(folder):
         return sum(path is not None for path in _locate(sample, folder))
+
     return max(dict.fromkeys(near), key=num_found)
 
 # %% ../../nbs/data/cliplist.ipynb #ae25fd90
@@ -139,14 +170,17 @@ def _folder_of(name: str) -> str:
     above = name.replace("\\", "/").rpartition("/")[0]
     return above.rpartition("/")[2]
 
+
 class _Votes(NamedTuple):
     "How the folders that bear the name of a class agree with the labels."
-    agree: int      # clips whose folder is named after their class
-    against: list   # rows whose folder is named after another class
+
+    agree: int  # clips whose folder is named after their class
+    against: list  # rows whose folder is named after another class
 
     @property
     def margin(self) -> int:
         return self.agree - len(self.against)
+
 
 def _votes(rows, names: ClassNames, shift: int) -> _Votes:
     "Count the votes for one shift."
@@ -156,9 +190,12 @@ def _votes(rows, names: ClassNames, shift: int) -> _Votes:
     agree, against = 0, []
     for row in rows:
         folder = words[_folder_of(row.name)]
-        if folder not in known: continue
-        if folder == class_of[row.label + shift]: agree += 1
-        else: against.append(row)
+        if folder not in known:
+            continue
+        if folder == class_of[row.label + shift]:
+            agree += 1
+        else:
+            against.append(row)
     return _Votes(agree, against)
 
 # %% ../../nbs/data/cliplist.ipynb #44cfdf4c
@@ -168,10 +205,12 @@ def _fitting_shifts(rows, names: ClassNames, file) -> list:
     labels = {row.label for row in rows}
     shifts = (0, -1, 1) if names.numbered else (0, -1)
     fits = [shift for shift in shifts if all(label + shift in ids for label in labels)]
-    if fits: return fits
+    if fits:
+        return fits
     bad = next(row for row in rows if row.label not in ids)
     classes = f"the {len(ids)} classes of {names.file} ({min(ids)} to {max(ids)})"
     raise unfit(file, bad.line, f"the label {bad.label} is not among {classes}.")
+
 
 def _shift(rows, names: ClassNames, file) -> tuple:
     "(shift, notes): what to add to the labels to get the ids of the names."
@@ -180,6 +219,7 @@ def _shift(rows, names: ClassNames, file) -> tuple:
 
     def evidence(shift):
         return votes[shift].margin, shift == 0
+
     best = max(fits, key=evidence)
     agree, against = votes[best]
     if len(against) > agree:
@@ -189,14 +229,16 @@ def _shift(rows, names: ClassNames, file) -> tuple:
     undecided = len(fits) > 1 and not agree
     return best, _shift_notes(best, against, undecided, names)
 
+
 def _shift_notes(shift: int, against: list, undecided: bool, names: ClassNames) -> list:
     "What the reader should know about a shift."
     first, notes = min(names.ids), []
     if shift:
         notes.append(f"Labels are numbered from {first - shift}, the classes of {names.file} from {first}.")
     if against:
-        notes.append(f"{len(against)} clips lie in a folder named after another class than theirs, "
-                     f"such as {against[0].name}.")
+        notes.append(
+            f"{len(against)} clips lie in a folder named after another class than theirs, such as {against[0].name}."
+        )
     if undecided:
         notes.append(f"Labels are read as numbered from {first - shift}: nothing tells otherwise.")
     return notes
@@ -204,9 +246,11 @@ def _shift_notes(shift: int, against: list, undecided: bool, names: ClassNames) 
 # %% ../../nbs/data/cliplist.ipynb #6a1d3e75
 class _Numbering(NamedTuple):
     "Classes as numbers."
-    labels: list   # N places of classes
-    raw: list      # C class names as written
-    notes: list    # sentences for the reader
+
+    labels: list  # N places of classes
+    raw: list  # C class names as written
+    notes: list  # sentences for the reader
+
 
 def _number_names(rows, names: ClassNames | None, file) -> _Numbering:
     "Labels that are names: by the file of names, else in their order."
@@ -221,13 +265,15 @@ def _number_names(rows, names: ClassNames | None, file) -> _Numbering:
         labels.append(place[label])
     return _Numbering(labels, raw, [])
 
+
 def _label_folders(rows, most: int = 2000) -> dict:
     "label -> folder if each label has a folder of its own, else {}."
     folders = {}
     for row in rows:
         folders.setdefault(row.label, set()).add(_folder_of(row.name))
     one_each = all(len(found) == 1 for found in folders.values())
-    if not one_each or not 1 < len(folders) < most: return {}
+    if not one_each or not 1 < len(folders) < most:
+        return {}
     folder_of = {label: found.pop() for label, found in folders.items()}
     distinct = set(folder_of.values()) - {""}
     return folder_of if len(distinct) == len(folder_of) else {}
@@ -244,16 +290,20 @@ def _number_alone(rows, file) -> _Numbering:
     raw = [folders.get(label, str(label)) for label in range(base, max(labels) + 1)]
     by_number = "There is no file of class names: classes are called by their numbers."
     notes = ["Class names are those of the folders." if folders else by_number]
-    if base: notes.append("Labels are numbered from 1.")
+    if base:
+        notes.append("Labels are numbered from 1.")
     return _Numbering([row.label - base for row in rows], raw, notes)
+
 
 def _number_numbers(rows, names: ClassNames | None, file) -> _Numbering:
     "Labels that are numbers."
-    if not names: return _number_alone(rows, file)
+    if not names:
+        return _number_alone(rows, file)
     shift, notes = _shift(rows, names, file)
     place = {i: k for k, i in enumerate(names.ids)}
     labels = [place[row.label + shift] for row in rows]
     return _Numbering(labels, names.names, notes)
+
 
 def _mixed_labels(file, named: list, numbered: list) -> ConfigError:
     "The error for a list with names and numbers: it names the first row of the rarer kind."
@@ -263,6 +313,7 @@ def _mixed_labels(file, named: list, numbered: list) -> ConfigError:
         row, kind, most = numbered[0], "number", "names"
     what = f"the label {row.label!r} is a {kind}, where most labels are {most}."
     return unfit(file, row.line, what)
+
 
 def _number_classes(rows, names: ClassNames | None, file) -> _Numbering:
     "One number a clip, one name a number."
@@ -277,30 +328,39 @@ def _number_classes(rows, names: ClassNames | None, file) -> _Numbering:
 # %% ../../nbs/data/cliplist.ipynb #5ab0ecf6
 _CLASS_NAME_FILES = ("labels.csv", "classes.txt", "class_names.txt", "label_map.txt", "classInd.txt")
 
+
 def _name_files(file: Path) -> list:
     "Where the class names of a list may be, the likeliest first."
     home = file.parent
     own = [f"{file.stem}.classes.csv", f"{file.stem}_labels.csv"]
-    found = [home/name for name in (*own, *_CLASS_NAME_FILES)]
+    found = [home / name for name in (*own, *_CLASS_NAME_FILES)]
     beside = sorted(home.glob("*_labels.csv"))
-    if len(beside) == 1: found += beside
+    if len(beside) == 1:
+        found += beside
     above = sorted(home.parent.glob("*_labels.csv"))
     of_folder = [path for path in above if home.name.startswith(path.name.removesuffix("_labels.csv"))]
-    if len(of_folder) == 1: found += of_folder
+    if len(of_folder) == 1:
+        found += of_folder
     return found
+
 
 def _lists_clips(file: Path) -> bool:
     "Whether a CSV lists clips, whatever its name."
-    if file.suffix != ".csv": return False
+    if file.suffix != ".csv":
+        return False
     table = read_table(file)
-    if table is None: return False
+    if table is None:
+        return False
     return table.column("path") is not None and "id" not in table.head
+
 
 def _names_beside(file) -> ClassNames | None:
     "The file of class names that belongs to a list; None where there is none."
     for path in _name_files(Path(file)):
-        if not path.is_file() or path == Path(file): continue
-        if not _lists_clips(path): return read_class_names(path)
+        if not path.is_file() or path == Path(file):
+            continue
+        if not _lists_clips(path):
+            return read_class_names(path)
     return None
 
 # %% ../../nbs/data/cliplist.ipynb #b43f5f4d
@@ -314,19 +374,24 @@ def _listed_classes(path) -> list:
             raise unfit(path, row.line, f"the label {row.label} is {known!r} above, and {name!r} here.")
     return list(folders.values())
 
+
 def _written_classes(path) -> list:
     "The names in a file of class names, or in lines of `name label` if no name is there twice."
     lines = [line for _, line in text_lines(path)]
     found = [re.fullmatch(r"(.*[^\d\s,])[\s,]+\d+", line) for line in lines]
     names = [match[1].strip("\"'") for match in found if match]
-    if names and len(set(names)) == len(lines): return names
+    if names and len(set(names)) == len(lines):
+        return names
     return read_class_names(path).names
+
 
 def _is_clip_list(path: Path) -> bool:
     "Whether every line of a text has a path with a folder, and a label."
-    if path.suffix.lower() == ".json": return False
+    if path.suffix.lower() == ".json":
+        return False
     lines = [line for _, line in text_lines(path)]
     return bool(lines) and all(re.search(r"[/\\].*\s", line) for line in lines)
+
 
 def _classes_of(path) -> list:
     "The classes of a list of clips or of a file of class names, readable."
@@ -372,10 +437,12 @@ def read_class_splits(files, trained_on=()) -> list:
             raise ConfigError(f"{file} holds {len(seen)} classes that were trained on, such as {seen[0]!r}.")
     return splits
 
+
 def _check_sizes(files: list, splits: list):
     "Refuse splits of different sizes, and no split at all."
     sizes = [len(split) for split in splits]
-    if len(set(sizes)) == 1: return
+    if len(set(sizes)) == 1:
+        return
     found = [f"{size} ({Path(file).name})" for size, file in zip(sizes, files)]
     written = ", ".join(found) or "none"
     raise ConfigError(f"Splits of classes must be of one size, not {written}.")
@@ -396,6 +463,7 @@ def label_map_hash(classes) -> str:
     """
     text = json.dumps(list(classes), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
 
 def _readable_names(raw: list) -> list:
     "Names in words. Names that would become equal stay as written."
@@ -433,6 +501,7 @@ class ClipList:
     frames : tuple of int or None
         N numbers of frames that the list promises, or ().
     """
+
     items: list
     paths: list
     labels: list
@@ -468,6 +537,7 @@ def map_hash(self: ClipList) -> str:
     "The hash of the class names, see `label_map_hash`."
     return label_map_hash(self.classes)
 
+
 @patch
 def counts(self: ClipList) -> list:
     """Count the clips of each class.
@@ -480,10 +550,12 @@ def counts(self: ClipList) -> list:
     labels = torch.tensor(self.labels, dtype=torch.long)
     return torch.bincount(labels, minlength=len(self.classes)).tolist()
 
+
 @patch(as_prop=True)
 def directional(self: ClipList) -> set:
     "Places of the classes that are never mirrored."
     return directional_classes(self.classes)
+
 
 @patch
 def sources(self: ClipList) -> list:
@@ -495,6 +567,7 @@ def sources(self: ClipList) -> list:
         N names, see `vidprism.data.splits.source_of`.
     """
     return [source_of(item) for item in self.items]
+
 
 @patch
 def select(self: ClipList, places, note: str = None) -> ClipList:
@@ -512,15 +585,21 @@ def select(self: ClipList, places, note: str = None) -> ClipList:
     ClipList
         As many clips as `places`.
     """
+
     def chosen(values):
         return [values[i] for i in places]
+
     return replace(
         self,
-        items=chosen(self.items), paths=chosen(self.paths),
-        labels=chosen(self.labels), parts=chosen(self.parts),
+        items=chosen(self.items),
+        paths=chosen(self.paths),
+        labels=chosen(self.labels),
+        parts=chosen(self.parts),
         frames=tuple(chosen(self.frames)) if self.frames else (),
         missing=(),
-        notes=(*self.notes, note) if note else tuple(self.notes))
+        notes=(*self.notes, note) if note else tuple(self.notes),
+    )
+
 
 @patch
 def part(self: ClipList, name: str) -> ClipList:
@@ -550,26 +629,35 @@ def part(self: ClipList, name: str) -> ClipList:
 # %% ../../nbs/data/cliplist.ipynb #a23a2bfa
 class _Located(NamedTuple):
     "A listing and where its files are."
+
     listing: Listing
     root: Path
-    paths: list   # a Path for each row, None where it is missing
+    paths: list  # a Path for each row, None where it is missing
+
 
 def _two_or_three(found: _Located) -> _Located:
     "A line such as `walk 2 0` may be `path label` or `path frames label`: the files that exist decide."
     file = found.listing.file
     other = parse_list(file, "list")
     paths = _locate(other.rows, found.root)
-    if not any(paths): return found
+    if not any(paths):
+        return found
     if any(found.paths):
-        raise ConfigError(f"{file} may be {FORMS['list']} or {FORMS['frame-list']}: there are clips for both; "
-                          "name the form with format.")
+        raise ConfigError(
+            f"{file} may be {FORMS['list']} or {FORMS['frame-list']}: there are clips for both; "
+            "name the form with format."
+        )
     return _Located(other, found.root, paths)
+
 
 def _root_of(listing: Listing, root) -> Path:
     "The root that is given, the folder itself, or a guess."
-    if root is not None: return Path(root)
-    if listing.form in ("folders", "frames"): return listing.file
+    if root is not None:
+        return Path(root)
+    if listing.form in ("folders", "frames"):
+        return listing.file
     return _guess_root(listing.rows, listing.file)
+
 
 def _find_files(listing: Listing, root, detected: bool) -> _Located:
     "Find the file of each row. Where the format was detected, the files decide between two list formats."
@@ -582,34 +670,43 @@ def _find_files(listing: Listing, root, detected: bool) -> _Located:
     return found
 
 # %% ../../nbs/data/cliplist.ipynb #1b9e53c7
-_NAMES_BESIDE = ("list", "frame-list", "csv", "kinetics")   # formats whose class names may stand in a file beside them
+_NAMES_BESIDE = ("list", "frame-list", "csv", "kinetics")  # formats whose class names may stand in a file beside them
+
 
 def _names_for(listing: Listing, classes) -> ClassNames | None:
     "Class names that are given, belong to the format, or stand beside the list."
     if isinstance(classes, (list, tuple)):
         names = [str(name) for name in classes]
         return ClassNames(list(range(len(names))), names, False, "the names given")
-    if classes is not None: return read_class_names(classes)
-    if listing.names: return listing.names
-    if listing.form not in _NAMES_BESIDE or not listing.file.is_file(): return None
+    if classes is not None:
+        return read_class_names(classes)
+    if listing.names:
+        return listing.names
+    if listing.form not in _NAMES_BESIDE or not listing.file.is_file():
+        return None
     return _names_beside(listing.file)
+
 
 def _missing(found: _Located) -> tuple:
     "Names of the clips that do not exist. It is an error if no clip exists."
     rows, file = found.listing.rows, found.listing.file
     lost = tuple(row.name for row, path in zip(rows, found.paths) if path is None)
     if len(lost) == len(rows):
-        first = found.root/rows[0].name
-        raise ConfigError(f"None of the {len(rows)} clips that {file} lists is there; "
-                          f"the first is looked for at {first}: say where they lie with root.")
+        first = found.root / rows[0].name
+        raise ConfigError(
+            f"None of the {len(rows)} clips that {file} lists is there; "
+            f"the first is looked for at {first}: say where they lie with root."
+        )
     return lost
+
 
 def _assembled(cls, found: _Located, names: ClassNames | None):
     "The list of the clips that exist, with numbered classes."
     listing, root, paths = found
     labels, raw, notes = _number_classes(listing.rows, names, listing.file)
     missing = _missing(found)
-    if names: notes = [*notes, f"Class names come from {names.file}."]
+    if names:
+        notes = [*notes, f"Class names come from {names.file}."]
     there = [i for i, path in enumerate(paths) if path is not None]
     rows = [listing.rows[i] for i in there]
     return cls(
@@ -623,12 +720,14 @@ def _assembled(cls, found: _Located, names: ClassNames | None):
         raw_classes=list(raw),
         notes=(*listing.notes, *notes),
         missing=missing,
-        frames=tuple(row.num_frames for row in rows))
+        frames=tuple(row.num_frames for row in rows),
+    )
 
 # %% ../../nbs/data/cliplist.ipynb #c7f27321
 @patch(cls_method=True)
-def from_any(cls: ClipList, path, format: str = None, root=None, official_split: int = 1, classes=None,
-             part: str = None) -> ClipList:
+def from_any(
+    cls: ClipList, path, format: str = None, root=None, official_split: int = 1, classes=None, part: str = None
+) -> ClipList:
     """The clips of a data set, in any format.
 
     Parameters
@@ -667,14 +766,17 @@ def from_any(cls: ClipList, path, format: str = None, root=None, official_split:
 # %% ../../nbs/data/cliplist.ipynb #8154d0b3
 _PLURALS = {"file": "files", "group": "groups", "class": "classes"}
 
+
 def _counted(found, noun: str) -> str:
     "The number of things and the first three of them."
     word = noun if len(found) == 1 else _PLURALS[noun]
     count = len(found)
-    if count == 0: return f"0 {word}."
+    if count == 0:
+        return f"0 {word}."
     first = ", ".join(map(str, found[:3]))
     more = " ..." if count > 3 else ""
     return f"{count} {word}: {first}{more}."
+
 
 class Report(NamedTuple):
     """What a list of clips holds.
@@ -704,6 +806,7 @@ class Report(NamedTuple):
     notes : tuple of str
         Sentences for the reader.
     """
+
     form: str
     root: Path
     num_classes: int
@@ -741,7 +844,8 @@ def _report_lines(r: Report) -> list:
         f"label map {r.map_hash}.",
         f"Parts: {', '.join(parts)}." if has_parts else "",
         f"Missing of {r.expected} listed: {_counted(r.missing, 'file')}",
-        f"Listed twice: {_counted(_firsts(r.duplicates), 'file')}"]
+        f"Listed twice: {_counted(_firsts(r.duplicates), 'file')}",
+    ]
     if r.conflicts:
         lines.append(f"Under several classes: {_counted(_firsts(r.conflicts), 'file')}")
     if r.copies is not None:
@@ -750,6 +854,7 @@ def _report_lines(r: Report) -> list:
     if r.empty:
         lines.append(f"Without a clip: {_counted(r.empty, 'class')}")
     return lines
+
 
 def _firsts(groups: list) -> list:
     "The first item of each group."
@@ -763,14 +868,17 @@ def _groups(keys, items) -> list:
         found.setdefault(key, []).append(item)
     return [group for group in found.values() if len(group) > 1]
 
+
 def _files_in(path) -> list:
     "The files of a folder of pictures, or the one file."
     path = Path(path)
     return sorted(path.iterdir()) if path.is_dir() else [path]
 
+
 def _size_of(path) -> int:
     "Bytes of a clip."
     return sum(file.stat().st_size for file in _files_in(path))
+
 
 def content_hash(path) -> str:
     """A hash of the bytes of a clip.
@@ -788,8 +896,10 @@ def content_hash(path) -> str:
     found = hashlib.sha256()
     for file in _files_in(path):
         with open(file, "rb") as f:
-            while block := f.read(1 << 20): found.update(block)
+            while block := f.read(1 << 20):
+                found.update(block)
     return found.hexdigest()
+
 
 def _copies(clips: ClipList) -> list:
     "Groups of items whose files have equal content. Only files of equal size are read."
@@ -806,6 +916,7 @@ def _copies(clips: ClipList) -> list:
 def _named_groups(clips: ClipList, groups: list) -> list:
     "Groups of places as groups of items."
     return [[clips.items[i] for i in group] for group in groups]
+
 
 @patch
 def report(self: ClipList, content: bool = False) -> Report:
@@ -826,16 +937,22 @@ def report(self: ClipList, content: bool = False) -> Report:
     same_file = _groups(map(os.path.abspath, self.paths), range(len(self)))
     several = [group for group in same_file if len({self.labels[i] for i in group}) > 1]
     return Report(
-        form=self.form, root=Path(self.root),
-        num_classes=len(self.classes), clips=len(self),
-        fewest=by_count[0][::-1], most=by_count[-1][::-1],
-        expected=len(self) + len(self.missing), missing=tuple(self.missing),
+        form=self.form,
+        root=Path(self.root),
+        num_classes=len(self.classes),
+        clips=len(self),
+        fewest=by_count[0][::-1],
+        most=by_count[-1][::-1],
+        expected=len(self) + len(self.missing),
+        missing=tuple(self.missing),
         duplicates=_named_groups(self, same_file),
         copies=_copies(self) if content else None,
         conflicts=_named_groups(self, several),
         empty=[name for count, name in zip(counts, self.classes) if not count],
         parts={part: self.parts.count(part) for part in sorted(set(self.parts))},
-        map_hash=self.map_hash, notes=tuple(self.notes))
+        map_hash=self.map_hash,
+        notes=tuple(self.notes),
+    )
 
 # %% ../../nbs/data/cliplist.ipynb #3a2f3548
 @patch
@@ -862,6 +979,7 @@ def k_shot(self: ClipList, k: int, seed: int = 0) -> ClipList:
     places = k_shot_places(self.labels, k, seed, self.items, self.classes)
     return self.select(places, f"{k} clips of each class, drawn with seed {seed}.")
 
+
 @patch
 def folds(self: ClipList, folds: int = 5, seed: int = 0) -> list:
     """Folds in which no source stands on both sides.
@@ -883,6 +1001,7 @@ def folds(self: ClipList, folds: int = 5, seed: int = 0) -> list:
         pairs.append((self.select(fold.train), self.select(fold.test)))
     return pairs
 
+
 @patch
 def split_by_source(self: ClipList, folds: int = 5, seed: int = 0) -> tuple:
     """A split in which no source stands on both sides.
@@ -900,6 +1019,7 @@ def split_by_source(self: ClipList, folds: int = 5, seed: int = 0) -> tuple:
         The training and the test clips.
     """
     return self.folds(folds, seed)[0]
+
 
 @patch
 def sides(self: ClipList, seed: int = 0, folds: int = 5) -> tuple:
@@ -937,6 +1057,7 @@ def weights(self: ClipList) -> Tensor:
     share = counts[labels].reciprocal()
     return share / share.sum()
 
+
 @patch
 def with_classes(self: ClipList, names) -> ClipList:
     """Only the clips of some classes.
@@ -969,19 +1090,23 @@ def _quarantine_file(path) -> dict:
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ConfigError(f"{path} is no quarantine list: it needs JSON with `clips`.") from None
     root = Path(found.get("root", ""))
-    whole = {str(root/name): reason for name, reason in clips.items()}
+    whole = {str(root / name): reason for name, reason in clips.items()}
     return {**clips, **whole}
+
 
 def _read_quarantine(found) -> dict:
     "name -> reason, from a dict, a file of the audit, or a text with one name a line."
-    if found is None: return {}
+    if found is None:
+        return {}
     if isinstance(found, dict):
         clips = found.get("clips", found)
         return clips if isinstance(clips, dict) else found
     if not Path(found).is_file():
         raise ConfigError(f"There is no quarantine list {found}.")
-    if Path(found).suffix == ".json": return _quarantine_file(found)
+    if Path(found).suffix == ".json":
+        return _quarantine_file(found)
     return {line: "listed" for _, line in text_lines(found)}
+
 
 @patch
 def quarantined(self: ClipList, quarantine) -> list:
@@ -1006,8 +1131,10 @@ def quarantined(self: ClipList, quarantine) -> list:
     paths = {os.path.abspath(name) for name in named if os.path.isabs(name)}
     found = []
     for i, (item, path) in enumerate(zip(self.items, self.paths)):
-        if item in named or os.path.abspath(path) in paths: found.append(i)
+        if item in named or os.path.abspath(path) in paths:
+            found.append(i)
     return found
+
 
 @patch
 def without(self: ClipList, quarantine) -> ClipList:
@@ -1045,6 +1172,7 @@ def fixed_name(item: str) -> str:
     name = item.lstrip("/")
     return name if name.lower().endswith(".mp4") else f"{name}.mp4"
 
+
 @patch
 def repaired(self: ClipList, folder) -> ClipList:
     """The same list, with files that were encoded again in place of the originals.
@@ -1062,8 +1190,9 @@ def repaired(self: ClipList, folder) -> ClipList:
     folder = Path(folder)
     paths, num_fixed = list(self.paths), 0
     for i, item in enumerate(self.items):
-        fixed = folder/fixed_name(item)
-        if not fixed.is_file(): continue
+        fixed = folder / fixed_name(item)
+        if not fixed.is_file():
+            continue
         paths[i] = fixed
         num_fixed += 1
     note = f"{num_fixed} clips are read from {folder.name}."
@@ -1072,8 +1201,10 @@ def repaired(self: ClipList, folder) -> ClipList:
 # %% ../../nbs/data/cliplist.ipynb #4add39c9
 def _relative(path, root) -> str:
     "A path below the root, relative to it. Any other path stays as it is."
-    if not Path(path).is_relative_to(root): return str(path)
+    if not Path(path).is_relative_to(root):
+        return str(path)
     return Path(os.path.relpath(path, root)).as_posix()
+
 
 def _write_csv(path: Path, head: tuple, rows):
     "Write a header and rows."
@@ -1081,6 +1212,7 @@ def _write_csv(path: Path, head: tuple, rows):
         writer = csv.writer(f)
         writer.writerow(head)
         writer.writerows(rows)
+
 
 @patch
 def save(self: ClipList, path) -> Path:

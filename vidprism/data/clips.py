@@ -19,18 +19,18 @@ from .worker import Worker
 from ..errors import ClipError, ConfigError
 
 # %% ../../nbs/data/clips.ipynb #e47ff924
-def _sparse(total: int, num_frames: int, u=.5) -> Tensor:
+def _sparse(total: int, num_frames: int, u=0.5) -> Tensor:
     "One frame of each of T equal segments, [T] int64; `u` in [0,1), a number or [T], is the place in the segment."
     k = torch.arange(num_frames, dtype=torch.float64)
     place = (k + u) * total / num_frames
     return place.floor().long().clamp_(max=total - 1)
 
 # %% ../../nbs/data/clips.ipynb #658dd518
-def _dense(total: int, num_frames: int, stride: int, u: float = .5) -> Tensor:
+def _dense(total: int, num_frames: int, stride: int, u: float = 0.5) -> Tensor:
     "A window of T frames, `stride` apart, at the place `u` in [0,1) among those that fit: [T] int64."
-    room = max(0, total - (num_frames - 1) * stride)    # number of starts that fit
+    room = max(0, total - (num_frames - 1) * stride)  # number of starts that fit
     centre = max(0, room - 1) // 2
-    start = centre if u == .5 else int(u * room)
+    start = centre if u == 0.5 else int(u * room)
     indices = start + stride * torch.arange(num_frames)
     return indices.clamp_(max=total - 1)
 
@@ -40,15 +40,18 @@ def _check_whole(name: str, value) -> None:
     if int(value) != value or value < 1:
         raise ConfigError(f"{name} must be a whole number of 1 or more, not {value}.")
 
+
 def _draw(n: int, seed: int | None) -> Tensor:
     "Places in [0,1), [n] float64: random with a seed, else the middle."
     if seed is None:
-        return torch.full((n,), .5, dtype=torch.float64)
+        return torch.full((n,), 0.5, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(n, generator=generator, dtype=torch.float64)
 
-def frame_indices(total: int, num_frames: int = 32, sampling: str = "sparse", seed: int | None = None,
-                  stride: int = 2) -> Tensor:
+
+def frame_indices(
+    total: int, num_frames: int = 32, sampling: str = "sparse", seed: int | None = None, stride: int = 2
+) -> Tensor:
     """Choose which frames of a file to read.
 
     Parameters
@@ -104,6 +107,7 @@ class Clip(NamedTuple):
     fps : float
         Frames per second.
     """
+
     frames: Tensor
     times: Tensor
     path: Path
@@ -112,13 +116,23 @@ class Clip(NamedTuple):
     total: int
     fps: float
 
+
 def _all_of(frame: Tensor) -> Tensor:
     "A frame as it is."
     return frame
 
-def read_clip(path, num_frames: int = 32, sampling: str = "sparse", seed: int | None = None, stride: int = 2,
-              short: int | None = None, decoder: str | None = None, fps: float | None = None,
-              each: Callable = _all_of) -> Clip:
+
+def read_clip(
+    path,
+    num_frames: int = 32,
+    sampling: str = "sparse",
+    seed: int | None = None,
+    stride: int = 2,
+    short: int | None = None,
+    decoder: str | None = None,
+    fps: float | None = None,
+    each: Callable = _all_of,
+) -> Clip:
     """Choose frames of a file and decode them.
 
     Parameters
@@ -202,6 +216,7 @@ def read_frames(path, indices) -> Tensor:
 
     return read_wanted(path, choose).frames
 
+
 class ClipInfo(NamedTuple):
     """What a file holds.
 
@@ -226,6 +241,7 @@ class ClipInfo(NamedTuple):
     decoder : str
         The reader of the file: "decord", "pyav" or "images".
     """
+
     total: int
     fps: float
     seconds: float
@@ -236,9 +252,11 @@ class ClipInfo(NamedTuple):
     promised: int
     decoder: str
 
+
 def _first(total: int) -> Tensor:
     "The choice of the first frame."
     return torch.zeros(1, dtype=torch.long)
+
 
 def clip_info(path, fps: float | None = None) -> ClipInfo:
     """Count a file's frames and measure one.
@@ -272,7 +290,7 @@ def clip_info(path, fps: float | None = None) -> ClipInfo:
     return ClipInfo(total, got.fps, seconds, height, width, probe.codec, probe.form, probe.promised, got.decoder)
 
 # %% ../../nbs/data/clips.ipynb #49129d48
-def read_clip_safely(path, timeout: float = 60., worker: Worker | None = None, **options) -> Clip:
+def read_clip_safely(path, timeout: float = 60.0, worker: Worker | None = None, **options) -> Clip:
     """`read_clip` in another process, which is ended if it hangs, crashes or runs out of memory.
 
     Parameters
@@ -340,6 +358,7 @@ def _scaled_to(frames: Tensor, size: int) -> Tensor:
     scaled = F.interpolate(channels_first, [height, width], mode="bilinear", antialias=True, align_corners=False)
     return scaled.permute(0, 2, 3, 1)
 
+
 def crop_views(frames: Tensor, crops: int = 3, size: int = 224) -> Tensor:
     """Cut squares along the longer side.
 
@@ -368,10 +387,10 @@ def crop_views(frames: Tensor, crops: int = 3, size: int = 224) -> Tensor:
     scaled = _scaled_to(frames, size)
     height, width = scaled.shape[1:3]
     squares = []
-    for place in [.5] if crops == 1 else [0, .5, 1]:
+    for place in [0.5] if crops == 1 else [0, 0.5, 1]:
         top = int((height - size) * place)
         left = int((width - size) * place)
-        squares.append(scaled[:, top:top + size, left:left + size])
+        squares.append(scaled[:, top : top + size, left : left + size])
     return torch.stack(squares)
 
 # %% ../../nbs/data/clips.ipynb #37d34e83
@@ -414,7 +433,7 @@ def read_views(path, num_frames: int = 32, clips: int = 4, crops: int = 3, size:
     def cut(frame: Tensor) -> Tensor:
         return crop_views(frame[None], crops, size)[:, 0]
 
-    squares = read_wanted(path, choose, cut, 4 * size).frames               # [clips*T,crops,size,size,3]
+    squares = read_wanted(path, choose, cut, 4 * size).frames  # [clips*T,crops,size,size,3]
     by_clip = squares.reshape(clips, num_frames, *squares.shape[1:])
     return by_clip.transpose(1, 2).flatten(0, 1).contiguous()
 
@@ -433,10 +452,11 @@ def samples_folder() -> Path:
         If there is no such folder.
     """
     package = Path(str(files("vidprism")))
-    for folder in (package/"data_samples", package.parent/"data_samples"):
+    for folder in (package / "data_samples", package.parent / "data_samples"):
         if folder.is_dir():
             return folder
     raise ClipError("The shipped samples are not there: install the wheel whole, or build them with `make world`.")
+
 
 def sample_clips() -> list[Path]:
     """List the shipped clips.
@@ -446,4 +466,4 @@ def sample_clips() -> list[Path]:
     list of Path
         The clips, in the order of their names.
     """
-    return sorted((samples_folder()/"clips").glob("*.mp4"))
+    return sorted((samples_folder() / "clips").glob("*.mp4"))

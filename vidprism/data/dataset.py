@@ -6,20 +6,23 @@
 __all__ = ['ClipOrder', 'Unreadable', 'SharedLog', 'EpochReport', 'ClipDataset']
 
 # %% ../../nbs/data/dataset.ipynb #98034246
-from pathlib import Path
-from typing import NamedTuple
-import json, os, tempfile, weakref
+import json
+import os
+import tempfile
 import torch
+import weakref
+from fastcore.basics import patch
+from pathlib import Path
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from fastcore.basics import patch
-from ..errors import ClipError, ConfigError
-from .worker import Worker
-from .clips import crop_views, frame_indices, read_clip, read_views, view_indices
+from typing import NamedTuple
 from .augment import Augment, clip_generator, directional, read_varied
-from .splits import hashed
 from .cliplist import ClipList
+from .clips import crop_views, frame_indices, read_clip, read_views, view_indices
 from .shared_batches import SharedBatchLoader
+from .splits import hashed
+from .worker import Worker
+from ..errors import ClipError, ConfigError
 
 # %% ../../nbs/data/dataset.ipynb #f03a286a
 class ClipOrder(Sampler):
@@ -31,7 +34,8 @@ class ClipOrder(Sampler):
     seed : seed of the order
     weights : [N] weights of draws with replacement; None: a permutation
     """
-    def __init__(self, count: int, seed: int = 0, weights: Tensor|None = None):
+
+    def __init__(self, count: int, seed: int = 0, weights: Tensor | None = None):
         self.count, self.seed, self.weights = count, seed, weights
         self.epoch = 0
 
@@ -53,13 +57,16 @@ class ClipOrder(Sampler):
 # %% ../../nbs/data/dataset.ipynb #f7747e08
 class Unreadable(ClipError):
     "Too many clips cannot be read. One sentence, also if a loading process raises it."
+
     def __init__(self, message: str):
-        sentence = str(message).rpartition("Unreadable: ")[2]       # without the traceback of another process
+        sentence = str(message).rpartition("Unreadable: ")[2]  # without the traceback of another process
         super().__init__(sentence.strip())
 
-def _unlink(path, owner, os=os):                                    # at the end of a process, globals are gone
+
+def _unlink(path, owner, os=os):  # at the end of a process, globals are gone
     if os.getpid() == owner and os.path.exists(path):
         os.unlink(path)
+
 
 class SharedLog:
     """Rows that several processes add and one reads, in a file that is deleted with the log.
@@ -68,6 +75,7 @@ class SharedLog:
     ----------
     path : the file
     """
+
     def __init__(self):
         handle, self.path = tempfile.mkstemp(suffix=".jsonl")
         os.close(handle)
@@ -97,7 +105,8 @@ class EpochReport(NamedTuple):
     replaced : list of (clip, the clip that replaced it, reason)
     quarantined : clips left out from the start
     """
-    epoch: int|None
+
+    epoch: int | None
     clips: int
     replaced: list
     quarantined: int
@@ -113,8 +122,10 @@ class EpochReport(NamedTuple):
             when += f"; {self.quarantined} in quarantine were left out"
         if not self.replaced:
             return f"All {self.clips} clips could be read {when}."
-        return (f"{len(self.unreadable)} of {self.clips} clips could not be read {when}; "
-                f"another of its class stood in {len(self.replaced)} times: {self._examples()}.")
+        return (
+            f"{len(self.unreadable)} of {self.clips} clips could not be read {when}; "
+            f"another of its class stood in {len(self.replaced)} times: {self._examples()}."
+        )
 
     def _examples(self) -> str:
         "The first five replacements."
@@ -149,19 +160,34 @@ class ClipDataset(Dataset):
     ConfigError : an option is out of its range, or every clip is in quarantine
     Unreadable : more clips are in quarantine than `allow`
     """
-    def __init__(self, clips, num_frames: int = 32, sampling: str = "sparse", stride: int = 2, size: int = 224,
-                 augment: Augment|None = None, views: tuple = (1, 1), seed: int = 0, quarantine=None,
-                 allow: float = .01, no_flip=(), timeout: float|None = None):
+
+    def __init__(
+        self,
+        clips,
+        num_frames: int = 32,
+        sampling: str = "sparse",
+        stride: int = 2,
+        size: int = 224,
+        augment: Augment | None = None,
+        views: tuple = (1, 1),
+        seed: int = 0,
+        quarantine=None,
+        allow: float = 0.01,
+        no_flip=(),
+        timeout: float | None = None,
+    ):
         whole = ClipList.from_any(clips)
         _check_views(num_frames, sampling, stride, size, augment, tuple(views))
-        if not 0 <= allow <= 1: raise ConfigError(f"allow is a part of the clips, 0 to 1, not {allow}.")
+        if not 0 <= allow <= 1:
+            raise ConfigError(f"allow is a part of the clips, 0 to 1, not {allow}.")
         self.clips, self.total = whole.without(quarantine), len(whole)
         self.options = dict(num_frames=num_frames, sampling=sampling, stride=stride)
         self.size, self.augment, self.views = size, augment, tuple(views)
         self.seed, self.allow, self.timeout = seed, allow, timeout
         self.no_flip = directional(self.clips.classes, no_flip)
         self.log, self.workers = SharedLog(), {}
-        if not len(self.clips): raise ConfigError("Every clip is in quarantine.")
+        if not len(self.clips):
+            raise ConfigError("Every clip is in quarantine.")
         self.check_limit()
 
     @property
@@ -202,7 +228,7 @@ class ClipDataset(Dataset):
         return (self[i] for i in range(len(self)))
 
     def __getstate__(self):
-        return {**self.__dict__, "workers": {}}     # a reader's process stays in the process that started it
+        return {**self.__dict__, "workers": {}}  # a reader's process stays in the process that started it
 
     def __repr__(self):
         how = "varied" if self.augment else f"views {self.views[0]}x{self.views[1]}"
@@ -215,7 +241,8 @@ def _check_views(num_frames: int, sampling: str, stride: int, size: int, augment
     frame_indices(1, num_frames, sampling, None, stride)
     view_indices(1, num_frames, views[0])
     crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), views[1], 1)
-    if int(size) != size or size < 1: raise ConfigError(f"size must be a whole number of 1 or more, not {size}.")
+    if int(size) != size or size < 1:
+        raise ConfigError(f"size must be a whole number of 1 or more, not {size}.")
     if views != (1, 1) and (augment or sampling == "dense"):
         raise ConfigError("views are for testing with sparse frames: leave augment out.")
 
@@ -237,10 +264,12 @@ def check_limit(self: ClipDataset) -> None:
         causes.append(f"{self.quarantined} in quarantine")
     if broken:
         causes.append(f"{len(broken)} while reading, such as {broken[0]}")
-    enough = -(-bad * 100 // self.total) / 100      # rounded up to a percent
-    raise Unreadable(f"{bad} of {self.total} clips ({bad / self.total:.1%}) cannot be read ({', '.join(causes)}), "
-                     f"more than the {self.allow:.0%} allowed: look at them with `vidprism audit`, "
-                     f"or allow more with allow={enough}.")
+    enough = -(-bad * 100 // self.total) / 100  # rounded up to a percent
+    raise Unreadable(
+        f"{bad} of {self.total} clips ({bad / self.total:.1%}) cannot be read ({', '.join(causes)}), "
+        f"more than the {self.allow:.0%} allowed: look at them with `vidprism audit`, "
+        f"or allow more with allow={enough}."
+    )
 
 # %% ../../nbs/data/dataset.ipynb #6a612bc6
 _READERS = {
@@ -249,13 +278,15 @@ _READERS = {
     "data.clips.read_views": read_views,
 }
 
+
 @patch
 def call(self: ClipDataset, name: str, path, **options):
     "Call a reader of `_READERS` here, or with a time limit in this process's own worker."
     if self.timeout is None:
         return _READERS[name](path, **options)
-    worker = self.workers.setdefault(os.getpid(), Worker())     # one of another process would be ended twice
+    worker = self.workers.setdefault(os.getpid(), Worker())  # one of another process would be ended twice
     return worker.call(name, Path(path), timeout=self.timeout, **options)
+
 
 @patch
 def read_frames_of(self: ClipDataset, place: int, epoch: int, path) -> Tensor:
@@ -277,9 +308,16 @@ def read_frames_of(self: ClipDataset, place: int, epoch: int, path) -> Tensor:
         frames = self.call("data.clips.read_clip", path, **self.options).frames
         return crop_views(frames, 1, self.size)[0]
     temporal, spatial = self.views
-    views = self.call("data.clips.read_views", path, num_frames=self.options["num_frames"],
-                      clips=temporal, crops=spatial, size=self.size)
+    views = self.call(
+        "data.clips.read_views",
+        path,
+        num_frames=self.options["num_frames"],
+        clips=temporal,
+        crops=spatial,
+        size=self.size,
+    )
     return views[0] if self.views == (1, 1) else views
+
 
 @patch
 def _read_varied(self: ClipDataset, place: int, epoch: int, path) -> Tensor:
@@ -287,9 +325,18 @@ def _read_varied(self: ClipDataset, place: int, epoch: int, path) -> Tensor:
     seed = clip_generator(self.seed, epoch, place, "frames").initial_seed()
     picture = clip_generator(self.seed, epoch, place, "picture").initial_seed()
     mirror = self.labels[place] not in self.no_flip
-    short = -(-self.size * 8 // 7)                              # 256 for 224, as in the papers' code
-    return self.call("data.augment.read_varied", path, augment=self.augment, size=self.size, picture=picture,
-                     mirror=mirror, **self.options, seed=seed, short=short)
+    short = -(-self.size * 8 // 7)  # 256 for 224, as in the papers' code
+    return self.call(
+        "data.augment.read_varied",
+        path,
+        augment=self.augment,
+        size=self.size,
+        picture=picture,
+        mirror=mirror,
+        **self.options,
+        seed=seed,
+        short=short,
+    )
 
 # %% ../../nbs/data/dataset.ipynb #58d12bc2
 @patch
@@ -315,6 +362,7 @@ def __getitem__(self: ClipDataset, index: int) -> tuple:
         frames = self.stand_in(place, epoch, why)
     return frames, self.labels[place]
 
+
 @patch
 def _others(self: ClipDataset, place: int, epoch: int) -> list:
     "Places of the other clips of the class, in an order drawn by seed, epoch and place."
@@ -322,13 +370,15 @@ def _others(self: ClipDataset, place: int, epoch: int) -> list:
     others = [other for other, its in enumerate(self.labels) if its == label and other != place]
     return sorted(others, key=lambda other: hashed(self.seed, epoch, place, self.items[other]))
 
+
 @patch
-def _log_broken(self: ClipDataset, broken: list, place: int, epoch: int, by: str|None) -> None:
+def _log_broken(self: ClipDataset, broken: list, place: int, epoch: int, by: str | None) -> None:
     "Log [(place, error)] of the clips that could not be read for `place`, and the clip `by` that replaced them."
     for bad, error in broken:
         path = self.paths[bad]
         why = str(error).replace(str(path), path.name)
         self.log.add(epoch=epoch, slot=place, item=self.items[bad], by=by, why=why)
+
 
 @patch
 def stand_in(self: ClipDataset, place: int, epoch: int, why) -> Tensor:
@@ -364,7 +414,7 @@ def stand_in(self: ClipDataset, place: int, epoch: int, why) -> Tensor:
 
 # %% ../../nbs/data/dataset.ipynb #07cba680
 @patch
-def epoch_report(self: ClipDataset, epoch: int|None = None) -> EpochReport:
+def epoch_report(self: ClipDataset, epoch: int | None = None) -> EpochReport:
     """What was replaced.
 
     Parameters
@@ -379,9 +429,17 @@ def epoch_report(self: ClipDataset, epoch: int|None = None) -> EpochReport:
     replaced = sorted((row["item"], row["by"] or "", row["why"]) for row in rows)
     return EpochReport(epoch, len(self), replaced, self.quarantined)
 
+
 @patch
-def loader(self: ClipDataset, batch: int = 16, seed: int|None = None, weighted: bool = False, workers: int = 0,
-           drop_last: bool = False, worker_init_fn=None) -> DataLoader:
+def loader(
+    self: ClipDataset,
+    batch: int = 16,
+    seed: int | None = None,
+    weighted: bool = False,
+    workers: int = 0,
+    drop_last: bool = False,
+    worker_init_fn=None,
+) -> DataLoader:
     """Batches (frames, labels). Call `loader.sampler.set_epoch(e)` at the start of each epoch.
 
     Parameters
@@ -401,7 +459,8 @@ def loader(self: ClipDataset, batch: int = 16, seed: int|None = None, weighted: 
     ------
     ConfigError : weighted draws without a seed
     """
-    if weighted and seed is None: raise ConfigError("weighted draws need a seed.")
+    if weighted and seed is None:
+        raise ConfigError("weighted draws need a seed.")
     order = None
     if seed is not None:
         order = ClipOrder(len(self), seed, self.clips.weights() if weighted else None)

@@ -6,21 +6,28 @@
 __all__ = ['Probe', 'probe_clip', 'DecodedFrames', 'read_wanted']
 
 # %% ../../nbs/data/decoding.ipynb #06383244
-import gc, math, os, re, warnings
-from itertools import chain
-from fractions import Fraction
-from pathlib import Path
-from typing import Callable, NamedTuple
-import numpy as np, torch
-from torch import Tensor
-import av, decord
+import av
+import decord
+import gc
+import math
+import numpy as np
+import os
+import re
+import torch
+import warnings
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
+from collections.abc import Callable
 from decord import DECORDError, DECORDLimitReachedError
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
 from PIL import Image, ImageOps
+from torch import Tensor
+from typing import NamedTuple
 from ..errors import ClipError, ConfigError
 
-decord.logging.set_level(decord.logging.QUIET)      # messages of ffmpeg inside decord; decord has no narrower switch
+decord.logging.set_level(decord.logging.QUIET)  # messages of ffmpeg inside decord; decord has no narrower switch
 
 # %% ../../nbs/data/decoding.ipynb #8ba8a801
 def _lacks_index(path: Path) -> bool:
@@ -32,29 +39,36 @@ def _lacks_index(path: Path) -> bool:
             box = f.read(16)
             seen.append(box[4:8])
             size = int.from_bytes(box[:4], "big")
-            if size == 1:           # the size is in the next 8 bytes
+            if size == 1:  # the size is in the next 8 bytes
                 size = int.from_bytes(box[8:16], "big")
-            if size < 8:            # 0: to the end of the file
+            if size < 8:  # 0: to the end of the file
                 break
             at += size
     return seen[:1] == [b"ftyp"] and b"moov" not in seen
+
 
 def _is_text(head: bytes) -> bool:
     "Whether bytes are printable ASCII, tabs and line ends."
     return head.isascii() and all(c >= 32 or c in b"\t\n\f\r" for c in head)
 
+
 def _check_file(path: Path) -> None:
     "Refuse what is known to be no video before it is opened as one."
-    if path.is_dir(): raise ClipError(f"{path} is a folder, not a video file.")
-    if not path.is_file(): raise ClipError(f"{path} does not exist.")
+    if path.is_dir():
+        raise ClipError(f"{path} is a folder, not a video file.")
+    if not path.is_file():
+        raise ClipError(f"{path} does not exist.")
     try:
         with open(path, "rb") as f:
             head = f.read(4096)
     except OSError as error:
         raise ClipError(f"{path} cannot be opened: {error.strerror}.") from None
-    if not head: raise ClipError(f"{path} is empty.")
-    if _is_text(head): raise ClipError(f"{path} is text, not a video.")
-    if _lacks_index(path): raise ClipError(f"{path} is cut short: the index of its frames is missing.")
+    if not head:
+        raise ClipError(f"{path} is empty.")
+    if _is_text(head):
+        raise ClipError(f"{path} is text, not a video.")
+    if _lacks_index(path):
+        raise ClipError(f"{path} is cut short: the index of its frames is missing.")
 
 # %% ../../nbs/data/decoding.ipynb #9b98db94
 class Probe(NamedTuple):
@@ -74,6 +88,7 @@ class Probe(NamedTuple):
     size : (height, width) in pixels, as stored, not yet upright
     turn : (transpose, flip rows, flip columns) that makes a picture upright
     """
+
     path: Path
     form: str
     codec: str
@@ -89,7 +104,8 @@ class Probe(NamedTuple):
 # %% ../../nbs/data/decoding.ipynb #7a7d220c
 _MOST_PIXELS = 2**27
 _OPTIONS = dict(protocol_whitelist="file", max_pixels=str(_MOST_PIXELS))
-_BROKEN = (FFmpegError, IndexError)     # IndexError: a transport stream in which another stream begins
+_BROKEN = (FFmpegError, IndexError)  # IndexError: a transport stream in which another stream begins
+
 
 def _opened(path: Path):
     "PyAV's container, or one clear sentence."
@@ -99,11 +115,13 @@ def _opened(path: Path):
         message = f"{path} is not a video that can be opened; it may be cut short or damaged."
         raise ClipError(message) from None
 
+
 def _stream(container, path: Path):
     "The video stream, with one thread; the cover picture of a song does not count."
     cover = av.stream.Disposition.attached_pic
     found = [stream for stream in container.streams.video if not stream.disposition & cover]
-    if not found: raise ClipError(f"{path} has no video stream.")
+    if not found:
+        raise ClipError(f"{path} has no video stream.")
     stream = container.streams.best("video")
     if stream not in found:
         stream = found[0]
@@ -111,6 +129,7 @@ def _stream(container, path: Path):
         raise ClipError(f"{path} holds video of an unknown kind, which neither decord nor PyAV can decode.")
     stream.codec_context.thread_count = 1
     return stream
+
 
 def _turn(frame) -> tuple:
     "(transpose, flip rows, flip columns), from the display matrix: x' = ax + cy, y' = bx + dy."
@@ -133,11 +152,12 @@ def _scan(container, stream) -> tuple:
                 shown.append((packet.pts, packet.is_keyframe))
             try:
                 first = first or next(iter(packet.decode()), None)
-            except FFmpegError:     # a damaged packet; the walk will report it
+            except FFmpegError:  # a damaged packet; the walk will report it
                 pass
-    except _BROKEN:                 # the file ends early
+    except _BROKEN:  # the file ends early
         pass
     return shown, first
+
 
 def _probed(path: Path, container, stream, shown: list, first) -> Probe:
     "The `Probe` of packets, (stamp, is it a keyframe) each, and the first picture."
@@ -157,7 +177,8 @@ def _probed(path: Path, container, stream, shown: list, first) -> Probe:
         base=stream.time_base or Fraction(1, 25),
         rate=float(stream.average_rate or stream.guessed_rate or 25),
         size=(first.height, first.width),
-        turn=_turn(first))
+        turn=_turn(first),
+    )
 
 # %% ../../nbs/data/decoding.ipynb #69faaf97
 def probe_clip(path) -> Probe:
@@ -183,36 +204,42 @@ def probe_clip(path) -> Probe:
             shown, first = _scan(container, stream)
         except MemoryError:
             raise ClipError(f"{path} needs more memory than there is.") from None
-        if first is None: raise ClipError(f"{path} has no frame that can be decoded.")
+        if first is None:
+            raise ClipError(f"{path} has no frame that can be decoded.")
         probe = _probed(path, container, stream, shown, first)
         del first
-        gc.collect(0)               # a picture and its side data refer to each other: free both now
+        gc.collect(0)  # a picture and its side data refer to each other: free both now
         return probe
 
 # %% ../../nbs/data/decoding.ipynb #abc58981
 class _Damaged(Exception):
     "A walk that broke off: its reader, and the number of frames before that."
+
     def __init__(self, reader: str, num_frames: int):
         super().__init__(reader, num_frames)
         self.reader, self.frames = reader, num_frames
 
-def _decord(probe: Probe, scale: tuple|None = None) -> decord.VideoReader:
+
+def _decord(probe: Probe, scale: tuple | None = None) -> decord.VideoReader:
     "decord's reader; it scales while decoding."
     h, w = scale or (-1, -1)
-    if probe.turn[0]:               # decord is asked for the upright size
+    if probe.turn[0]:  # decord is asked for the upright size
         h, w = w, h
-    if probe.promised > max(10**6, 10 * probe.count): raise _Damaged("decord", 0)
+    if probe.promised > max(10**6, 10 * probe.count):
+        raise _Damaged("decord", 0)
     path = str(probe.path.resolve())
     try:
         return decord.VideoReader(path, width=w, height=h, num_threads=1, fault_tol=1e-9)
     except (DECORDError, RuntimeError, AssertionError):
         raise _Damaged("decord", 0) from None
 
+
 def _tensor(frame) -> Tensor:
     "decord's frame, whichever bridge another program may have set in decord."
     return torch.from_numpy(frame.asnumpy()) if hasattr(frame, "asnumpy") else torch.as_tensor(frame)
 
-def _walk_decord(probe: Probe, scale: tuple|None = None):
+
+def _walk_decord(probe: Probe, scale: tuple | None = None):
     "Yield every frame, in showing order, upright: (None, picture)."
     reader = _decord(probe, scale)
     h, w = scale or probe.size
@@ -224,19 +251,21 @@ def _walk_decord(probe: Probe, scale: tuple|None = None):
             return
         except DECORDError:
             raise _Damaged("decord", k) from None
-        if tuple(frame.shape) != shape: raise _Damaged("decord", k)
+        if tuple(frame.shape) != shape:
+            raise _Damaged("decord", k)
         yield None, lambda: _tensor(frame)
 
 # %% ../../nbs/data/decoding.ipynb #058a2896
 _THREADS = "threads" in (VideoReformatter.reformat.__doc__ or "")
-_ONE = dict(threads=1) if _THREADS else {}      # PyAV 17 and later would start threads for each frame
+_ONE = dict(threads=1) if _THREADS else {}  # PyAV 17 and later would start threads for each frame
 
-def _picture(frame, probe: Probe, scale: tuple|None, reformat: Callable) -> Tensor:
+
+def _picture(frame, probe: Probe, scale: tuple | None, reformat: Callable) -> Tensor:
     "A frame of PyAV, scaled and upright, [H,W,3] uint8."
     h, w = scale or probe.size
     plane = reformat(frame, width=w, height=h, format="rgb24", **_ONE).planes[0]
-    rows = torch.frombuffer(plane, dtype=torch.uint8)[:h * plane.line_size].view(h, -1)    # no copy
-    picture = rows[:, :3 * w].unflatten(1, (w, 3))
+    rows = torch.frombuffer(plane, dtype=torch.uint8)[: h * plane.line_size].view(h, -1)  # no copy
+    picture = rows[:, : 3 * w].unflatten(1, (w, 3))
     transpose, *flips = probe.turn
     if transpose:
         picture = picture.transpose(0, 1)
@@ -244,11 +273,12 @@ def _picture(frame, probe: Probe, scale: tuple|None, reformat: Callable) -> Tens
         picture = picture.flip([axis for axis in (0, 1) if flips[axis]])
     return picture.contiguous()
 
-def _walk_pyav(probe: Probe, scale: tuple|None = None):
+
+def _walk_pyav(probe: Probe, scale: tuple | None = None):
     "Yield every frame, in showing order, upright: (stamp, picture)."
     with _opened(probe.path) as container:
         decoded = container.decode(_stream(container, probe.path))
-        reformat = VideoReformatter().reformat      # one for all frames: its tables are made once
+        reformat = VideoReformatter().reformat  # one for all frames: its tables are made once
         k = 0
         while True:
             try:
@@ -260,19 +290,22 @@ def _walk_pyav(probe: Probe, scale: tuple|None = None):
             yield frame.pts, lambda: _picture(frame, probe, scale, reformat)
             k += 1
 
+
 _WALKS = dict(decord=_walk_decord, pyav=_walk_pyav)
 
 # %% ../../nbs/data/decoding.ipynb #4361e49a
 _FOR_DECORD = ("mov", "matroska", "avi", "flv", "asf")
 _NOT_FOR_DECORD = ("av1", "vvc")
-_TURNS = ((False, False, False), (True, True, False), (True, False, True), (False, True, True))     # no mirrors
+_TURNS = ((False, False, False), (True, True, False), (True, False, True), (False, True, True))  # no mirrors
+
 
 def _decord_may(probe: Probe) -> bool:
     "Whether decord is known to walk such a file right; it does not know mirrors."
     return probe.form in _FOR_DECORD and probe.codec not in _NOT_FOR_DECORD and probe.turn in _TURNS
 
 # %% ../../nbs/data/decoding.ipynb #b350a262
-_MOST = 8 << 30     # bytes of kept frames
+_MOST = 8 << 30  # bytes of kept frames
+
 
 def _places(wanted: Tensor) -> dict:
     "frame -> its places in [T]."
@@ -281,19 +314,23 @@ def _places(wanted: Tensor) -> dict:
         places.setdefault(k, []).append(i)
     return places
 
-def _place(out: Tensor|None, kept: Tensor, places: list, count: int, path: Path) -> Tensor:
+
+def _place(out: Tensor | None, kept: Tensor, places: list, count: int, path: Path) -> Tensor:
     "Put a frame in its places of [T,...], T = count."
     if out is None:
         size = count * kept.numel()
         if size > _MOST:
-            raise ClipError(f"{path}: {count} frames of {tuple(kept.shape)} take {size / 2**30:.0f} GiB; "
-                            "ask for fewer, or for smaller ones with `short`.")
+            raise ClipError(
+                f"{path}: {count} frames of {tuple(kept.shape)} take {size / 2**30:.0f} GiB; "
+                "ask for fewer, or for smaller ones with `short`."
+            )
         out = kept.new_empty(count, *kept.shape)
     for i in places:
         out[i].copy_(kept)
     return out
 
-def _gather(walk, wanted: Tensor, each: Callable, path: Path, stop: int|None = None) -> tuple:
+
+def _gather(walk, wanted: Tensor, each: Callable, path: Path, stop: int | None = None) -> tuple:
     """Walk once, and put each wanted frame in its places.
 
     Parameters
@@ -321,19 +358,24 @@ def _gather(walk, wanted: Tensor, each: Callable, path: Path, stop: int|None = N
 class _Unsafe(Exception):
     "A jump that did not reach its frame."
 
+
 class _Span(NamedTuple):
     "Frames to decode after one jump."
-    start: int      # the keyframe, in showing order; 0: the beginning of the file
-    stop: int       # one after the last frame wanted
+
+    start: int  # the keyframe, in showing order; 0: the beginning of the file
+    stop: int  # one after the last frame wanted
+
 
 def _spans(probe: Probe, wanted: Tensor) -> list[_Span]:
     "The spans that hold the wanted frames: at most one from the beginning and from each keyframe, in order."
-    if not len(probe.stamps): raise _Unsafe
+    if not len(probe.stamps):
+        raise _Unsafe
     beginning = torch.zeros(1, dtype=torch.int64)
     starts = torch.cat([beginning, torch.searchsorted(probe.stamps, probe.keys)]).unique()
     frames = wanted.unique()
     group = torch.searchsorted(starts, frames, right=True) - 1
     return [_Span(int(starts[g]), int(frames[group == g].max()) + 1) for g in group.unique()]
+
 
 def _jump(container, stream, probe: Probe, span: _Span):
     "Yield the frames of a span, checked: (place, frame)."
@@ -342,10 +384,12 @@ def _jump(container, stream, probe: Probe, span: _Span):
         container.seek(key, stream=stream, backward=True)
     for frame in container.decode(stream):
         landing = span.start and k == span.start
-        if landing and (frame.pts is None or frame.pts < key):      # leading frames of an open group
+        if landing and (frame.pts is None or frame.pts < key):  # leading frames of an open group
             continue
-        if frame.pts != int(probe.stamps[k]) or frame.is_corrupt: raise _Unsafe
-        if landing and not frame.key_frame: raise _Unsafe
+        if frame.pts != int(probe.stamps[k]) or frame.is_corrupt:
+            raise _Unsafe
+        if landing and not frame.key_frame:
+            raise _Unsafe
         yield k, frame
         k += 1
         if k == span.stop:
@@ -358,7 +402,8 @@ def _checked_frames(container, stream, probe: Probe, wanted: Tensor):
     for span in _spans(probe, wanted):
         yield from _jump(container, stream, probe, span)
 
-def _gather_jumping(probe: Probe, wanted: Tensor, each: Callable, scale: tuple|None = None) -> Tensor:
+
+def _gather_jumping(probe: Probe, wanted: Tensor, each: Callable, scale: tuple | None = None) -> Tensor:
     "The wanted frames by checked jumps, [T,...]; raises `_Unsafe` if a check fails."
     out, places = None, _places(wanted)
     with _opened(probe.path) as container:
@@ -379,6 +424,7 @@ def _tells_all(probe: Probe, whole: int) -> bool:
         return False
     return probe.form in ("mov", "matroska") and probe.codec != "vp8"
 
+
 def _jumps_pay(probe: Probe, wanted: Tensor) -> bool:
     "Whether jumps decode less than half of what a walk does."
     try:
@@ -387,6 +433,7 @@ def _jumps_pay(probe: Probe, wanted: Tensor) -> bool:
         return False
     walked = int(wanted.max()) + 1
     return 2 * jumped < walked
+
 
 def _seconds(stamps: list, base: Fraction, rate: float) -> Tensor:
     "[N] float64, times from the first frame; evenly at the container's rate if the stamps do not rise."
@@ -408,6 +455,7 @@ class DecodedFrames(NamedTuple):
     decoder : "decord", "pyav" or "images"
     probe : the file's packets
     """
+
     frames: Tensor
     indices: Tensor
     times: Tensor
@@ -431,11 +479,13 @@ def _damaged(probe: Probe, broke: _Damaged) -> ClipError:
         reached = f"reaches {broke.frames} of {listed}"
     return ClipError(f"{probe.path} is damaged: its frames cannot all be decoded ({broke.reader} {reached}).")
 
+
 def _found(out: Tensor, wanted: Tensor, stamps: list, decoder: str, probe: Probe) -> DecodedFrames:
     "The result, with the times of the stamps."
     return DecodedFrames(out, wanted, _seconds(stamps, probe.base, probe.rate), decoder, probe)
 
-def _by_jumps(probe: Probe, choose: Callable, each: Callable, scale) -> DecodedFrames|None:
+
+def _by_jumps(probe: Probe, choose: Callable, each: Callable, scale) -> DecodedFrames | None:
     "PyAV's checked jumps; None if they do not pay or a check fails."
     wanted = choose(probe.count)
     if not _jumps_pay(probe, wanted):
@@ -446,7 +496,8 @@ def _by_jumps(probe: Probe, choose: Callable, each: Callable, scale) -> DecodedF
         return None
     return _found(out, wanted, probe.stamps.tolist(), "pyav", probe)
 
-def _by_decord(probe: Probe, choose: Callable, each: Callable, scale, stop: Callable) -> DecodedFrames|None:
+
+def _by_decord(probe: Probe, choose: Callable, each: Callable, scale, stop: Callable) -> DecodedFrames | None:
     "decord's walk; None if its count is not that of the packets."
     wanted = choose(probe.count)
     out, walked = _gather(_walk_decord(probe, scale), wanted, each, probe.path, stop(wanted))
@@ -455,13 +506,15 @@ def _by_decord(probe: Probe, choose: Callable, each: Callable, scale, stop: Call
     stamps = probe.stamps.tolist() or [None] * probe.count
     return _found(out, wanted, stamps, "decord", probe)
 
+
 def _by_pyav(probe: Probe, choose: Callable, each: Callable, scale, stop: Callable) -> DecodedFrames:
     "PyAV's walk; again if its count was another."
     total = probe.count
     while True:
         wanted = choose(total)
         out, walked = _gather(_walk_pyav(probe, scale), wanted, each, probe.path, stop(wanted))
-        if not walked: raise _Damaged("PyAV", 0)
+        if not walked:
+            raise _Damaged("PyAV", 0)
         if stop(wanted):
             walked = probe.stamps.tolist()
         if len(walked) == total:
@@ -469,7 +522,7 @@ def _by_pyav(probe: Probe, choose: Callable, each: Callable, scale, stop: Callab
         total = len(walked)
 
 # %% ../../nbs/data/decoding.ipynb #b8d64577
-def _scaled(probe: Probe, short: int|None) -> tuple|None:
+def _scaled(probe: Probe, short: int | None) -> tuple | None:
     "The size at which the shorter side is `short`; None if the file's is not larger."
     if short is None or min(probe.size) <= short:
         return None
@@ -478,12 +531,14 @@ def _scaled(probe: Probe, short: int|None) -> tuple|None:
 # %% ../../nbs/data/decoding.ipynb #77932f38
 _NUMBERED = re.compile(r"(?P<name>.*?)(?P<number>\d{1,15})\.(?P<kind>jpe?g|png|webp)", re.IGNORECASE)
 
-def _numbered(name: str) -> re.Match|None:
+
+def _numbered(name: str) -> re.Match | None:
     "The parts of an image's name; None for hidden files, optical flow, and what is no numbered image."
     match = _NUMBERED.fullmatch(name)
     if match is None or name[0] == "." or match["name"].lower().startswith("flow"):
         return None
     return match
+
 
 def _image_files(folder: Path) -> tuple[list, Tensor]:
     "The images of a folder in order: their names, and their numbers less the first, [N] int64."
@@ -492,28 +547,33 @@ def _image_files(folder: Path) -> tuple[list, Tensor]:
     except OSError as error:
         raise ClipError(f"{folder} cannot be opened: {error.strerror}.") from None
     found = [match for name in names if (match := _numbered(name))]
-    if not found: raise ClipError(f"{folder} is a folder without numbered images, not a video file.")
+    if not found:
+        raise ClipError(f"{folder} is a folder without numbered images, not a video file.")
     series = sorted({f"{match['name']}*.{match['kind']}" for match in found})
     if len(series) > 1:
         raise ClipError(f"{folder} holds several series of images ({', '.join(series[:3])}); a clip is one.")
     pairs = sorted((int(match["number"]), match[0]) for match in found)
     numbers = torch.tensor([number for number, _ in pairs])
     twice = numbers[1:][numbers.diff() == 0].tolist()
-    if twice: raise ClipError(f"{folder} holds two images of number {twice[0]}.")
+    if twice:
+        raise ClipError(f"{folder} holds two images of number {twice[0]}.")
     return [name for _, name in pairs], numbers - numbers[0]
 
 # %% ../../nbs/data/decoding.ipynb #9c95b213
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)      # what Pillow raises
-_ORIENTATION = 0x112                                # EXIF: how the camera was held; above 4: sideways
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
+_ORIENTATION = 0x112  # EXIF: how the camera was held; above 4: sideways
 
-def _upright_image(image, path: Path, size: tuple|None, scale: tuple|None) -> Tensor:
+
+def _upright_image(image, path: Path, size: tuple | None, scale: tuple | None) -> Tensor:
     "An open image as `_image` returns it."
     sideways = image.getexif().get(_ORIENTATION, 1) > 4
     h, w = image.size if sideways else image.size[::-1]
-    if h * w > _MOST_PIXELS: raise ClipError(f"{path} is too large: {w} x {h} pixels.")
+    if h * w > _MOST_PIXELS:
+        raise ClipError(f"{path} is too large: {w} x {h} pixels.")
     if size and (h, w) != size:
-        raise ClipError(f"{path} is {w} x {h} pixels, the first image of its folder {size[1]} x {size[0]}: "
-                        "a clip has one size.")
+        raise ClipError(
+            f"{path} is {w} x {h} pixels, the first image of its folder {size[1]} x {size[0]}: a clip has one size."
+        )
     if scale:
         stored = scale if sideways else scale[::-1]
         image.draft("RGB", tuple(2 * side for side in stored))
@@ -522,7 +582,8 @@ def _upright_image(image, path: Path, size: tuple|None, scale: tuple|None) -> Te
         upright = upright.resize(scale[::-1], Image.BILINEAR)
     return torch.from_numpy(np.array(upright))
 
-def _image(path: Path, size: tuple|None = None, scale: tuple|None = None) -> tuple[Tensor, str]:
+
+def _image(path: Path, size: tuple | None = None, scale: tuple | None = None) -> tuple[Tensor, str]:
     """One image, upright, and its format; a JPEG is decoded at a small size.
 
     Parameters
@@ -547,7 +608,7 @@ def _image(path: Path, size: tuple|None = None, scale: tuple|None = None) -> tup
 # %% ../../nbs/data/decoding.ipynb #23606b01
 def _probe_images(folder: Path, names: list, stamps: Tensor, fps: float) -> Probe:
     "The `Probe` of a folder of images; the first is decoded."
-    first, kind = _image(folder/names[0])
+    first, kind = _image(folder / names[0])
     return Probe(
         path=folder,
         form="images",
@@ -559,35 +620,42 @@ def _probe_images(folder: Path, names: list, stamps: Tensor, fps: float) -> Prob
         base=1 / Fraction(fps),
         rate=float(fps),
         size=tuple(first.shape[:2]),
-        turn=(False, False, False))
+        turn=(False, False, False),
+    )
 
-def _read_images(folder, choose: Callable, each: Callable = lambda f: f, short: int|None = None,
-                 fps: float = 25.) -> DecodedFrames:
+
+def _read_images(
+    folder, choose: Callable, each: Callable = lambda f: f, short: int | None = None, fps: float = 25.0
+) -> DecodedFrames:
     "The wanted images of a folder, as `read_wanted` returns them; no other image is opened but the first."
     folder = Path(folder)
     names, stamps = _image_files(folder)
     probe = _probe_images(folder, names, stamps, fps)
     lost = int(stamps[-1]) + 1 - len(names)
     if lost:
-        warnings.warn(f"{folder}: {lost} of the numbers from {names[0]} to {names[-1]} are missing; "
-                      "the times keep the gaps.", stacklevel=2)
+        warnings.warn(
+            f"{folder}: {lost} of the numbers from {names[0]} to {names[-1]} are missing; the times keep the gaps.",
+            stacklevel=2,
+        )
     wanted = choose(len(names))
     scale, out = _scaled(probe, short), None
     for k, places in _places(wanted).items():
-        picture, _ = _image(folder/names[k], probe.size, scale)
+        picture, _ = _image(folder / names[k], probe.size, scale)
         out = _place(out, each(picture), places, len(wanted), folder)
     return DecodedFrames(out, wanted, stamps.double() / fps, "images", probe)
 
 # %% ../../nbs/data/decoding.ipynb #fd8a2a7f
-_HELD = 1 << 26     # bytes of a file whose packets are held
+_HELD = 1 << 26  # bytes of a file whose packets are held
 
-def _is_ordinary(probe: Probe, short: int|None, whole: int) -> bool:
+
+def _is_ordinary(probe: Probe, short: int | None, whole: int) -> bool:
     "Whether the fast way gives what the usual way gives: an even size of a usual kind, not scaled, not long."
-    if any(side % 2 for side in probe.size):    # the readers round half a chroma sample differently
+    if any(side % 2 for side in probe.size):  # the readers round half a chroma sample differently
         return False
     if _scaled(probe, short) or _tells_all(probe, whole):
         return False
     return probe.form in _FOR_DECORD
+
 
 def _converted(frames, probe: Probe):
     "A walk over decoded frames: (stamp, picture)."
@@ -595,7 +663,8 @@ def _converted(frames, probe: Probe):
     for frame in frames:
         yield frame.pts, lambda: _picture(frame, probe, None, reformat)
 
-def _read_packets(container, path: Path, choose: Callable, each: Callable, short, whole: int) -> DecodedFrames|None:
+
+def _read_packets(container, path: Path, choose: Callable, each: Callable, short, whole: int) -> DecodedFrames | None:
     "List the packets, then decode them."
     stream = _stream(container, path)
     packets = list(container.demux(stream))
@@ -609,7 +678,8 @@ def _read_packets(container, path: Path, choose: Callable, each: Callable, short
     out, walked = _gather(_converted(chain([first], frames), probe), wanted, each, path)
     return _found(out, wanted, walked, "pyav", probe) if len(walked) == probe.count else None
 
-def _read_once(path: Path, choose: Callable, each: Callable, short: int|None, whole: int) -> DecodedFrames|None:
+
+def _read_once(path: Path, choose: Callable, each: Callable, short: int | None, whole: int) -> DecodedFrames | None:
     "The wanted frames in one opening; None if anything is unusual."
     try:
         if path.stat().st_size > _HELD:
@@ -620,30 +690,38 @@ def _read_once(path: Path, choose: Callable, each: Callable, short: int|None, wh
         return None
 
 # %% ../../nbs/data/decoding.ipynb #3a739c86
-def _try_decord(probe: Probe, choose: Callable, each: Callable, scale, stop: Callable,
-                decoder: str|None) -> DecodedFrames|None:
+def _try_decord(
+    probe: Probe, choose: Callable, each: Callable, scale, stop: Callable, decoder: str | None
+) -> DecodedFrames | None:
     "decord's frames, where decord is demanded or known to be right; None: PyAV must read."
     if decoder is None and not _decord_may(probe):
         return None
     try:
         found = _by_decord(probe, choose, each, scale, stop)
     except _Damaged as broke:
-        if decoder: raise _damaged(probe, broke) from None
+        if decoder:
+            raise _damaged(probe, broke) from None
         return None
     if found is None and decoder:
-        raise ClipError(f"{probe.path} cannot be read right by decord: "
-                        f"it does not reach the {probe.count} frames that are listed.")
+        raise ClipError(
+            f"{probe.path} cannot be read right by decord: it does not reach the {probe.count} frames that are listed."
+        )
     return found
 
-def _read_file(path: Path, choose: Callable, each: Callable, short: int|None, decoder: str|None,
-               whole: int) -> DecodedFrames:
+
+def _read_file(
+    path: Path, choose: Callable, each: Callable, short: int | None, decoder: str | None, whole: int
+) -> DecodedFrames:
     "The wanted frames of a video file, by the first way that is right."
     if decoder == "fast":
         found = _read_once(path, choose, each, short, whole)
         return found or _read_file(path, choose, each, short, None, whole)
     probe = probe_clip(path)
     scale, long = _scaled(probe, short), _tells_all(probe, whole)
-    def stop(wanted): return int(wanted.max()) + 1 if long else None
+
+    def stop(wanted):
+        return int(wanted.max()) + 1 if long else None
+
     found = None
     if long and decoder != "decord":
         found = _by_jumps(probe, choose, each, scale)
@@ -659,8 +737,16 @@ def _read_file(path: Path, choose: Callable, each: Callable, short: int|None, de
 # %% ../../nbs/data/decoding.ipynb #920b90fb
 _CANNOT_READ = dict(folder=tuple(_WALKS), file=("images",))
 
-def read_wanted(path, choose: Callable, each: Callable = lambda f: f, short: int|None = None,
-                decoder: str|None = None, whole: int = 1000, fps: float|None = None) -> DecodedFrames:
+
+def read_wanted(
+    path,
+    choose: Callable,
+    each: Callable = lambda f: f,
+    short: int | None = None,
+    decoder: str | None = None,
+    whole: int = 1000,
+    fps: float | None = None,
+) -> DecodedFrames:
     """The wanted frames of a file, by the cheapest way that is right.
 
     Parameters
@@ -685,13 +771,14 @@ def read_wanted(path, choose: Callable, each: Callable = lambda f: f, short: int
     """
     if decoder not in (None, *_WALKS, "images", "fast"):
         raise ConfigError(f"decoder must be 'decord', 'pyav', 'fast' or 'images', not {decoder!r}.")
-    if fps is not None and not 0 < fps < math.inf: raise ConfigError(f"fps must be more than 0, not {fps}.")
+    if fps is not None and not 0 < fps < math.inf:
+        raise ConfigError(f"fps must be more than 0, not {fps}.")
     path = Path(path)
     kind = "folder" if path.is_dir() else "file"
     if decoder in _CANNOT_READ[kind]:
         raise ConfigError(f"{path} is a {kind}, which {decoder!r} does not read.")
     if kind == "folder":
-        return _read_images(path, choose, each, short, fps or 25.)
+        return _read_images(path, choose, each, short, fps or 25.0)
     if fps is not None:
         raise ConfigError(f"fps is for folders of images; {path} is a file, which carries its own times.")
     return _read_file(path, choose, each, short, decoder, whole)

@@ -7,22 +7,30 @@ __all__ = ['VIDEO_SUFFIXES', 'IMAGE_SUFFIXES', 'FORMS', 'text_lines', 'unfit', '
            'Row', 'Listing', 'is_video', 'clip_names', 'parse_list', 'CsvTable', 'read_table', 'parse']
 
 # %% ../../nbs/data/manifests.ipynb #1624dc80
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, NamedTuple
-import csv, io, json, os, re
+from typing import NamedTuple
 from ..errors import ConfigError
 
 # %% ../../nbs/data/manifests.ipynb #071a8f5e
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
+
 def _read_text(path) -> str:
     "A text file: UTF-8 or UTF-16 by its byte order mark, else UTF-8, else Latin-1."
     data = Path(path).read_bytes()
-    if data[:2] in _UTF16_MARKS: return data.decode("utf-16")
+    if data[:2] in _UTF16_MARKS:
+        return data.decode("utf-16")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
 
 def text_lines(path) -> list:
     """Lines of a text file without the blank ones; only line feeds and carriage returns end a line.
@@ -40,6 +48,7 @@ def text_lines(path) -> list:
     lines = re.split(r"\r\n|\r|\n", _read_text(path))
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
     return [(number, line) for number, line in numbered if line]
+
 
 def unfit(path, line: int, what: str) -> ConfigError:
     """Make the error for a line that cannot be read; the caller raises it.
@@ -68,6 +77,7 @@ def _read_json(path):
     except json.JSONDecodeError as e:
         raise unfit(path, e.lineno, f"this is no JSON ({e.msg}).") from None
 
+
 def _csv_rows(path, delimiter: str = ",") -> list:
     "Rows of a CSV as (line number, fields), quotes undone, blank rows left out."
     text = io.StringIO(_read_text(path), newline="")
@@ -76,19 +86,22 @@ def _csv_rows(path, delimiter: str = ",") -> list:
     try:
         for row in reader:
             fields = [field.strip() for field in row]
-            if any(fields): rows.append((line, fields))
+            if any(fields):
+                rows.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as e:
         raise unfit(path, reader.line_num, f"this is no CSV ({e}).") from None
     return rows
 
 # %% ../../nbs/data/manifests.ipynb #9fe84bcc
-_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")   # aB, ABc
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # aB, ABc
+
 
 def _is_abbreviation(word: str) -> bool:
     "Two to four letters and digits in capitals: DJ, BMX, 3D."
     size = sum(c.isalnum() for c in word)
     return word.isupper() and 2 <= size <= 4
+
 
 def readable_name(raw: str) -> str:
     """A class name in words: brush_hair -> brush hair, ApplyEyeMakeup -> apply eye makeup.
@@ -105,7 +118,7 @@ def readable_name(raw: str) -> str:
     """
     words = _WORD_START.sub(" ", raw.replace("_", " ")).split()
     num_letters = sum(c.isalpha() for c in raw)
-    shouted = raw.isupper() and num_letters > 4   # BRUSH_HAIR holds no abbreviation
+    shouted = raw.isupper() and num_letters > 4  # BRUSH_HAIR holds no abbreviation
     readable = [w if _is_abbreviation(w) and not shouted else w.lower() for w in words]
     return " ".join(readable) or raw
 
@@ -124,10 +137,12 @@ class ClassNames(NamedTuple):
     file : str
         Name of the file.
     """
+
     ids: list
     names: list
     numbered: bool
     file: str
+
 
 def _numbered_names(rows, path) -> ClassNames:
     "Class names from (line, number, name), in the order of the numbers; each number once."
@@ -142,6 +157,7 @@ def _numbered_names(rows, path) -> ClassNames:
         name_of[place] = str(name).strip()
     ids = sorted(name_of)
     return ClassNames(ids, [name_of[i] for i in ids], True, Path(path).name)
+
 
 def _names_alone(names: list, file: str) -> ClassNames:
     "Class names whose numbers are their places."
@@ -160,21 +176,26 @@ def _json_names(path) -> ClassNames:
         rows.append((place, number, name))
     return _numbered_names(rows, path)
 
+
 def _csv_names(table: list, path) -> ClassNames | None:
     "Names from the columns id and name of a CSV's rows; None where it lacks them."
-    if not table: return None
+    if not table:
+        return None
     head = [field.lower() for field in table[0][1]]
-    if not {"id", "name"} <= set(head): return None
+    if not {"id", "name"} <= set(head):
+        return None
     number, name = head.index("id"), head.index("name")
     rows = [(line, fields[number], fields[name]) for line, fields in table[1:]]
     return _numbered_names(rows, path)
+
 
 def _text_names(lines: list, path) -> ClassNames | None:
     "Names from lines such as `1 ApplyEyeMakeup`; None where a line has no number."
     rows = []
     for line, text in lines:
         match = re.fullmatch(r"(\d+)[\s,]+(\S.*)", text)
-        if match is None: return None
+        if match is None:
+            return None
         number, name = match.groups()
         rows.append((line, number, name.strip("\"'")))
     return _numbered_names(rows, path)
@@ -199,13 +220,15 @@ def read_class_names(path) -> ClassNames:
         If the file names no class, or names one twice.
     """
     suffix = Path(path).suffix.lower()
-    if suffix == ".json": return _json_names(path)
+    if suffix == ".json":
+        return _json_names(path)
     lines = text_lines(path)
     if not lines:
         raise ConfigError(f"{path} names no class.")
     table = _csv_rows(path) if "," in lines[0][1] else []
     found = _csv_names(table, path) or _text_names(lines, path)
-    if found: return found
+    if found:
+        return found
     if table and suffix == ".csv":
         raise unfit(path, 1, "a CSV of class names has the columns id,name.")
     return _names_alone([line.strip("\"'") for _, line in lines], Path(path).name)
@@ -229,12 +252,14 @@ class Row(NamedTuple):
     places : tuple of str
         Where the file may lie below the root, the likeliest first; () for `name` alone.
     """
+
     name: str
     label: int | str
     line: int = 0
     part: str = ""
     num_frames: int | None = None
     places: tuple = ()
+
 
 class Listing(NamedTuple):
     """What a list says.
@@ -252,6 +277,7 @@ class Listing(NamedTuple):
     notes : list of str
         Sentences for the reader.
     """
+
     form: str
     rows: list
     names: ClassNames | None
@@ -259,8 +285,22 @@ class Listing(NamedTuple):
     notes: list
 
 # %% ../../nbs/data/manifests.ipynb #216d2446
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv", ".ts", ".3gp",
-                  ".gif", ".ogv")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".mov",
+    ".mpg",
+    ".mpeg",
+    ".m4v",
+    ".flv",
+    ".wmv",
+    ".ts",
+    ".3gp",
+    ".gif",
+    ".ogv",
+)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 _PART_WORDS = {
@@ -270,10 +310,12 @@ _PART_WORDS = {
 }
 _PART_OF = {word: part for part, words in _PART_WORDS.items() for word in words}
 
+
 def _part_name(word) -> str:
     "train, val or test; another word as it is."
     text = str(word).strip()
     return _PART_OF.get(text.lower(), text)
+
 
 def is_video(name: str) -> bool:
     """Whether the name of a file has the suffix of a video.
@@ -290,6 +332,7 @@ def is_video(name: str) -> bool:
     """
     return name.lower().endswith(VIDEO_SUFFIXES)
 
+
 def _is_frame(name: str) -> bool:
     "Whether the name of a file is that of a numbered picture, such as img_00001.jpg."
     stem, suffix = os.path.splitext(name)
@@ -301,17 +344,21 @@ def _entries(folder, most: int = 64) -> list:
     found, has_frames, has_folders = [], False, False
     with os.scandir(folder) as scan:
         for entry in scan:
-            if entry.name.startswith("."): continue
+            if entry.name.startswith("."):
+                continue
             found.append(entry)
             has_frames = has_frames or _is_frame(entry.name)
             has_folders = has_folders or entry.is_dir()
-            if has_frames and not has_folders and len(found) >= most: break
+            if has_frames and not has_folders and len(found) >= most:
+                break
     return sorted(found, key=lambda entry: entry.name)
+
 
 def _is_frame_folder(entries: list) -> bool:
     "Numbered pictures, and no video whose thumbnails they might be."
     names = [entry.name for entry in entries]
     return any(map(_is_frame, names)) and not any(map(is_video, names))
+
 
 def clip_names(folder, below: str = "") -> list:
     """Videos and folders of pictures in a folder, at any depth.
@@ -329,12 +376,15 @@ def clip_names(folder, below: str = "") -> list:
         Names with "/" between folders, sorted by folder.
     """
     entries = _entries(folder)
-    if _is_frame_folder(entries): return [below] if below else []
+    if _is_frame_folder(entries):
+        return [below] if below else []
     names = []
     for entry in entries:
         name = f"{below}/{entry.name}" if below else entry.name
-        if entry.is_dir(): names += clip_names(entry.path, name)
-        elif is_video(name): names.append(name)
+        if entry.is_dir():
+            names += clip_names(entry.path, name)
+        elif is_video(name):
+            names.append(name)
     return names
 
 # %% ../../nbs/data/manifests.ipynb #6ce24b52
@@ -345,21 +395,25 @@ def _part_folders(folder) -> list:
     only_parts = all(name.lower() in _PART_OF for name in names)
     return names if has_train and only_parts else []
 
+
 def _class_folders(folder: Path) -> list:
     "(part folder, class folder) pairs; the part is empty where there is none."
     found = []
     for part in _part_folders(folder) or [""]:
-        found += [(part, entry) for entry in _entries(folder/part) if entry.is_dir()]
+        found += [(part, entry) for entry in _entries(folder / part) if entry.is_dir()]
     return found
+
 
 def _class_clips(folder: Path, part: str, entry) -> list:
     "Names of the clips of one class folder."
     below = f"{part}/{entry.name}".strip("/")
     names = clip_names(entry.path, below)
     if names == [below]:
-        raise ConfigError(f"{folder/part} holds folders of pictures, such as {entry.name}, "
-                          "but no class folders above them.")
+        raise ConfigError(
+            f"{folder / part} holds folders of pictures, such as {entry.name}, but no class folders above them."
+        )
     return names
+
 
 def _parse_folders(folder) -> Listing:
     "Folder = class."
@@ -382,6 +436,7 @@ _VIDEO_FIRST = re.compile(rf"(.+(?:{_SUFFIX}))\s+(\S.*)", re.I)
 _QUOTED = re.compile(r"\"([^\"]+)\"\s+(\S.*)|'([^']+)'\s+(\S.*)")
 _TWO_NUMBERS = re.compile(r"(.*\S)\s+(\d+)\s+(-?\d+)")
 
+
 def _path_label(line: str) -> tuple | None:
     "(path, label) of a line; None where it has only one word."
     if "\t" in line:
@@ -389,15 +444,19 @@ def _path_label(line: str) -> tuple | None:
         return path.strip(" \"'"), label.strip()
     if match := _QUOTED.fullmatch(line):
         return match[1] or match[3], match[2] or match[4]
-    if match := _VIDEO_FIRST.fullmatch(line): return match[1], match[2]
+    if match := _VIDEO_FIRST.fullmatch(line):
+        return match[1], match[2]
     words = line.rsplit(None, 1)
     return tuple(words) if len(words) == 2 else None
+
 
 def _path_frames_label(line: str) -> tuple | None:
     "(path, frames, label) of a line; None where it does not end with two numbers."
     match = _TWO_NUMBERS.fullmatch(line)
-    if match is None: return None
+    if match is None:
+        return None
     return match[1].strip("\"'"), int(match[2]), int(match[3])
+
 
 def _as_label(word: str):
     "A number as int, a name without its quotes."
@@ -415,6 +474,7 @@ def _parse_frame_list(path) -> Listing:
         rows.append(Row(name, label, number, num_frames=num_frames))
     return Listing("frame-list", rows, None, path, [])
 
+
 def _parse_plain_list(path) -> Listing:
     "A line is `path label`."
     path, rows = Path(path), []
@@ -426,6 +486,7 @@ def _parse_plain_list(path) -> Listing:
         name, label = found
         rows.append(Row(name, _as_label(label), number))
     return Listing("list", rows, None, path, [])
+
 
 def parse_list(path, form: str | None = None) -> Listing:
     """Parse a text file with one clip a line.
@@ -449,19 +510,33 @@ def parse_list(path, form: str | None = None) -> Listing:
     """
     lines = text_lines(path)
     num_fitting = sum(_path_frames_label(line) is not None for _, line in lines)
-    if form is None and num_fitting > len(lines) / 2: form = "frame-list"
+    if form is None and num_fitting > len(lines) / 2:
+        form = "frame-list"
     return _parse_frame_list(path) if form == "frame-list" else _parse_plain_list(path)
 
 # %% ../../nbs/data/manifests.ipynb #e3bc213d
 _COLUMNS = {
-    "path": ("path", "filepath", "file_path", "file", "filename", "file_name", "video", "video_path", "video_name",
-             "clip", "clip_path", "name"),
+    "path": (
+        "path",
+        "filepath",
+        "file_path",
+        "file",
+        "filename",
+        "file_name",
+        "video",
+        "video_path",
+        "video_name",
+        "clip",
+        "clip_path",
+        "name",
+    ),
     "label": ("label", "class_id", "label_id", "class", "action", "category", "target", "class_name", "label_name"),
     "names": ("class_name", "label_name", "class", "action", "category", "label"),
     "part": ("split", "subset", "part", "set"),
     "frames": ("frames", "num_frames", "n_frames", "total_frames"),
 }
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+
 
 class CsvTable(NamedTuple):
     """A CSV that has a header.
@@ -473,6 +548,7 @@ class CsvTable(NamedTuple):
     rows : list of (int, list of str)
         Line number and fields.
     """
+
     head: list
     rows: list
 
@@ -492,9 +568,11 @@ class CsvTable(NamedTuple):
             Place of the column, from 0.
         """
         for name in _COLUMNS[what]:
-            if name not in self.head: continue
+            if name not in self.head:
+                continue
             place = self.head.index(name)
-            if place not in apart: return place
+            if place not in apart:
+                return place
         return None
 
     @property
@@ -506,20 +584,24 @@ class CsvTable(NamedTuple):
 def _table_cut_at(path, delimiter: str) -> CsvTable | None:
     "The table that a delimiter gives; None where its header lacks the known columns."
     rows = _csv_rows(path, delimiter)
-    if not rows: return None
+    if not rows:
+        return None
     _, fields = rows[0]
     table = CsvTable([name.lower() for name in fields], rows[1:])
     has_both = None not in (table.column("path"), table.column("label"))
     known = table.kinetics or has_both
     return table if known and len(table.head) > 1 else None
 
+
 def _check_fields(path, table: CsvTable):
     "Refuse a row whose number of fields is not that of the header."
     size = len(table.head)
     for line, fields in table.rows:
         if len(fields) != size:
-            raise unfit(path, line, f"the row has not the {size} fields of the header; "
-                                    "a name with a comma needs quotes.")
+            raise unfit(
+                path, line, f"the row has not the {size} fields of the header; a name with a comma needs quotes."
+            )
+
 
 def read_table(path) -> CsvTable | None:
     """Read a CSV, cut at the delimiter that gives it a header with known columns.
@@ -541,13 +623,15 @@ def read_table(path) -> CsvTable | None:
     """
     for delimiter in ",;\t":
         table = _table_cut_at(path, delimiter)
-        if table is None: continue
+        if table is None:
+            continue
         _check_fields(path, table)
         return table
     return None
 
 # %% ../../nbs/data/manifests.ipynb #62fd6590
 _NO_HEADER = "the CSV needs a header with a column of paths and one of labels, such as path,label."
+
 
 def _csv_clip(line: int, fields: list, places: dict) -> Row:
     "One row of a CSV; `places` are those of the columns."
@@ -558,15 +642,19 @@ def _csv_clip(line: int, fields: list, places: dict) -> Row:
         label=_as_label(value["label"]),
         line=line,
         part=_part_name(value.get("part", "")),
-        num_frames=int(frames) if frames.isdigit() else None)
+        num_frames=int(frames) if frames.isdigit() else None,
+    )
+
 
 def _csv_class_names(path, table: CsvTable, places: dict) -> ClassNames | None:
     "Names from a second column about the class; None where there is none."
     number = places["label"]
     name = table.column("names", apart=(places["path"], number))
-    if name is None: return None
+    if name is None:
+        return None
     by_number = {fields[number]: (line, fields[number], fields[name]) for line, fields in table.rows}
     return _numbered_names(by_number.values(), path)
+
 
 def _parse_csv(path) -> Listing:
     "A CSV with a column of paths and one of labels. A second column may name the classes."
@@ -597,7 +685,9 @@ def _kinetics_places(label: str, video: str, start: str, end: str, part: str) ->
         f"{part_folder}{class_folder}{file}.mp4"
         for file in files
         for class_folder in class_folders
-        for part_folder in part_folders)
+        for part_folder in part_folders
+    )
+
 
 def _kinetics_clip(file, table: CsvTable, line: int, fields: list) -> Row:
     "One row of a Kinetics CSV."
@@ -610,12 +700,14 @@ def _kinetics_clip(file, table: CsvTable, line: int, fields: list) -> Row:
     places = _kinetics_places(label, video, start, end, part)
     return Row(places[0], label, line, part, places=places)
 
+
 def _kinetics_files(folder) -> list:
     "The CSV files of a folder that have the columns of Kinetics."
     found = []
     for file in sorted(Path(folder).glob("*.csv")):
         table = read_table(file)
-        if table is not None and table.kinetics: found.append(file)
+        if table is not None and table.kinetics:
+            found.append(file)
     return found
 
 # %% ../../nbs/data/manifests.ipynb #aea7e0f7
@@ -625,6 +717,7 @@ def _kinetics_table(file) -> CsvTable:
     if table is None or not table.kinetics:
         raise unfit(file, 1, f"the header of a Kinetics CSV has {','.join(_KINETICS_COLUMNS)},split.")
     return table
+
 
 def _parse_kinetics(path) -> Listing:
     "Kinetics: a CSV, or a folder of them."
@@ -641,11 +734,12 @@ def _parse_kinetics(path) -> Listing:
     return Listing("kinetics", rows, None, path, notes)
 
 # %% ../../nbs/data/manifests.ipynb #53042866
-_UCF_LIST = re.compile(r"(train|test)list0(\d)\.txt")      # side, split
-_UCF_LINE = re.compile(r"(\S+?)[/\\](\S+\.avi)(?:\s+(\d+))?")   # folder, clip, label
-_HMDB_LIST = re.compile(r"(.+)_test_split(\d)\.txt")       # class, split
-_HMDB_LINE = re.compile(r"(.+\.avi)\s+([012])")            # clip, flag
+_UCF_LIST = re.compile(r"(train|test)list0(\d)\.txt")  # side, split
+_UCF_LINE = re.compile(r"(\S+?)[/\\](\S+\.avi)(?:\s+(\d+))?")  # folder, clip, label
+_HMDB_LIST = re.compile(r"(.+)_test_split(\d)\.txt")  # class, split
+_HMDB_LINE = re.compile(r"(.+\.avi)\s+([012])")  # clip, flag
 _HMDB_SIDES = {"1": "train", "2": "test"}
+
 
 def _split_number(path, official_split: int, found: list) -> int:
     "The official split in a file's name, else the one asked for. It is an error if it does not exist."
@@ -658,15 +752,18 @@ def _split_number(path, official_split: int, found: list) -> int:
         raise ConfigError(f"{path} has no official split {number}; there are {there}.")
     return number
 
+
 def _split_files(folder: Path, pattern) -> dict:
     "(side or class, split) -> file, for the files whose name matches."
     files = {}
     for file in sorted(folder.glob("*.txt")):
         match = pattern.fullmatch(file.name)
-        if match is None: continue
+        if match is None:
+            continue
         of, split = match.groups()
         files[of, int(split)] = file
     return files
+
 
 def _avi_places(folder: str, clip: str) -> tuple:
     "Where a clip may lie: in a folder of its class or not, as a video or as a folder of pictures."
@@ -685,21 +782,26 @@ def _ucf_clip(file, line: int, text: str, side: str, ids: dict) -> Row:
         raise unfit(file, line, f"{text!r} does not agree with classInd.txt.")
     return Row(f"{folder}/{clip}", label, line, side, places=_avi_places(folder, clip))
 
+
 def _ucf_names(folder: Path) -> ClassNames:
     "The classes of UCF-101."
-    path = folder/"classInd.txt"
+    path = folder / "classInd.txt"
     if not path.is_file():
         raise ConfigError(f"{folder} lacks classInd.txt, which names UCF-101's classes.")
     return read_class_names(path)
+
 
 def _ucf_sides(lists: dict, number: int, path: Path) -> dict:
     "side -> file of one split. If `path` is a file, only its side is returned."
     sides = {}
     for side in ("train", "test"):
         file = lists.get((side, number))
-        if file is None: continue
-        if path.is_dir() or file.name == path.name: sides[side] = file
+        if file is None:
+            continue
+        if path.is_dir() or file.name == path.name:
+            sides[side] = file
     return sides
+
 
 def _parse_ucf(path, official_split: int = 1) -> Listing:
     "UCF-101: both sides of a split from a folder, one side from a file."
@@ -723,8 +825,10 @@ def _hmdb_clip(file, name: str, line: int, text: str) -> Row | None:
     if not match:
         raise unfit(file, line, f"{text!r} is not `clip.avi flag`, with a flag of 0, 1 or 2.")
     clip, flag = match.groups()
-    if flag == "0": return None
+    if flag == "0":
+        return None
     return Row(f"{name}/{clip}", name, line, _HMDB_SIDES[flag], places=_avi_places(name, clip))
+
 
 def _parse_hmdb(path, official_split: int = 1) -> Listing:
     "HMDB-51: all classes of one split. `path` is the folder of the files, or one of them."
@@ -733,7 +837,8 @@ def _parse_hmdb(path, official_split: int = 1) -> Listing:
     number = _split_number(path, official_split, [split for _, split in files])
     read = []
     for (name, split), file in files.items():
-        if split != number: continue
+        if split != number:
+            continue
         read += [_hmdb_clip(file, name, line, text) for line, text in text_lines(file)]
     rows = [row for row in read if row is not None]
     num_classes = len({row.label for row in rows})
@@ -748,6 +853,7 @@ def _line_of(path, clip) -> int:
     match = re.search(rf"\"id\"\s*:\s*\"?{re.escape(str(clip))}\"?\s*[,}}]", text)
     return text.count("\n", 0, match.start()) + 1 if match else 1
 
+
 def _ssv2_entries(file) -> list:
     "The clips of a JSON file as dicts."
     found = _read_json(file)
@@ -756,6 +862,7 @@ def _ssv2_entries(file) -> list:
     if found and not any("template" in entry for entry in found):
         raise ConfigError(f"{file} has no labels: it lists test clips.")
     return found
+
 
 def _ssv2_clip(file, entry: dict, names: ClassNames | None) -> Row:
     "One clip of a JSON file."
@@ -776,6 +883,7 @@ def _ssv2_files(folder: Path) -> list:
     ends = ("train.json", "validation.json")
     return [file for file in sorted(folder.glob("*.json")) if file.name.endswith(ends)]
 
+
 def _parse_ssv2(path) -> Listing:
     "Something-Something V2: the JSON of one part, or the folder of both parts."
     path = Path(path)
@@ -794,39 +902,29 @@ def _parse_ssv2(path) -> Listing:
 # %% ../../nbs/data/manifests.ipynb #aabe9de1
 class _Format(NamedTuple):
     "How one format is written and parsed."
+
     description: str
-    parse: Callable                # path -> Listing; with `official_splits` also the number of the split
-    place: str = "either"          # "file", "folder" or "either"
+    parse: Callable  # path -> Listing; with `official_splits` also the number of the split
+    place: str = "either"  # "file", "folder" or "either"
     official_splits: bool = False
 
+
 _FORMATS = {
-    "folders": _Format(
-        "a folder of class folders with videos in them",
-        _parse_folders, place="folder"),
+    "folders": _Format("a folder of class folders with videos in them", _parse_folders, place="folder"),
     "frames": _Format(
         "a folder of class folders with folders of numbered pictures in them (img_00001.jpg)",
-        _parse_folders, place="folder"),
-    "list": _Format(
-        "a text file of `path label`",
-        _parse_plain_list, place="file"),
+        _parse_folders,
+        place="folder",
+    ),
+    "list": _Format("a text file of `path label`", _parse_plain_list, place="file"),
     "frame-list": _Format(
-        "a text file of `path frames label`, as MoTE, BIKE and Text4Vis write it",
-        _parse_frame_list, place="file"),
-    "csv": _Format(
-        "a CSV with a header that has a column of paths and one of labels",
-        _parse_csv, place="file"),
-    "ucf101": _Format(
-        "UCF-101's classInd.txt, trainlist01.txt and testlist01.txt",
-        _parse_ucf, official_splits=True),
-    "hmdb51": _Format(
-        "HMDB-51's *_test_split1.txt",
-        _parse_hmdb, official_splits=True),
-    "kinetics": _Format(
-        "Kinetics' CSV of label,youtube_id,time_start,time_end,split",
-        _parse_kinetics),
-    "ssv2": _Format(
-        "Something-Something V2's JSON of ids and templates, with its labels.json",
-        _parse_ssv2),
+        "a text file of `path frames label`, as MoTE, BIKE and Text4Vis write it", _parse_frame_list, place="file"
+    ),
+    "csv": _Format("a CSV with a header that has a column of paths and one of labels", _parse_csv, place="file"),
+    "ucf101": _Format("UCF-101's classInd.txt, trainlist01.txt and testlist01.txt", _parse_ucf, official_splits=True),
+    "hmdb51": _Format("HMDB-51's *_test_split1.txt", _parse_hmdb, official_splits=True),
+    "kinetics": _Format("Kinetics' CSV of label,youtube_id,time_start,time_end,split", _parse_kinetics),
+    "ssv2": _Format("Something-Something V2's JSON of ids and templates, with its labels.json", _parse_ssv2),
 }
 
 FORMS = {form: known.description for form, known in _FORMATS.items()}
@@ -834,9 +932,12 @@ FORMS = {form: known.description for form, known in _FORMATS.items()}
 # %% ../../nbs/data/manifests.ipynb #5ff853d0
 def _form_by_name(path: Path) -> str | None:
     "The format of a file of a published data set, by its name."
-    if _UCF_LIST.fullmatch(path.name) and (path.parent/"classInd.txt").is_file(): return "ucf101"
-    if _HMDB_LIST.fullmatch(path.name): return "hmdb51"
+    if _UCF_LIST.fullmatch(path.name) and (path.parent / "classInd.txt").is_file():
+        return "ucf101"
+    if _HMDB_LIST.fullmatch(path.name):
+        return "hmdb51"
     return "ssv2" if path.suffix.lower() == ".json" else None
+
 
 def _form_by_content(path: Path) -> str:
     "The format of a CSV or a list, by its header or its lines."
@@ -848,6 +949,7 @@ def _form_by_content(path: Path) -> str:
     if path.suffix.lower() in (".csv", ".tsv"):
         raise unfit(path, 1, _NO_HEADER)
     return parse_list(path).form
+
 
 def _form_of_file(path: Path) -> str:
     "The format of one file."
@@ -864,23 +966,30 @@ _OFFICIAL_FILES = {
     "ssv2": (r"(something-something-v2-)?(train|validation)\.json", r".*labels\.json"),
 }
 
+
 class _Detected(NamedTuple):
     "A format, and the file or folder that is written in it."
+
     form: str
     path: Path
+
 
 def _holds(names: list, patterns: tuple) -> bool:
     "Whether each pattern matches a name."
     for pattern in patterns:
-        if not any(re.fullmatch(pattern, name) for name in names): return False
+        if not any(re.fullmatch(pattern, name) for name in names):
+            return False
     return True
+
 
 def _official(folder) -> list:
     "The published data sets whose files lie in a folder."
     names = [entry.name for entry in _entries(folder) if entry.is_file()]
     forms = [form for form, patterns in _OFFICIAL_FILES.items() if _holds(names, patterns)]
-    if _kinetics_files(folder): forms.append("kinetics")
+    if _kinetics_files(folder):
+        forms.append("kinetics")
     return [_Detected(form, Path(folder)) for form in forms]
+
 
 def _official_below(folder) -> list:
     "The published data sets whose files lie one level down."
@@ -893,6 +1002,7 @@ def _ambiguous(path, found: list) -> ConfigError:
     options = " or ".join(f"{form} ({where.name})" for form, where in found)
     return ConfigError(f"{path} may be {options}: name one with format, or one of the folders.")
 
+
 def _only_list(path: Path) -> _Detected:
     "The one list in a folder that has no clips in class folders."
     suffixes = (".txt", ".csv", ".tsv", ".json")
@@ -900,11 +1010,14 @@ def _only_list(path: Path) -> _Detected:
     if len(lists) == 1:
         return _Detected(_form_of_file(lists[0]), lists[0])
     if lists:
-        raise ConfigError(f"{path} holds no class folders but {len(lists)} files that may be lists: "
-                          f"name one, such as {lists[0].name}.")
+        raise ConfigError(
+            f"{path} holds no class folders but {len(lists)} files that may be lists: "
+            f"name one, such as {lists[0].name}."
+        )
     has_videos = bool(clip_names(path))
     held = "videos but no class folders" if has_videos else "neither class folders with videos nor a list"
     raise ConfigError(f"{path} holds {held}: folder = class, or a list of `path label`.")
+
 
 def _detect(path) -> _Detected:
     "Detect the format of a file or folder. A folder may hold its lists one level down."
@@ -916,7 +1029,8 @@ def _detect(path) -> _Detected:
     found = _official(path) or _official_below(path)
     if len({form for form, _ in found}) > 1:
         raise _ambiguous(path, found)
-    if found: return found[0]
+    if found:
+        return found[0]
     listing = _parse_folders(path)
     return _Detected(listing.form, path) if listing.rows else _only_list(path)
 
@@ -928,12 +1042,14 @@ def _check_split(official_split, form: str, path):
     if official_split > 1 and not _FORMATS[form].official_splits:
         raise ConfigError(f"official_split names one of the three splits of UCF-101 or HMDB-51; {path} is {form}.")
 
+
 def _check_place(form: str, path: Path):
     "Refuse a file where the format is a folder, and a folder where it is a file."
     place = "folder" if path.is_dir() else "file"
     expected = _FORMATS[form].place
     if expected not in ("either", place):
         raise ConfigError(f"{path} is a {place}; the form {form!r} is {FORMS[form]}.")
+
 
 def parse(path, format: str | None = None, official_split: int = 1) -> Listing:
     """Parse a list of clips in any of the formats.

@@ -45,11 +45,13 @@ class Packed(NamedTuple):
     left_out : list of tuple
         (item, reason) of the clips that were not packed.
     """
+
     folder: Path
     shards: list
     clips: int
     bytes: int
     left_out: list
+
 
 def _clip_rows(clips) -> tuple:
     "([(item, path, label)], classes) of a ClipList, or of (path, label) pairs."
@@ -61,11 +63,13 @@ def _clip_rows(clips) -> tuple:
     highest = max((label for _, _, label in rows), default=0)
     return rows, [str(label) for label in range(highest + 1)]
 
+
 def _images_in(path: Path) -> list:
     "Paths of the images of a folder of frames; none of a file."
     if not path.is_dir():
         return []
     return sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+
 
 def _why_not(path: Path, check: bool) -> str:
     'Why a file, or a folder of images, cannot be packed; "" if it can. `check` reads it.'
@@ -90,6 +94,7 @@ def _packed_bytes(path: Path) -> tuple:
             archive.writestr(zipfile.ZipInfo(image.name), image.read_bytes())
     return "frames.zip", out.getvalue()
 
+
 def _write_shards(rows, folder: Path, shard_size: int, classes, progress) -> int:
     "Write the tar files; gives the bytes of the clips."
     size = 0
@@ -104,10 +109,12 @@ def _write_shards(rows, folder: Path, shard_size: int, classes, progress) -> int
                 progress(i + 1, len(rows))
     return size
 
+
 def _shard_sizes(count: int, shard_size: int) -> list:
     "(file name, number of clips) of the shards that `_write_shards` makes of so many clips."
     starts = range(0, count, shard_size)
     return [(f"clips-{i:06d}.tar", min(shard_size, count - start)) for i, start in enumerate(starts)]
+
 
 def _write_index(folder: Path, index: dict):
     "Write the index under another name, then rename it."
@@ -128,6 +135,7 @@ def _packable(rows, check: bool) -> tuple:
         else:
             good.append(row)
     return good, left_out
+
 
 def pack(clips, folder, shard_size: int = 500, seed: int = 0, check: bool = False, progress=None) -> Packed:
     """Write WebDataset shards. The index is written last: a folder without it is not complete.
@@ -182,8 +190,9 @@ def pack(clips, folder, shard_size: int = 500, seed: int = 0, check: bool = Fals
     return Packed(folder, shards, len(good), size, left_out)
 
 # %% ../../nbs/data/shards.ipynb #cd6b4805
-def deal(shards: list, epoch: int, seed: int = None, process: int = 0, processes: int = 1,
-         worker: int = 0, workers: int = 1) -> list:
+def deal(
+    shards: list, epoch: int, seed: int = None, process: int = 0, processes: int = 1, worker: int = 0, workers: int = 1
+) -> list:
     """Deal shards to processes, then to workers.
 
     Parameters
@@ -227,6 +236,7 @@ def _read_index(folder) -> dict:
         raise ConfigError(f"{folder} lacks {len(lost)} of its {len(names)} shards, such as {lost[0]}.")
     return index
 
+
 def _unpacked(path: Path, data: bytes) -> Path:
     "Write a clip's bytes to a path: a file, or the folder of images that they are an archive of."
     if not path.name.endswith(".frames.zip"):
@@ -235,6 +245,7 @@ def _unpacked(path: Path, data: bytes) -> Path:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(path)
     return path
+
 
 def _remove(path: Path):
     "Remove a file, or a folder with all that it holds."
@@ -292,8 +303,20 @@ class ShardClips(IterableDataset):
     ConfigError
         If the folder has no index, or lacks a shard.
     """
-    def __init__(self, folder, num_frames: int = 32, sampling: str = "sparse", stride: int = 2, size: int = 224,
-                 augment=None, seed: int = 0, no_flip=(), buffer: int = 200, read=None):
+
+    def __init__(
+        self,
+        folder,
+        num_frames: int = 32,
+        sampling: str = "sparse",
+        stride: int = 2,
+        size: int = 224,
+        augment=None,
+        seed: int = 0,
+        no_flip=(),
+        buffer: int = 200,
+        read=None,
+    ):
         self.folder = Path(folder)
         self.index = _read_index(folder)
         self.classes = self.index["classes"]
@@ -376,12 +399,24 @@ def frames_of(self: ShardClips, path: Path, item: str, label: int, epoch: int) -
         return crop_views(clip.frames, 1, self.size)[0]
     number = int(hashed(self.seed, epoch, item)[:12], 16)
     may_flip = label not in self.no_flip
-    return read_varied(path, self.augment, self.size, number, may_flip, num_frames=self.num_frames,
-                       sampling=self.sampling, seed=number, stride=self.stride, short=short)
+    return read_varied(
+        path,
+        self.augment,
+        self.size,
+        number,
+        may_flip,
+        num_frames=self.num_frames,
+        sampling=self.sampling,
+        seed=number,
+        stride=self.stride,
+        short=short,
+    )
+
 
 def _ending(sample: dict) -> str:
     "The ending of a clip's file, which is the member beside the JSON."
     return next(key for key in sample if key != "json" and not key.startswith("__"))
+
 
 @patch
 def samples(self: ShardClips, worker: int, workers: int):
@@ -422,9 +457,17 @@ def _part_of(clips: ShardClips, order: int, process: int, processes: int) -> Sha
         part.read = part.frames_of
     return part
 
+
 @patch
-def loader(self: ShardClips, batch: int = 16, seed: int = None, workers: int = 0, process: int = 0,
-           processes: int = 1, worker_init_fn=None) -> DataLoader:
+def loader(
+    self: ShardClips,
+    batch: int = 16,
+    seed: int = None,
+    workers: int = 0,
+    process: int = 0,
+    processes: int = 1,
+    worker_init_fn=None,
+) -> DataLoader:
     """Batches of the shards of one process.
 
     Parameters
@@ -455,15 +498,23 @@ def loader(self: ShardClips, batch: int = 16, seed: int = None, workers: int = 0
     shards = len(self.index["shards"])
     if shards < processes:
         size = max(len(self) // processes, 1)
-        raise ConfigError(f"{shards} shards can't be shared among {processes} processes: "
-                          f"pack with a shard_size of at most {size}.")
+        raise ConfigError(
+            f"{shards} shards can't be shared among {processes} processes: pack with a shard_size of at most {size}."
+        )
     workers = min(workers, shards // processes)
     part = _part_of(self, seed, process, processes)
     gives_frames = self.read == self.frames_of
     if gives_frames and workers:
         return SharedBatchLoader(part, batch, workers, worker_init_fn=worker_init_fn, batch_size=batch)
-    return DataLoader(part, batch, num_workers=workers, pin_memory=torch.cuda.is_available(),
-                      persistent_workers=workers > 0, worker_init_fn=worker_init_fn)
+    return DataLoader(
+        part,
+        batch,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        worker_init_fn=worker_init_fn,
+    )
+
 
 @patch
 def batches(self: ShardClips, batch: int, workers: int = 0) -> int:

@@ -6,8 +6,11 @@
 __all__ = ['check_shared', 'SharedBatchBuffer', 'SharedBatchLoader']
 
 # %% ../../nbs/data/shared_batches.ipynb #d0d6d99c
-import math, os, shutil, weakref
+import math
+import os
+import shutil
 import torch
+import weakref
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 from ..errors import ConfigError
@@ -31,18 +34,22 @@ def check_shared(size: int, workers: int, folder="/dev/shm") -> None:
     free = shutil.disk_usage(folder).free
     if size <= free:
         return
-    raise ConfigError(f"{workers} loading processes need {size / 1e6:,.0f} MB of shared memory for their batches, "
-                      f"and {free / 1e6:,.0f} MB are free: take fewer workers or a smaller batch, "
-                      "or give the container more (docker run --shm-size).")
+    raise ConfigError(
+        f"{workers} loading processes need {size / 1e6:,.0f} MB of shared memory for their batches, "
+        f"and {free / 1e6:,.0f} MB are free: take fewer workers or a smaller batch, "
+        "or give the container more (docker run --shm-size)."
+    )
 
 # %% ../../nbs/data/shared_batches.ipynb #e5178d61
-_FREE, _HELD = 0, -1      # marks of a place; a positive mark is the number of an unread batch
-_PLACES = 3              # batches of each process
+_FREE, _HELD = 0, -1  # marks of a place; a positive mark is the number of an unread batch
+_PLACES = 3  # batches of each process
 
-def _free(marks, place: int, owner: int, os=os) -> None:    # at the end of a process, globals are gone
+
+def _free(marks, place: int, owner: int, os=os) -> None:  # at the end of a process, globals are gone
     "Free a place, unless this is a forked process, which only inherited the batch."
     if os.getpid() == owner:
         marks[place] = 0
+
 
 class SharedBatchBuffer:
     """Shared memory for three batches of each loading process.
@@ -63,6 +70,7 @@ class SharedBatchBuffer:
     ------
     ConfigError : the buffer does not fit into shared memory
     """
+
     def __init__(self, workers: int, batch: int, shape: tuple):
         whole = (workers, _PLACES, batch, *shape)
         check_shared(math.prod(whole), workers)
@@ -90,7 +98,7 @@ class SharedBatchBuffer:
         place = marks.index(_FREE)
         self.written += 1
         self.marks[process, place] = self.written
-        torch.stack(frames, out=self.room[process, place, :len(frames)])
+        torch.stack(frames, out=self.room[process, place, : len(frames)])
         return (process, place, len(frames)), labels
 
     def read(self, where) -> Tensor:
@@ -113,7 +121,7 @@ class SharedBatchBuffer:
         never_read = (marks > 0) & (marks < marks[place])
         marks[never_read] = _FREE
         marks[place] = _HELD
-        held = self.room[process, place, :clips].numpy()    # the storage of the tensor and of its slices keeps it
+        held = self.room[process, place, :clips].numpy()  # the storage of the tensor and of its slices keeps it
         weakref.finalize(held, _free, marks, place, os.getpid()).atexit = False
         return torch.from_numpy(held)
 
@@ -128,10 +136,17 @@ class SharedBatchLoader(DataLoader):
     workers : number of loading processes, 1 or more
     options : further options of `DataLoader`, such as `worker_init_fn`
     """
+
     def __init__(self, data: Dataset, batch: int, workers: int, **options):
         self.buffer = SharedBatchBuffer(workers, batch, data.clip_shape)
-        super().__init__(data, collate_fn=self.buffer.write, num_workers=workers,
-                         prefetch_factor=2, persistent_workers=True, **options)
+        super().__init__(
+            data,
+            collate_fn=self.buffer.write,
+            num_workers=workers,
+            prefetch_factor=2,
+            persistent_workers=True,
+            **options,
+        )
 
     def __iter__(self):
         for where, labels in super().__iter__():

@@ -6,11 +6,14 @@
 __all__ = ['hashed', 'k_shot', 'repeat_to', 'save_list', 'read_list', 'source_of', 'Fold', 'grouped_folds', 'class_splits']
 
 # %% ../../nbs/data/splits.ipynb #1a157d02
+import hashlib
+import json
+import re
+import warnings
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
-import hashlib, json, re, warnings
 from sklearn.model_selection import StratifiedGroupKFold
+from typing import NamedTuple
 from ..errors import ConfigError
 
 # %% ../../nbs/data/splits.ipynb #88b7bdbe
@@ -37,12 +40,14 @@ def _class_name(names, label: int) -> str:
     "The name of a class, or its number where there are no names."
     return str(label) if names is None else str(names[label])
 
+
 def _places_by_class(labels, items) -> dict:
     "label -> {item: place}; of equal items the first counts."
     places = {}
     for i in reversed(range(len(items))):
         places.setdefault(labels[i], {})[items[i]] = i
     return places
+
 
 def _draw(places: dict, k: int, seed: int, name: str) -> list:
     "Places of the k clips of one class whose hashes are the smallest."
@@ -111,7 +116,8 @@ def repeat_to(indices, length: int) -> list:
     ConfigError
         If `indices` is empty.
     """
-    if not len(indices): raise ConfigError("There is nothing to repeat.")
+    if not len(indices):
+        raise ConfigError("There is nothing to repeat.")
     return [indices[i % len(indices)] for i in range(length)]
 
 # %% ../../nbs/data/splits.ipynb #8aef4d7b
@@ -132,6 +138,7 @@ def save_list(path, indices, items, **metadata):
     chosen = [str(items[i]) for i in indices]
     text = json.dumps(dict(metadata, items=chosen), indent=1)
     Path(path).write_text(text + "\n", encoding="utf-8")
+
 
 def read_list(path, items) -> list:
     """Find the clips of a saved list.
@@ -156,12 +163,14 @@ def read_list(path, items) -> list:
     place = {str(item): i for i, item in reversed(list(enumerate(items)))}
     wanted = json.loads(Path(path).read_text(encoding="utf-8"))["items"]
     lost = [item for item in wanted if item not in place]
-    if lost: raise ConfigError(f"{path} names {lost[0]!r}, which is not among the {len(place)} clips.")
+    if lost:
+        raise ConfigError(f"{path} names {lost[0]!r}, which is not among the {len(place)} clips.")
     return [place[item] for item in wanted]
 
 # %% ../../nbs/data/splits.ipynb #4b314781
 _UCF_CLIP = re.compile(r"v_(\w+)_g(\d+)_c\d+")
 _KINETICS_CLIP = re.compile(r"(.{11})_\d{6}_\d{6}")
+
 
 def source_of(path) -> str:
     """The video that a clip was cut from.
@@ -178,8 +187,10 @@ def source_of(path) -> str:
     """
     path = Path(str(path))
     name, folder = path.stem, path.parent.name
-    if match := _UCF_CLIP.fullmatch(name): return f"{match[1]}_g{match[2]}"
-    if match := _KINETICS_CLIP.fullmatch(name): return match[1]
+    if match := _UCF_CLIP.fullmatch(name):
+        return f"{match[1]}_g{match[2]}"
+    if match := _KINETICS_CLIP.fullmatch(name):
+        return match[1]
     source, found, _ = name.partition(f"_{folder}_")
     return source if found and source else name
 
@@ -194,8 +205,10 @@ class Fold(NamedTuple):
     test : list of int
         Places of the test clips.
     """
+
     train: list
     test: list
+
 
 def _check_folds(labels: list, groups: list, folds: int):
     "Refuse a number of folds that the clips do not allow."
@@ -240,7 +253,7 @@ def grouped_folds(labels, groups, folds: int = 5, seed: int = 0) -> list:
     numbers = [number[group] for group in groups]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # sklearn warns of a class with fewer clips than folds
+        warnings.simplefilter("ignore")  # sklearn warns of a class with fewer clips than folds
         sides = list(splitter.split(labels, labels, numbers))
     return [Fold(train.tolist(), test.tolist()) for train, test in sides]
 
@@ -250,6 +263,7 @@ def _class_subset(classes, size: int, number: int, seed: int) -> tuple:
     places = range(len(classes))
     by_hash = sorted(places, key=lambda place: hashed(seed, number, classes[place]))
     return tuple(sorted(by_hash[:size]))
+
 
 def class_splits(classes, size: int, count: int = 3, seed: int = 0) -> list:
     """Subsets of the classes, drawn by seed and name.

@@ -47,6 +47,7 @@ class _Dice:
     ConfigError
         If the split is unknown or the seed is not a whole number of 0 or more.
     """
+
     def __init__(self, seed: int, split: str, kind: str, indices, n: int = 256):
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
@@ -57,14 +58,14 @@ class _Dice:
         self.numbers = high_bits * 2.0**-53
         self.taken = 0
 
-    def uniform(self, lo=0., hi=1., shape=()):
+    def uniform(self, lo=0.0, hi=1.0, shape=()):
         "Numbers in [lo, hi), float64 [N, *shape]"
         n = int(np.prod(shape))
         self.taken += n
         rows, most = self.numbers.shape
         if self.taken > most:
             raise ConfigError(f"a row has only {most} numbers")
-        u = self.numbers[:, self.taken - n:self.taken].reshape(rows, *shape)
+        u = self.numbers[:, self.taken - n : self.taken].reshape(rows, *shape)
         return lo + (hi - lo) * u
 
     def choice(self, n):
@@ -76,97 +77,97 @@ def _length(u, v):
     "Distance from the origin"
     return (u * u + v * v).sqrt()
 
+
 def _box(u, v, a, b):
     "A rectangle of 2a by 2b"
     return torch.maximum(u.abs() - a, v.abs() - b)
+
 
 def _disc(u, v):
     "The unit disc"
     return _length(u, v) - 1
 
+
 def _square(u, v):
     "A square with a side of 1.7"
-    return _box(u, v, .85, .85)
+    return _box(u, v, 0.85, 0.85)
+
 
 def _ring(u, v):
     "A ring of radii 0.4 and 1"
-    return (_length(u, v) - .7).abs() - .3
+    return (_length(u, v) - 0.7).abs() - 0.3
+
 
 def _cross(u, v):
     "A bar along each axis"
-    along_u = _box(u, v, 1., .34)
-    along_v = _box(u, v, .34, 1.)
+    along_u = _box(u, v, 1.0, 0.34)
+    along_v = _box(u, v, 0.34, 1.0)
     return torch.minimum(along_u, along_v)
+
 
 def _triangle(u, v):
     "A triangle with its tip at the top"
-    sides = u.abs() * .890625 + v * .453125 - .5
-    base = -v - .8
+    sides = u.abs() * 0.890625 + v * 0.453125 - 0.5
+    base = -v - 0.8
     return torch.maximum(sides, base)
+
 
 def _star(u, v):
     "A star with four tips"
-    root_u = (u.abs() + .015625).sqrt()
-    root_v = (v.abs() + .015625).sqrt()
-    return (root_u + root_v) * .7 - .82
+    root_u = (u.abs() + 0.015625).sqrt()
+    root_v = (v.abs() + 0.015625).sqrt()
+    return (root_u + root_v) * 0.7 - 0.82
 
 # %% ../../nbs/data/synthetic.ipynb #53537953
-SHAPES = {
-    "disc": _disc,
-    "square": _square,
-    "triangle": _triangle,
-    "ring": _ring,
-    "cross": _cross,
-    "star": _star,
-}
+SHAPES = {"disc": _disc, "square": _square, "triangle": _triangle, "ring": _ring, "cross": _cross, "star": _star}
 COLOURS = {
-    "red": (.9, .13, .1),
-    "orange": (1., .55, .05),
-    "yellow": (.98, .9, .15),
-    "green": (.15, .72, .2),
-    "cyan": (.1, .8, .85),
-    "blue": (.15, .3, .95),
-    "purple": (.6, .2, .85),
-    "pink": (1., .5, .7),
+    "red": (0.9, 0.13, 0.1),
+    "orange": (1.0, 0.55, 0.05),
+    "yellow": (0.98, 0.9, 0.15),
+    "green": (0.15, 0.72, 0.2),
+    "cyan": (0.1, 0.8, 0.85),
+    "blue": (0.15, 0.3, 0.95),
+    "purple": (0.6, 0.2, 0.85),
+    "pink": (1.0, 0.5, 0.7),
 }
 BACKS = {
-    "black": (.05, .05, .06),
-    "grey": (.42, .42, .42),
-    "navy": (.08, .1, .27),
-    "brown": (.3, .2, .12),
-    "white": (.88, .88, .85),
+    "black": (0.05, 0.05, 0.06),
+    "grey": (0.42, 0.42, 0.42),
+    "navy": (0.08, 0.1, 0.27),
+    "brown": (0.3, 0.2, 0.12),
+    "white": (0.88, 0.88, 0.85),
 }
 APPEARANCES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
 
 # %% ../../nbs/data/synthetic.ipynb #b07dd2da
 def _tri(x):
     "A triangle wave of period 1, in 0..1"
-    return (x - x.floor() - .5).abs() * 2
+    return (x - x.floor() - 0.5).abs() * 2
 
-def _edge(x, k=4.):
+
+def _edge(x, k=4.0):
     "A steeper wave: `k` times the slope, cut to 0..1"
-    return ((x - .5) * k + .5).clamp(0, 1)
+    return ((x - 0.5) * k + 0.5).clamp(0, 1)
+
 
 def _plain(u, v):
     "The tone 1 everywhere"
     return torch.ones_like(u)
 
+
 def _striped(u, v):
     "Stripes across the way that the object points"
-    wave = _tri(v * 1.25 + .25)
-    return 1 - .6 * _edge(wave)
+    wave = _tri(v * 1.25 + 0.25)
+    return 1 - 0.6 * _edge(wave)
+
 
 def _dotted(u, v):
     "Dots on a square grid"
     wave = torch.minimum(_tri(u * 1.25), _tri(v * 1.25))
-    return 1 - .6 * _edge(wave * 1.1)
+    return 1 - 0.6 * _edge(wave * 1.1)
 
 # %% ../../nbs/data/synthetic.ipynb #49ea04bd
-TEXTURES = {
-    "plain": _plain,
-    "striped": _striped,
-    "dotted": _dotted,
-}
+TEXTURES = {"plain": _plain, "striped": _striped, "dotted": _dotted}
 
 # %% ../../nbs/data/synthetic.ipynb #2bedccde
 class Scene(NamedTuple):
@@ -201,6 +202,7 @@ class Scene(NamedTuple):
     key : Tensor
         [N,3] int64, seed, split and index: the key of the grain's own stream.
     """
+
     shape: torch.Tensor
     colour: torch.Tensor
     texture: torch.Tensor
@@ -237,6 +239,7 @@ def _cos_sin(angle):
     rounded = np.round(np.cos(a), 6), np.round(np.sin(a), 6)
     return [torch.from_numpy(x).float()[..., None, None] for x in rounded]
 
+
 def _select(functions, which, u, v):
     "Row i of the result is functions[which[i]](u[i], v[i])"
     out = torch.empty_like(u)
@@ -246,9 +249,11 @@ def _select(functions, which, u, v):
             out[rows] = f(u[rows], v[rows])
     return out
 
+
 def _cover(distance, scale):
     "Coverage of the pixels from a signed distance; `scale` is in pixels a unit"
-    return (.5 - distance * scale).clamp(0, 1)
+    return (0.5 - distance * scale).clamp(0, 1)
+
 
 def _paint(canvas, colour, cover):
     "Lay a colour [M,3,H,W] or [M,3,1,1] over a canvas [M,3,H,W] where cover [M,H,W] says so"
@@ -259,19 +264,21 @@ def _table(names):
     "The colours of a dictionary, [K,3]"
     return torch.tensor(list(names.values()), dtype=torch.float32)
 
+
 def _pixels_from(point, size):
     "The pixels' centres relative to points [M,2]: x [M,1,S], y [M,S,1]"
-    p = (torch.arange(size, dtype=torch.float32) + .5) * (1 / size)
+    p = (torch.arange(size, dtype=torch.float32) + 0.5) * (1 / size)
     x = p[None, None, :] - point[:, 0, None, None]
     y = p[None, :, None] - point[:, 1, None, None]
     return x, y
+
 
 def _ground(s, size):
     "Background and bystander [M,3,S,S] of scenes of one frame"
     x, y = _pixels_from(s.camera[:, 0], size)
     slope = s.slope[..., None, None]
-    along_x = (x - .5)[:, None] * slope[:, :, 0]
-    along_y = (y - .5)[:, None] * slope[:, :, 1]
+    along_x = (x - 0.5)[:, None] * slope[:, :, 0]
+    along_y = (y - 0.5)[:, None] * slope[:, :, 1]
     colour = _table(BACKS)[s.back][:, :, None, None]
     canvas = colour + (along_x + along_y)
     ox, oy, radius, tone = (o[:, None, None] for o in s.other.unbind(1))
@@ -293,7 +300,7 @@ def _object(s, canvas, size):
     textured = colour[..., None, None] * tone[:, None]
     distance = _select(SHAPES.values(), s.shape, u, v)
     canvas = _paint(canvas, textured, _cover(distance, radius * size))
-    eye = _length(u, v - .62) - .3
+    eye = _length(u, v - 0.62) - 0.3
     return _paint(canvas, light[..., None, None], _cover(eye, radius * size))
 
 # %% ../../nbs/data/synthetic.ipynb #234e8ebd
@@ -307,6 +314,7 @@ def _grain(scene, frames, size):
     little_endian = np.stack(rows).astype("<u8")
     grain = torch.from_numpy(little_endian.view(np.uint8)[:, :n].copy())
     return (grain.float() - 127.5).mul_(1 / 127.5).reshape(-1, frames, size, size, 3)
+
 
 def _frames(scene):
     "The same scenes, each frame a scene of its own: N*T scenes of one frame"
@@ -345,8 +353,8 @@ def render(scene: Scene, size: int = 64, chunk: int = 32) -> torch.Tensor:
     for i in range(0, n * t, chunk):
         part = flat.rows(slice(i, i + chunk))
         canvas = _object(part, _ground(part, size), size).permute(0, 2, 3, 1)
-        canvas = canvas + grain[i:i + chunk] * part.noise[:, None, None, None]
-        out[i:i + chunk] = (canvas.clamp(0, 1) * 255 + .5).to(torch.uint8)
+        canvas = canvas + grain[i : i + chunk] * part.noise[:, None, None, None]
+        out[i : i + chunk] = (canvas.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
     return out.reshape(n, t, size, size, 3)
 
 # %% ../../nbs/data/synthetic.ipynb #2fba6a76
@@ -355,15 +363,16 @@ def _looks(dice):
     parts = {}
     for name, table in dict(shape=SHAPES, colour=COLOURS, texture=TEXTURES, back=BACKS).items():
         parts[name] = dice.choice(len(table))
-    parts["slope"] = dice.uniform(-.12, .12, (3, 2))
-    parts["noise"] = dice.uniform(0, .06)
-    there = dice.uniform() < .5         # half have no bystander
-    x = dice.uniform(.08, .92)
-    y = dice.uniform(.08, .92)
-    radius = dice.uniform(.03, .06) * there
-    tone = dice.uniform(.1, .9)
+    parts["slope"] = dice.uniform(-0.12, 0.12, (3, 2))
+    parts["noise"] = dice.uniform(0, 0.06)
+    there = dice.uniform() < 0.5  # half have no bystander
+    x = dice.uniform(0.08, 0.92)
+    y = dice.uniform(0.08, 0.92)
+    radius = dice.uniform(0.03, 0.06) * there
+    tone = dice.uniform(0.1, 0.9)
     parts["other"] = np.stack([x, y, radius, tone], 1)
     return parts
+
 
 def _scene(seed, split, indices, **parts):
     "Arrays -> a Scene of tensors (whole numbers int64, all else float32)"
@@ -400,10 +409,10 @@ def picture_scene(indices, seed: int = 0, split: str = "train") -> Scene:
     """
     dice = _Dice(seed, split, "picture", indices)
     parts = _looks(dice)
-    place = dice.uniform(.1, .9, (1, 2))
-    size = dice.uniform(.1, .25, (1,))
+    place = dice.uniform(0.1, 0.9, (1, 2))
+    size = dice.uniform(0.1, 0.25, (1,))
     tilt = dice.uniform(0, 2 * np.pi, (1,))
-    light = dice.uniform(.28, 1., (1,))
+    light = dice.uniform(0.28, 1.0, (1,))
     camera = np.zeros_like(place)
     return _scene(seed, split, list(indices), place=place, size=size, tilt=tilt, light=light, camera=camera, **parts)
 
@@ -419,6 +428,7 @@ def _bins(x, lo, hi, n):
     "Which of n equal parts of [lo, hi] holds x, int64"
     part = ((x - lo) / (hi - lo) * n).floor()
     return part.clamp(0, n - 1).long()
+
 
 def _named(names, rows):
     "The names with these numbers"
@@ -450,6 +460,7 @@ class Words(NamedTuple):
     direction : list of str
         From `DIRECTIONS`.
     """
+
     shape: list
     colour: list
     texture: list
@@ -459,6 +470,7 @@ class Words(NamedTuple):
     size: list
     light: list
     direction: list
+
 
 def picture_words(scene: Scene, frame: int = 0) -> Words:
     """Name what scenes hold.
@@ -483,11 +495,12 @@ def picture_words(scene: Scene, frame: int = 0) -> Words:
         colour=_named(COLOURS, scene.colour),
         texture=_named(TEXTURES, scene.texture),
         back=_named(BACKS, scene.back),
-        column=_named(COLUMNS, _bins(x, .1, .9, 5)),
-        row=_named(ROWS, _bins(y, .1, .9, 5)),
-        size=_named(SIZES, _bins(scene.size[:, frame], .1, .25, 4)),
-        light=_named(LIGHTS, _bins(scene.light[:, frame], .28, 1., 4)),
-        direction=_named(DIRECTIONS, _bins(sector, 0, 1, 8)))
+        column=_named(COLUMNS, _bins(x, 0.1, 0.9, 5)),
+        row=_named(ROWS, _bins(y, 0.1, 0.9, 5)),
+        size=_named(SIZES, _bins(scene.size[:, frame], 0.1, 0.25, 4)),
+        light=_named(LIGHTS, _bins(scene.light[:, frame], 0.28, 1.0, 4)),
+        direction=_named(DIRECTIONS, _bins(sector, 0, 1, 8)),
+    )
 
 # %% ../../nbs/data/synthetic.ipynb #567c09e4
 PHRASINGS = (
@@ -505,7 +518,8 @@ PHRASINGS = (
     "it is {light} and {size} , pointing {direction}",
     "a {size} {colour} thing at the {column} {row}",
 )
-_FULL = 4       # the first phrasings, which say most
+_FULL = 4  # the first phrasings, which say most
+
 
 def captions(scene: Scene, phrasing, frame: int = 0) -> list:
     """Say what scenes hold.
@@ -535,10 +549,11 @@ def captions(scene: Scene, phrasing, frame: int = 0) -> list:
 def _phrasings(seed, split, indices):
     "The phrasing of each picture: for one in two, one of the first four"
     numbers = _Dice(seed, split, "picture", indices).uniform(shape=(256,))
-    u = numbers[:, -1]      # the last of a row has no other use
+    u = numbers[:, -1]  # the last of a row has no other use
     full = u * 2 * _FULL
-    short = _FULL + (u - .5) * 2 * (len(PHRASINGS) - _FULL)
-    return np.floor(np.where(u < .5, full, short)).astype(int).tolist()
+    short = _FULL + (u - 0.5) * 2 * (len(PHRASINGS) - _FULL)
+    return np.floor(np.where(u < 0.5, full, short)).astype(int).tolist()
+
 
 def world_pictures(n: int, seed: int = 0, split: str = "train", size: int = 64, start: int = 0) -> tuple:
     """Draw captioned pictures.
@@ -634,6 +649,7 @@ TIME_SCALES = {
     "order": ("stop then go", "go then stop"),
 }
 
+
 @np.errstate(all="raise")
 def clocks(s: np.ndarray, cycles, phase, turn) -> dict:
     """Compute the clocks that move a quantity.
@@ -660,7 +676,7 @@ def clocks(s: np.ndarray, cycles, phase, turn) -> dict:
     return {
         "up": s,
         "down": 1 - s,
-        "wave": 2 * np.abs(x - np.floor(x) - .5),
+        "wave": 2 * np.abs(x - np.floor(x) - 0.5),
         "stop_go": np.clip((s - turn) / (1 - turn), 0, 1),
         "go_stop": np.clip(s / (1 - turn), 0, 1),
     }
@@ -679,37 +695,37 @@ _MOVES = {
     "grow": ("size", "up"),
     "shrink": ("size", "down"),
 }
-_ORDERS = {
-    "stop then go": "stop_go",
-    "go then stop": "go_stop",
-}
+_ORDERS = {"stop then go": "stop_go", "go then stop": "go_stop"}
 _AXES = ("x", "y")
 _CYCLES = {
     "sway": (2.5, 3.5),
     "bounce": (2.5, 3.5),
-    "blink": (6., 8.),
-    "shake": (8., 10.),
-    "spin": (3., 5.),
+    "blink": (6.0, 8.0),
+    "shake": (8.0, 10.0),
+    "spin": (3.0, 5.0),
     "orbit clockwise": (1.6, 2.4),
     "orbit anticlockwise": (1.6, 2.4),
 }
+
 
 def _between(lo, hi, phi):
     "The quantity at the clock `phi` [N,T] of its range"
     return lo[:, None] + (hi - lo)[:, None] * phi
 
+
 def _ranges(dice):
     "A range for each quantity: {name: (lo [N], hi [N])}"
     out = {}
     for axis in _AXES:
-        length = dice.uniform(.4, .6)
-        lo = .15 + dice.uniform() * (.7 - length)
+        length = dice.uniform(0.4, 0.6)
+        lo = 0.15 + dice.uniform() * (0.7 - length)
         out[axis] = lo, lo + length
-    lo = dice.uniform(.1, .13)
+    lo = dice.uniform(0.1, 0.13)
     out["size"] = lo, lo * dice.uniform(1.6, 1.9)
-    lo = dice.uniform(.3, .45)
+    lo = dice.uniform(0.3, 0.45)
     out["light"] = lo, lo * dice.uniform(1.8, 2.2)
     return out
+
 
 def _is(motion, name):
     "Which clips have this motion, bool [N,1]"
@@ -731,9 +747,10 @@ def _clock(quantity, constant, phi, motion, way):
         clock = np.where(_is(motion, name) & along, going, clock)
     return clock
 
+
 def _quantities(dice, phi, motion):
     "x, y, size and light [N,T] of clips of the given motions: the class's clock moves one of them"
-    way = dice.choice(4)        # of the orders: along x or y, forwards or backwards
+    way = dice.choice(4)  # of the orders: along x or y, forwards or backwards
     values = {}
     for quantity, (lo, hi) in _ranges(dice).items():
         constant = dice.uniform()[:, None] + 0 * phi["up"]
@@ -746,12 +763,13 @@ def _turning(dice, s, motion, cycles):
     "Angles [N,T]: of an orbit (signed: clockwise is +, y points down) and of a spin (either way)"
     cycles = cycles[:, None]
     start = dice.uniform()[:, None]
-    sign = np.where(_is(motion, "orbit anticlockwise"), -1., 1.)
+    sign = np.where(_is(motion, "orbit anticlockwise"), -1.0, 1.0)
     orbit = start + sign * cycles * s
-    either = np.where(dice.choice(2) > 0, 1., -1.)[:, None]
-    turns = np.where(_is(motion, "spin"), either * cycles, 0.)
+    either = np.where(dice.choice(2) > 0, 1.0, -1.0)[:, None]
+    turns = np.where(_is(motion, "spin"), either * cycles, 0.0)
     spin = dice.uniform()[:, None] + turns * s
     return 2 * np.pi * orbit, 2 * np.pi * spin
+
 
 def _circle(angle):
     "Points (x, y) of the unit circle, the same on every machine"
@@ -762,13 +780,13 @@ def _circle(angle):
 # %% ../../nbs/data/synthetic.ipynb #e1e3be68
 def _places(dice, xy, motion, orbit, wave):
     "Places [N,T,2]: as the ranges say, but on a circle for orbits, and with a small wave on top for shakes"
-    radius = dice.uniform(.16, .24)
-    centre = dice.uniform(.4, .6, (1, 2))
+    radius = dice.uniform(0.16, 0.24)
+    centre = dice.uniform(0.4, 0.6, (1, 2))
     on_circle = centre + radius[:, None, None] * _circle(orbit)
     orbits = _is(motion, "orbit clockwise") | _is(motion, "orbit anticlockwise")
     place = np.where(orbits[..., None], on_circle, xy)
     direction = _circle(2 * np.pi * dice.uniform())[:, None]
-    reach = dice.uniform(.1, .14)[:, None] * (wave - .5)
+    reach = dice.uniform(0.1, 0.14)[:, None] * (wave - 0.5)
     shaken = place + direction * reach[..., None]
     return np.where(_is(motion, "shake")[..., None], shaken, place)
 
@@ -813,9 +831,10 @@ def clip_scene(indices, seed: int = 0, split: str = "train", num_frames: int = 3
 # %% ../../nbs/data/synthetic.ipynb #b97beef3
 def _cycles(dice, motion):
     "Cycles a clip [N] of what repeats; 1 for the other motions"
-    ranges = np.array([_CYCLES.get(name, (1., 1.)) for name in MOTIONS])
+    ranges = np.array([_CYCLES.get(name, (1.0, 1.0)) for name in MOTIONS])
     lo, hi = ranges[motion].T
     return lo + (hi - lo) * dice.uniform()
+
 
 def _move(dice, motion, frames, key):
     "Draw everything that a clip is, in a fixed order"
@@ -823,13 +842,13 @@ def _move(dice, motion, frames, key):
     s = np.arange(frames) / max(frames - 1, 1)
     cycles = _cycles(dice, motion)
     phase = dice.uniform()
-    turn = dice.uniform(.4, .6)
+    turn = dice.uniform(0.4, 0.6)
     phi = clocks(s, cycles, phase, turn)
     q = _quantities(dice, phi, motion)
     orbit, tilt = _turning(dice, s, motion, cycles)
     xy = np.stack([q["x"], q["y"]], -1)
     place = _places(dice, xy, motion, orbit, phi["wave"])
-    reach = dice.uniform(0, .012)[:, None, None]
+    reach = dice.uniform(0, 0.012)[:, None, None]
     camera = reach * dice.uniform(-1, 1, (frames, 2))
     scene = _scene(*key, place=place + camera, size=q["size"], tilt=tilt, light=q["light"], camera=camera, **parts)
     return scene, torch.from_numpy(motion)
@@ -851,6 +870,7 @@ class WorldClips(NamedTuple):
     scene : Scene
         What was drawn.
     """
+
     frames: torch.Tensor
     motion: torch.Tensor
     appearance: torch.Tensor
@@ -858,8 +878,9 @@ class WorldClips(NamedTuple):
     scene: Scene
 
 # %% ../../nbs/data/synthetic.ipynb #38dbaacc
-def world_clips(n: int, seed: int = 0, split: str = "train", num_frames: int = 32, size: int = 64, labels=None,
-                start: int = 0) -> WorldClips:
+def world_clips(
+    n: int, seed: int = 0, split: str = "train", num_frames: int = 32, size: int = 64, labels=None, start: int = 0
+) -> WorldClips:
     """Draw the clips `start` to `start + n` of a split, n*T*size*size*3 bytes at once; see `world_batches`.
 
     Parameters
@@ -895,6 +916,7 @@ def world_clips(n: int, seed: int = 0, split: str = "train", num_frames: int = 3
     scene, motion = clip_scene(range(start, start + n), seed, split, num_frames, labels)
     appearance = scene.shape * len(COLOURS) + scene.colour
     return WorldClips(render(scene, size), motion, appearance, scene.place, scene)
+
 
 def world_batches(n: int, batch: int = 64, **options):
     """Draw the same clips, some at a time.

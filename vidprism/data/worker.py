@@ -27,6 +27,7 @@ from vidprism.data.worker import _serve
 _serve({limit!r})
 """
 
+
 def _answer(function, args, options, limit: int) -> tuple:
     "Call a function: (did it return, what); what it raises is an answer too."
     try:
@@ -38,31 +39,38 @@ def _answer(function, args, options, limit: int) -> tuple:
     except Exception as error:
         return False, error
 
+
 def _pipe_out():
     "The pipe to the caller; from now on, what C code prints goes to the log."
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return out
 
+
 def _limit_memory(limit: int) -> None:
     "Limit this process's memory to some bytes, on systems that can."
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
+
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
 
 def _set_alarm(seconds: int) -> None:
     "Let the system end this process after some seconds, if it can; 0: never."
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 
+
 def _send(what, pipe) -> None:
     "Write an object to a pipe."
     pickle.dump(what, pipe, protocol=5)
     pipe.flush()
 
+
 def _serve(limit: int) -> None:
     "The process's own loop: (module, function, args, options, seconds) in, \"ready\" and (did it return, what) out."
     import faulthandler
+
     out = _pipe_out()
     faulthandler.enable()
     torch.set_num_threads(1)
@@ -81,7 +89,7 @@ def _serve(limit: int) -> None:
         _send(answer, out)
 
 # %% ../../nbs/data/worker.ipynb #63d2d305
-_READERS = (    # part of a function's name, the reader that it uses
+_READERS = (  # part of a function's name, the reader that it uses
     ("_decord", "decord"),
     ("pyav", "PyAV"),
     ("_jump", "PyAV"),
@@ -90,12 +98,14 @@ _READERS = (    # part of a function's name, the reader that it uses
     ("_image", "Pillow"),
 )
 
+
 def _reader_in(log: str) -> str:
     "Which reader a stack names."
     for part, reader in _READERS:
         if re.search(rf"in \w*{part}", log):
             return reader
     return "its reader"
+
 
 def _kill(process, ask: bool) -> None:
     "End a process; with `ask`, let it write its stack first."
@@ -105,6 +115,7 @@ def _kill(process, ask: bool) -> None:
             process.wait(2)
     process.kill()
     process.wait()
+
 
 def _listen(pipe, answers: list) -> None:
     "Wait for an answer and append it; if the process dies, append nothing."
@@ -129,7 +140,8 @@ class Worker:
     log : file
         What the process writes to its standard error.
     """
-    def __init__(self, memory: float = 8.):
+
+    def __init__(self, memory: float = 8.0):
         self.memory = memory
         self.process = None
 
@@ -144,7 +156,7 @@ class Worker:
         if self.process and self.process.poll() is None:
             return
         self.close()
-        self.log = tempfile.TemporaryFile()     # noqa: SIM115  `close` closes it
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  `close` closes it
         path = [str(p) for p in sys.path]
         code = _CHILD.format(path=path, limit=int(self.memory * 2**30))
         pipe = subprocess.PIPE
@@ -154,7 +166,7 @@ class Worker:
         except EOFError:
             raise RuntimeError("a worker process could not be started") from None
 
-    def call(self, name: str, *args, timeout: float = 60., **options):
+    def call(self, name: str, *args, timeout: float = 60.0, **options):
         """Call a function of the kit in the process.
 
         Parameters
@@ -188,7 +200,7 @@ class Worker:
         self.start()
         process, answers = self.process, []
         listener = threading.Thread(target=_listen, args=(process.stdout, answers), daemon=True)
-        with contextlib.suppress(EOFError, OSError):    # it died before it began; the listener finds out
+        with contextlib.suppress(EOFError, OSError):  # it died before it began; the listener finds out
             pickle.dump((module, function, args, options, timeout), process.stdin)
             process.stdin.flush()
             pickle.load(process.stdout)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['find_device', 'modes_kept', 'evaluation_mode', 'Features', 'Preprocess', 'check_preprocess', 'preprocess',
-           'FrameEncoder', 'weights_hash', 'listen', 'ModuleEncoder']
+           'FrameEncoder', 'weights_hash', 'listen', 'to_grid', 'ModuleEncoder']
 
 # %% ../../nbs/encoders/base.ipynb #7206c301
 import os
@@ -57,6 +57,7 @@ def modes_kept(module: nn.Module):
         for part, training in modes.items():
             part.training = training
 
+
 @contextmanager
 def evaluation_mode(module: nn.Module):
     """Put every part of a module in evaluation mode, and restore each part's own mode at the end.
@@ -85,8 +86,10 @@ class Features(NamedTuple):
     grid : Tensor, optional
         `[B,T,h,w,G]`, patch tokens of the last block; None unless asked for.
     """
+
     pooled: torch.Tensor
     grid: torch.Tensor = None
+
 
 class Preprocess(NamedTuple):
     """How frames become the input of a model.
@@ -106,6 +109,7 @@ class Preprocess(NamedTuple):
     resize : int, optional
         Length in pixels to which the side is resized before the crop; None stands for `size`.
     """
+
     size: int
     mean: tuple
     std: tuple
@@ -119,6 +123,7 @@ def _check_sides(how: Preprocess):
     side = how.resize or how.size
     if how.size < 1 or side < how.size:
         raise ConfigError(f"pictures are resized to {side} and then cropped to {how.size}, which cannot be")
+
 
 def check_preprocess(how: Preprocess) -> Preprocess:
     """Refuse a preprocessing that cannot be done.
@@ -159,6 +164,7 @@ def _resized_sides(how: Preprocess, height: int, width: int) -> tuple:
     short = min(height, width)
     return int(side * height / short), int(side * width / short)
 
+
 def _resize_once(x, size: tuple, interpolation: str):
     "Resize [N,3,H,W] in 0..255 and round to whole grey levels."
     if x.shape[-2:] == size:
@@ -166,18 +172,20 @@ def _resize_once(x, size: tuple, interpolation: str):
     x = F.interpolate(x, size, mode=interpolation, antialias=True, align_corners=False)
     return x.round().clamp(0, 255)
 
+
 def _resize(x, size: tuple, interpolation: str):
     "Resize [N,3,H,W] in 0..255 as PIL does: first the width, then the height."
     height, width = size
     x = _resize_once(x, (x.shape[2], width), interpolation)
     return _resize_once(x, (height, width), interpolation)
 
+
 def _crop(x, size: int):
     "The middle square of [N,3,H,W]."
     height, width = x.shape[-2:]
     top = round((height - size) / 2)
     left = round((width - size) / 2)
-    return x[..., top:top + size, left:left + size]
+    return x[..., top : top + size, left : left + size]
 
 # %% ../../nbs/encoders/base.ipynb #c63df7ce
 def preprocess(frames: torch.Tensor, how: Preprocess) -> torch.Tensor:
@@ -234,6 +242,7 @@ class FrameEncoder(nn.Module):
     ConfigError
         If `how` cannot be done.
     """
+
     span = 1
     window = 1
 
@@ -265,7 +274,7 @@ class FrameEncoder(nn.Module):
     @property
     def text_scale(self) -> float:
         "Factor from cosine to logit."
-        return 100.
+        return 100.0
 
     @torch.no_grad()
     def _encode_black(self, grid: bool = False) -> Features:
@@ -317,9 +326,11 @@ def window_of(self: FrameEncoder, num_frames: int) -> int:
     """
     window = self.window
     if num_frames % window:
-        raise ConfigError(f"encoder {self.name} reads {window} frames at a time: "
-                          f"take a multiple of {window}, not {num_frames}")
+        raise ConfigError(
+            f"encoder {self.name} reads {window} frames at a time: take a multiple of {window}, not {num_frames}"
+        )
     return window
+
 
 @patch
 def encode(self: FrameEncoder, x: torch.Tensor, grid: bool = False) -> Features:
@@ -338,6 +349,7 @@ def encode(self: FrameEncoder, x: torch.Tensor, grid: bool = False) -> Features:
         `pooled` of `[N/span,D]` and `grid` of `[N/span,h,w,G]`, or None.
     """
     raise NotImplementedError
+
 
 @patch
 def encode_sentences(self: FrameEncoder, sentences: list) -> torch.Tensor:
@@ -358,8 +370,9 @@ def encode_sentences(self: FrameEncoder, sentences: list) -> torch.Tensor:
     ConfigError
         If the encoder has no text tower.
     """
-    raise ConfigError(f"encoder {self.name} has no text tower: "
-                      "name one that has, such as open_clip:ViT-B-16-quickgelu/openai")
+    raise ConfigError(
+        f"encoder {self.name} has no text tower: name one that has, such as open_clip:ViT-B-16-quickgelu/openai"
+    )
 
 # %% ../../nbs/encoders/base.ipynb #d37d932d
 def _check_frames(frames):
@@ -370,18 +383,20 @@ def _check_frames(frames):
     if frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ConfigError(f"frames must be [B,T,H,W,3] with nothing empty, not {list(frames.shape)}")
 
+
 @patch
 def _encode_chunks(self: FrameEncoder, frames, window: int, grid: bool) -> list:
     "The features of frames [N,H,W,3], whole windows at a time."
     options = {}
     if window != self.window:
-        options["window"] = window    # an encoder with a `window_of` of its own takes it
+        options["window"] = window  # an encoder with a `window_of` of its own takes it
     windows = max(1, self.chunk // window)
     parts = []
     for chunk in frames.split(windows * window):
         chunk = preprocess(chunk.to(self.device), self.how)
         parts.append(self.encode(chunk, grid, **options))
     return parts
+
 
 def _join(parts: list, clips: int):
     "Chunks of [n,...] as one tensor [clips,T,...]."
@@ -461,6 +476,7 @@ def _weight_line(name: str, x) -> str:
     checksum = zlib.crc32(numbers.view(torch.uint8).numpy())
     return f"{name} {list(x.shape)} {checksum}"
 
+
 def weights_hash(module: nn.Module) -> str:
     """A quick hash of a module's weights, with their names and shapes.
 
@@ -495,23 +511,26 @@ def listen(layer: nn.Module):
         The outputs so far, one for each call.
     """
     outputs = []
+
     def keep(layer, inputs, output):
         outputs.append(output)
+
     hook = layer.register_forward_hook(keep)
     try:
         yield outputs
     finally:
         hook.remove()
 
-def _to_grid(out):
+
+def to_grid(out):
     "A map [N,G,h,w] or tokens [N,prefix + h*h,G] as a grid [N,h,w,G], without the tokens before the patches."
     if out.ndim == 4:
         return out.permute(0, 2, 3, 1)
     if out.ndim != 3:
         raise ConfigError(f"a grid layer gives a map [N,G,h,w] or tokens [N,n,G], not {list(out.shape)}")
     tokens = out.shape[1]
-    side = int(tokens ** .5)
-    patches = out[:, tokens - side * side:]
+    side = int(tokens**0.5)
+    patches = out[:, tokens - side * side :]
     return patches.unflatten(1, (side, side))
 
 # %% ../../nbs/encoders/base.ipynb #f32f6a68
@@ -536,17 +555,11 @@ class ModuleEncoder(FrameEncoder):
     ConfigError
         If `how` cannot be done, `grid` is no part of the module, or the module's output is not `[N,D]`.
     """
-    def __init__(
-        self,
-        module: nn.Module,
-        how: Preprocess,
-        name: str = None,
-        grid: nn.Module = None,
-        chunk: int = 64,
-    ):
+
+    def __init__(self, module: nn.Module, how: Preprocess, name: str = None, grid: nn.Module = None, chunk: int = 64):
         super().__init__(name or f"module:{type(module).__name__}", 0, how, chunk)
         self.model = module
-        self.grid_layer = [grid]    # in a list, since the layer is a part of `model` already
+        self.grid_layer = [grid]  # in a list, since the layer is a part of `model` already
         if grid is not None and not any(part is grid for part in module.modules()):
             raise ConfigError(f"encoder {self.name}: the grid layer is no part of the module")
         self.eval()
@@ -575,12 +588,13 @@ class ModuleEncoder(FrameEncoder):
         """
         layer = self.grid_layer[0] if grid else nn.Identity()
         if layer is None:
-            raise ConfigError(f"encoder {self.name} was given no layer for a grid: "
-                              "create_encoder(module, how=..., grid=module.layer)")
+            raise ConfigError(
+                f"encoder {self.name} was given no layer for a grid: create_encoder(module, how=..., grid=module.layer)"
+            )
         with listen(layer) as outputs:
             pooled = self.model(x)
         self._check_pooled(pooled, x)
-        return Features(pooled, _to_grid(outputs[-1]) if grid else None)
+        return Features(pooled, to_grid(outputs[-1]) if grid else None)
 
     def _check_pooled(self, pooled, x):
         "Refuse an output that is not [N,D]."

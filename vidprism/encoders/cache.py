@@ -51,15 +51,18 @@ def fingerprint(encoder: FrameEncoder) -> str:
         found.update(data.numpy())
     return found.hexdigest()[:16]
 
+
 def _size_and_time(path: Path) -> str:
     "A file's size in bytes and time of change in nanoseconds."
     found = path.stat()
     return f"{found.st_size} {found.st_mtime_ns}"
 
+
 def _folder_hash(folder: Path) -> str:
     "A hash of the names, sizes and times of change of a folder's files."
     files = [f"{file.name} {_size_and_time(file)} " for file in sorted(folder.iterdir())]
     return hashlib.sha256("".join(files).encode()).hexdigest()
+
 
 def clip_key(item, sampling) -> str:
     """The clip's part of a key.
@@ -107,6 +110,7 @@ class FeatureCache:
     misses : int
         Calls of `fetch` that made their features.
     """
+
     def __init__(self, folder):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -203,16 +207,26 @@ def _encode(encoder, frames, grid) -> Features:
     seen = encoder(frames, grid)
     return Features(*(None if tensor is None else tensor.cpu() for tensor in seen))
 
+
 def _first_view(features) -> Features:
     "The features [T,...] of the first of V views [V,T,...]."
     return Features(*(None if tensor is None else tensor[0] for tensor in features))
+
 
 def _as_path(item):
     "Text that names a file, as a path; any other item as it is."
     return Path(item) if isinstance(item, str) and Path(item).is_file() else item
 
-def encode_clips(encoder: FrameEncoder, items, cache: FeatureCache = None, num_frames: int = 32,
-                 sampling: str = "sparse", grid: bool = False, load=None) -> Features:
+
+def encode_clips(
+    encoder: FrameEncoder,
+    items,
+    cache: FeatureCache = None,
+    num_frames: int = 32,
+    sampling: str = "sparse",
+    grid: bool = False,
+    load=None,
+) -> Features:
     """Features of many clips of equal length.
 
     Parameters
@@ -242,6 +256,7 @@ def encode_clips(encoder: FrameEncoder, items, cache: FeatureCache = None, num_f
     ConfigError
         If there are no items, or an item is a path without a file.
     """
+
     def make(item):
         clip = load(item) if load else read_clip(item, num_frames=num_frames, sampling=sampling).frames
         return _first_view(_encode(encoder, clip[None], grid))
@@ -279,6 +294,7 @@ class _Options(NamedTuple):
     half : bool
         Store half precision.
     """
+
     num_frames: int = 32
     sampling: str = "sparse"
     views: tuple = (1, 1)
@@ -292,6 +308,7 @@ class _Options(NamedTuple):
         "One view a clip, whose axis is left out."
         return self.views == (1, 1)
 
+
 def _check_options(options: _Options, encoder: FrameEncoder) -> _Options:
     "Refuse what cannot be read, before anything is read."
     frames, sampling, views, seed, stride = options[:5]
@@ -304,6 +321,7 @@ def _check_options(options: _Options, encoder: FrameEncoder) -> _Options:
     if not options.one_view and not plain:
         raise ConfigError("several views are spread over the clip: they go with sparse sampling and no seed")
     return options
+
 
 def _options_key(options: _Options) -> str:
     "The options' part of the key. That of plain options is the one that `evaluation` uses, so both share files."
@@ -325,7 +343,8 @@ def _reader(options: _Options, size: int) -> tuple:
         return read_clip, dict(num_frames=frames, sampling=sampling, seed=seed, stride=stride)
     return read_views, dict(num_frames=frames, clips=views[0], crops=views[1], size=size)
 
-def _read(path, options: _Options, size: int, worker=None, timeout: float = 60.):
+
+def _read(path, options: _Options, size: int, worker=None, timeout: float = 60.0):
     "The frames of a clip, uint8 [V,T,H,W,3], read here or by a worker."
     read, given = _reader(options, size)
     if worker:
@@ -334,6 +353,7 @@ def _read(path, options: _Options, size: int, worker=None, timeout: float = 60.)
         clip = read(path, **given)
     return clip.frames[None] if options.one_view else clip
 
+
 def _attempt(read, *args):
     "What was read, or the reason why it could not be, as text."
     try:
@@ -341,8 +361,10 @@ def _attempt(read, *args):
     except (VidPrismError, OSError) as error:
         return str(error)
 
+
 class _Readers:
     "Threads that read clips, each through a process of its own."
+
     def __init__(self, count: int, options: _Options, size: int, timeout: float):
         self.options = options
         self.size = size
@@ -367,6 +389,7 @@ class _Readers:
         self.pool.shutdown(cancel_futures=True)
         for worker in self.started:
             worker.close()
+
 
 def _read_ahead(jobs, options: _Options, size: int, workers: int, timeout: float):
     "Pairs (job, frames or the reason), in order. `workers` processes are a few clips ahead; 0 reads here."
@@ -404,6 +427,7 @@ class CachedFeatures(NamedTuple):
     made : int
         Clips that were encoded now.
     """
+
     pooled: torch.Tensor
     grid: torch.Tensor
     kept: torch.Tensor
@@ -443,6 +467,7 @@ def _key_or_reason(path, start: str, end: str) -> tuple:
     except (VidPrismError, OSError) as error:
         return None, str(error)
 
+
 def _missing(cache, clips, keys) -> list:
     """(path, key) of what is not on disk, each key once.
 
@@ -456,12 +481,14 @@ def _missing(cache, clips, keys) -> list:
     random.Random(os.urandom(8)).shuffle(jobs)
     return jobs
 
-def _sweep(folder: Path, age: float = 3600.):
+
+def _sweep(folder: Path, age: float = 3600.0):
     "Remove the parts that killed writers left more than `age` seconds ago."
     for part in folder.glob("*.part"):
         with suppress(FileNotFoundError):
             if time.time() - part.stat().st_mtime > age:
                 part.unlink()
+
 
 def _still_missing(cache, jobs, bar):
     "Jobs that no other process has done meanwhile; each is looked at just before it is read."
@@ -470,6 +497,7 @@ def _still_missing(cache, jobs, bar):
             bar.update()
         else:
             yield path, key
+
 
 def _fill(cache, encoder, jobs, options: _Options, workers: int, timeout: float, bar) -> tuple:
     "Read, encode and store (path, key) pairs: ({key: reason} of the unreadable ones, number that were made)."
@@ -494,6 +522,7 @@ def _stored(cache, encoder, path, key: str, options: _Options) -> Features:
         cache.store(key, _encode(encoder, frames, options.grid), options.half)
         found = cache.find(key)
     return _first_view(found) if options.one_view else found
+
 
 def _collect(cache, encoder, clips, keys, options: _Options) -> tuple:
     "(pooled, grid) of all clips as one tensor each, filled clip by clip."
@@ -521,10 +550,24 @@ def _fill_missing(cache, encoder, clips, options: _Options, workers: int, timeou
     reasons = [why if key is None else unreadable.get(key) for key, why in pairs]
     return keys, reasons, made
 
-def cache_features(clips, encoder: FrameEncoder, folder, num_frames: int = 32, sampling: str = "sparse",
-                   grid: bool = False, views: tuple = (1, 1), workers: int = 0, timeout: float = 60.,
-                   progress: bool = True, half: bool = False, seed: int = None, stride: int = 2,
-                   device=None, collect: bool = True) -> CachedFeatures:
+
+def cache_features(
+    clips,
+    encoder: FrameEncoder,
+    folder,
+    num_frames: int = 32,
+    sampling: str = "sparse",
+    grid: bool = False,
+    views: tuple = (1, 1),
+    workers: int = 0,
+    timeout: float = 60.0,
+    progress: bool = True,
+    half: bool = False,
+    seed: int = None,
+    stride: int = 2,
+    device=None,
+    collect: bool = True,
+) -> CachedFeatures:
     """Features of a list of clips; those that are not on disk are made.
 
     Parameters

@@ -19,12 +19,14 @@ def _cell_means(x: Tensor, cells: int) -> Tensor:
     means = F.adaptive_avg_pool2d(maps, cells)
     return means.permute(0, 2, 3, 1).flatten(1).unflatten(0, x.shape[:2])
 
+
 def _changes(grid: Tensor) -> Tensor:
     "Squared distance of each place from the frame before, [B,T,h,w]; the first frame takes the second's."
     if grid.shape[1] == 1:
         return torch.zeros_like(grid[..., 0])
     steps = grid.diff(dim=1).square().sum(-1)
     return torch.cat([steps[:, :1], steps], 1)
+
 
 def moving_weights(grid: Tensor) -> Tensor:
     """Weights of the places where each frame differs from the one before, w in the formula above.
@@ -43,6 +45,7 @@ def moving_weights(grid: Tensor) -> Tensor:
     size = grid.square().sum(-1).mean((2, 3), keepdim=True)
     weights = changes + 1e-6 * size + torch.finfo(grid.dtype).tiny
     return weights / weights.sum((2, 3), keepdim=True)
+
 
 def motion_features(grid: Tensor, cells: int = 2) -> Tensor:
     """Two vectors of motion of each frame, side by side: m of all cells and a in the formulas above.
@@ -96,6 +99,7 @@ class MotionEncoder(FrameEncoder):
     motion : int
         Width of the motion, (cells*cells + 1)*G. `dim` is the encoder's D plus this.
     """
+
     def __init__(self, encoder: FrameEncoder, cells: int = 2):
         motion = (cells * cells + 1) * encoder.grid_dim
         super().__init__(f"motion{cells}:{encoder.name}", encoder.dim + motion, encoder.how, encoder.chunk)

@@ -22,8 +22,9 @@ def _videomae_classes() -> tuple:
     try:
         from transformers import VideoMAEConfig, VideoMAEModel
     except Exception:
-        raise ConfigError("VideoMAE needs transformers, which is not installed: "
-                          "pip install 'vidprism[videomae]'") from None
+        raise ConfigError(
+            "VideoMAE needs transformers, which is not installed: pip install 'vidprism[videomae]'"
+        ) from None
     return VideoMAEConfig, VideoMAEModel
 
 # %% ../../nbs/encoders/videomae.ipynb #d0310317
@@ -44,7 +45,7 @@ def resample_positions(table: torch.Tensor, steps: int, wanted: int) -> torch.Te
     Tensor
         [1,wanted*h*w,D].
     """
-    by_place = table.unflatten(1, (steps, -1)).permute(0, 2, 3, 1).flatten(0, 1)    # [h*w,D,steps]
+    by_place = table.unflatten(1, (steps, -1)).permute(0, 2, 3, 1).flatten(0, 1)  # [h*w,D,steps]
     resampled = F.interpolate(by_place, size=wanted, mode="linear", align_corners=False)
     return resampled.permute(2, 0, 1).flatten(0, 1)[None]
 
@@ -72,6 +73,7 @@ class CubeEncoder(FrameEncoder):
     window : int
         Frames that the model was built for, 16 in the published models.
     """
+
     def __init__(self, name, model, how, norm=None, chunk=64):
         config = model.config
         super().__init__(name, config.hidden_size, how, chunk)
@@ -102,8 +104,10 @@ class CubeEncoder(FrameEncoder):
             return self.window
         if num_frames < self.window and num_frames % self.span == 0:
             return num_frames
-        raise ConfigError(f"encoder {self.name} reads {self.window} frames at a time, or one shorter clip: "
-                          f"take a multiple of {self.window}, or a multiple of {self.span} below it, not {num_frames}")
+        raise ConfigError(
+            f"encoder {self.name} reads {self.window} frames at a time, or one shorter clip: "
+            f"take a multiple of {self.window}, or a multiple of {self.span} below it, not {num_frames}"
+        )
 
     def tokens(self, x):
         """The model's tokens of windows of equal length.
@@ -146,13 +150,13 @@ class CubeEncoder(FrameEncoder):
         """
         window = window or self.window_of(len(x))
         seen = self.tokens(x.unflatten(0, (-1, window)))
-        cubes = seen.unflatten(1, (window // self.span, -1)).flatten(0, 1)      # [N/span,h*w,D]
+        cubes = seen.unflatten(1, (window // self.span, -1)).flatten(0, 1)  # [N/span,h*w,D]
         pooled = self.norm(cubes.mean(1))
         side = self.image_size // self.model.config.patch_size
         return Features(pooled, cubes.unflatten(1, (side, side)) if grid else None)
 
 # %% ../../nbs/encoders/videomae.ipynb #545c44d6
-_RENAMED = {   # pattern of the original code's names -> transformers' name
+_RENAMED = {  # pattern of the original code's names -> transformers' name
     r"patch_embed\.proj\.(\w+)": r"embeddings.patch_embeddings.projection.\1",
     r"blocks\.(\d+)\.norm1\.(\w+)": r"encoder.layer.\1.layernorm_before.\2",
     r"blocks\.(\d+)\.norm2\.(\w+)": r"encoder.layer.\1.layernorm_after.\2",
@@ -164,11 +168,13 @@ _RENAMED = {   # pattern of the original code's names -> transformers' name
 }
 _QKV = re.compile(r"blocks\.(\d+)\.attn\.qkv\.weight")
 
+
 def _split_qkv(layer: str, value: torch.Tensor) -> dict:
     "The original code's matrix [3D,D] of a layer as transformers' three [D,D]."
     at = f"encoder.layer.{layer}.attention.attention"
     parts = zip(("query", "key", "value"), value.chunk(3))
     return {f"{at}.{name}.weight": part for name, part in parts}
+
 
 def _new_name(key: str) -> str:
     "transformers' name of one of the original code's; a name without a place stays as it is."
@@ -177,6 +183,7 @@ def _new_name(key: str) -> str:
         if match:
             return match.expand(there)
     return key
+
 
 def _rename_original(state: dict) -> dict:
     "A state dict of the original code under transformers' names."
@@ -190,7 +197,7 @@ def _rename_original(state: dict) -> dict:
     return renamed
 
 # %% ../../nbs/encoders/videomae.ipynb #3e288e96
-_DROPPED = {   # first parts of names: heads, the pretraining's decoder, computed positions
+_DROPPED = {  # first parts of names: heads, the pretraining's decoder, computed positions
     "head",
     "classifier",
     "decoder",
@@ -200,9 +207,11 @@ _DROPPED = {   # first parts of names: heads, the pretraining's decoder, compute
     "pos_embed",
 }
 
+
 def _without_prefix(state: dict, prefix: str) -> dict:
     "A state dict whose names lose a prefix."
     return {key.removeprefix(prefix): value for key, value in state.items()}
+
 
 def _videomae_state(state: dict) -> tuple:
     "(the model's state dict, that of the last norm, was it the original layout?), without heads and decoder."
@@ -217,12 +226,14 @@ def _videomae_state(state: dict) -> tuple:
     return model, _without_prefix(last, "fc_norm."), original
 
 # %% ../../nbs/encoders/videomae.ipynb #3a406843
-_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}   # of the published sizes S, B, L, H and g
+_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}  # of the published sizes S, B, L, H and g
+
 
 def _num_layers(state: dict) -> int:
     "Layers of the model; 0 if there are none."
     matches = (re.match(r"encoder\.layer\.(\d+)\.", key) for key in state)
     return max((int(match[1]) + 1 for match in matches if match), default=0)
+
 
 def _v2_settings(said: dict) -> dict:
     "What a file of settings of VideoMAE v2 says under `model_config`."
@@ -233,6 +244,7 @@ def _v2_settings(said: dict) -> dict:
         num_frames=v2.get("num_frames", v2.get("all_frames")),
     )
     return {key: value for key, value in settings.items() if value}
+
 
 def _sizes(state: dict, said: dict, original: bool) -> dict:
     "The model's config: what the shapes of the weights say, then what the file of settings says."
@@ -266,6 +278,7 @@ def _with_ending(key: str, endings: dict) -> str:
             return key.removesuffix(old) + new
     return key
 
+
 def _biases(state: dict, own: dict) -> dict:
     "Query and value biases under the names that this release of transformers, with the state dict `own`, gives them."
     endings = {"q_bias": "query.bias", "v_bias": "value.bias"}
@@ -283,17 +296,18 @@ def _pixels(given, names, default: int) -> int:
             return given[name]
     return default
 
+
 def _videomae_preprocess(said: dict, size: int) -> Preprocess:
     "transformers' settings as a `Preprocess`; `size` pixels a side where they say nothing."
     shorter = _pixels(said.get("size", {}), ("shortest_edge", "height"), size)
     cropped = _pixels(said.get("crop_size", {}), ("height",), size)
     if said.get("do_center_crop") is False:
         cropped = shorter
-    filters = {2: "bilinear", 3: "bicubic"}   # PIL's numbers
+    filters = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
     return Preprocess(
         min(cropped, shorter),
-        tuple(said.get("image_mean", (.485, .456, .406))),
-        tuple(said.get("image_std", (.229, .224, .225))),
+        tuple(said.get("image_mean", (0.485, 0.456, 0.406))),
+        tuple(said.get("image_std", (0.229, 0.224, 0.225))),
         interpolation=filters.get(said.get("resample", 2), "bilinear"),
         resize=shorter if shorter > cropped else None,
     )
@@ -303,7 +317,9 @@ def _json(path) -> dict:
     "What a JSON file says; nothing if there is none."
     return json.loads(path.read_text()) if path and path.is_file() else {}
 
+
 _WEIGHTS = ["model.safetensors", "pytorch_model.bin"]
+
 
 def _weights_in(folder: Path) -> Path:
     "The file of weights in a folder."
@@ -312,10 +328,12 @@ def _weights_in(folder: Path) -> Path:
             return folder / name
     raise ConfigError(f"{folder} has neither {_WEIGHTS[0]} nor {_WEIGHTS[1]}")
 
+
 def _from_hub(name: str, repo: str, files: list) -> Path:
     "The first of some files that a repository of the hub has."
     instead = "name a local folder or file: videomae:path/to/folder"
     return fetch_file(repo, files, f"encoder {name}: its {files[0]}", instead)
+
 
 def _videomae_files(name: str, rest: str) -> tuple:
     "(weights, config.json, preprocessor_config.json) of a folder, beside a file, or from the hub."
@@ -325,8 +343,9 @@ def _videomae_files(name: str, rest: str) -> tuple:
     if here.is_dir():
         return _weights_in(here), here / "config.json", here / "preprocessor_config.json"
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", rest):
-        raise ConfigError(f"{rest!r} is neither a folder, nor a file, "
-                          "nor a model of the hub such as MCG-NJU/videomae-base")
+        raise ConfigError(
+            f"{rest!r} is neither a folder, nor a file, nor a model of the hub such as MCG-NJU/videomae-base"
+        )
     weights = _from_hub(name, rest, _WEIGHTS)
     return weights, _from_hub(name, rest, ["config.json"]), _from_hub(name, rest, ["preprocessor_config.json"])
 
@@ -343,6 +362,7 @@ def _build(name: str, sizes: dict, has_norm: bool, how: Preprocess) -> CubeEncod
     encoder = CubeEncoder(name, model, how, norm)
     encoder.options["config"] = dict(sizes, has_norm=has_norm)
     return encoder
+
 
 def _build_bare(name: str, config: dict) -> CubeEncoder:
     "The encoder of a saved model's config, with random weights."

@@ -38,11 +38,12 @@ def near(name, names) -> str:
         `; did you mean ...?` with up to three names, or an empty text.
     """
     known = {n.lower(): n for n in names}
-    close = difflib.get_close_matches(str(name).lower(), list(known), 3, .6)
+    close = difflib.get_close_matches(str(name).lower(), list(known), 3, 0.6)
     if not close:
         return ""
     found = " or ".join(known[n] for n in close)
     return f"; did you mean {found}?"
+
 
 def first_line(error) -> str:
     """An error in one short line.
@@ -65,17 +66,21 @@ def first_line(error) -> str:
 # %% ../../nbs/encoders/weights.ipynb #154d7500
 class _Box:
     "An object of a class of the archive, of which only the attributes are kept."
+
     def __setstate__(self, state):
         if isinstance(state, dict):
             self.__dict__.update(state)
+
 
 def _strided(storage, offset, size, stride, *rest):
     "A tensor on a storage."
     return storage.as_strided(size, stride, offset)
 
+
 def _untagged(value, tag):
     "A value without the tag of its type."
     return value
+
 
 _HARMLESS = {
     ("torch._utils", "_rebuild_tensor_v2"): _strided,
@@ -102,6 +107,7 @@ _STORAGES = {
 # %% ../../nbs/encoders/weights.ipynb #neww0001
 class _ArchiveReader(pickle.Unpickler):
     "Reads the objects of a TorchScript archive and runs none of its code."
+
     def __init__(self, archive, root: str):
         self.archive = archive
         self.root = root
@@ -132,6 +138,7 @@ def _source_of(archive, root: str, box: _Box) -> str:
     module = type(box).where.replace(".", "/")
     return archive.read(f"{root}/code/{module}.py").decode()
 
+
 def _declared(archive, root: str, box: _Box) -> set:
     "The names of a box's parameters and buffers, from the source of its class."
     source = _source_of(archive, root, box)
@@ -140,6 +147,7 @@ def _declared(archive, root: str, box: _Box) -> set:
     text = body[0] if body else ""
     lists = re.findall(r"__(?:parameters|buffers)__ = \[(.*?)\]", text)
     return set(re.findall(r'"([^"]*)"', " ".join(lists)))
+
 
 def _numbers(archive, root: str, box: _Box, prefix: str = "") -> dict:
     "The state dict of a box."
@@ -161,6 +169,7 @@ def _is_torchscript(path) -> bool:
         names = archive.namelist()
     return any("/code/" in name or name.endswith("/constants.pkl") for name in names)
 
+
 def _read_torchscript(path) -> dict:
     "The parameters and buffers of a TorchScript archive, whose code is not run."
     with zipfile.ZipFile(path) as archive:
@@ -177,6 +186,7 @@ def _read(path):
     if _is_torchscript(path):
         return _read_torchscript(path)
     return torch.load(path, map_location="cpu", weights_only=True)
+
 
 def load_raw(path) -> dict:
     """What a file holds: safetensors, what `torch.save` wrote (weights only), or a TorchScript archive.
@@ -210,6 +220,7 @@ def load_raw(path) -> dict:
 # %% ../../nbs/encoders/weights.ipynb #neww0003
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict")
 _PREFIXES = ("_orig_mod.", "module.")
+
 
 def read_weights(path) -> dict:
     """The state dict of a file, without its wrapping (`state_dict`, `module.`, ...).
@@ -247,6 +258,7 @@ def _span(numbers: list) -> str:
         return f"{first}-{last}"
     return ",".join(map(str, numbers[:6]))
 
+
 def _folded(pattern: str, names: list) -> str:
     "One text for the names of a pattern, in which # stands for the number."
     if len(names) == 1:
@@ -254,6 +266,7 @@ def _folded(pattern: str, names: list) -> str:
     numbers = sorted(int(re.search(r"\d+", name)[0]) for name in names)
     text = pattern.replace("#", "{" + _span(numbers) + "}")
     return f"{text} ({len(names)})"
+
 
 def _fold_names(names) -> list:
     "Texts in which names that differ in their first number only stand once."
@@ -270,6 +283,7 @@ def _listed(texts: list) -> str:
     text = ", ".join(texts[:6])
     return f"{text} and {more} more" if more > 0 else text
 
+
 class WeightDifference(NamedTuple):
     """The difference between a state dict and what a module needs; true if there is one.
 
@@ -282,6 +296,7 @@ class WeightDifference(NamedTuple):
     shapes : list of tuple
         (name, shape in the file, shape needed) for each shape that differs.
     """
+
     missing: list
     extra: list
     shapes: list
@@ -293,11 +308,7 @@ class WeightDifference(NamedTuple):
         shapes = []
         for name, found, needed in self.shapes:
             shapes.append(f"{name} {list(found)} instead of {list(needed)}")
-        parts = {
-            "missing": _fold_names(self.missing),
-            "left over": _fold_names(self.extra),
-            "other shapes": shapes,
-        }
+        parts = {"missing": _fold_names(self.missing), "left over": _fold_names(self.extra), "other shapes": shapes}
         return "; ".join(f"{what}: {_listed(texts)}" for what, texts in parts.items() if texts)
 
 # %% ../../nbs/encoders/weights.ipynb #a381b193
@@ -326,6 +337,7 @@ def compare_states(own: dict, given: dict) -> WeightDifference:
             shapes.append((name, found, needed))
     return WeightDifference(missing, extra, shapes)
 
+
 def load_strictly(module: torch.nn.Module, state: dict, what: str):
     """Load a state dict that fits a module exactly.
 
@@ -352,20 +364,24 @@ def load_strictly(module: torch.nn.Module, state: dict, what: str):
 _OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
 _MATRICES = ("_weight", "conv1.weight", "c_fc.weight")
 
+
 def _openai_files() -> set:
     "File names of OpenAI's own releases, as open_clip lists them."
     architectures = [name for name, tag in open_clip.list_pretrained() if tag == "openai"]
     urls = [open_clip.get_pretrained_url(name, "openai") for name in architectures]
     return {Path(url).name for url in urls if url}
 
+
 def _named_openai(path) -> bool:
     "Whether the name of a file says that it is OpenAI's."
     name = Path(path).name
     return "openai" in name.lower() or name in _openai_files()
 
+
 def _is_half(x) -> bool:
     "Whether half precision holds every number exactly."
     return torch.equal(x.float(), x.half().float())
+
 
 def _half_matrices(weights: dict) -> bool:
     "Whether there are matrices of CLIP's towers, and half precision holds all of them."
@@ -402,14 +418,17 @@ def signs_of_openai(path, weights) -> list:
 # %% ../../nbs/encoders/weights.ipynb #2a46c23a
 class _Stay(urllib.request.HTTPRedirectHandler):
     "Takes a redirect for an answer."
+
     def redirect_request(self, *args):
         return None
+
 
 def _status(url: str, seconds: float, headers: dict) -> int:
     "The status of a HEAD request; its errors pass."
     request = urllib.request.Request(url, method="HEAD", headers=headers)
     opener = urllib.request.build_opener(_Stay)
     return opener.open(request, timeout=seconds).status
+
 
 def _ask(url: str, seconds: float, headers: dict, answers: list):
     "Append the status of a HEAD request, or the reason why there is none."
@@ -421,7 +440,8 @@ def _ask(url: str, seconds: float, headers: dict, answers: list):
         answer = first_line(getattr(error, "reason", error))
     answers.append(answer)
 
-def _answer(url: str, seconds: float = 4., headers: dict = None):
+
+def _answer(url: str, seconds: float = 4.0, headers: dict = None):
     "A status, or why there is none; in a thread, since looking up a host may take longer than any limit."
     answers = []
     thread = threading.Thread(target=_ask, args=(url, seconds, headers or {}, answers), daemon=True)
@@ -448,13 +468,15 @@ def cached_file(repo: str, names, revision=None) -> Path:
         The file in the cache.
     """
     from huggingface_hub import try_to_load_from_cache
+
     for name in names:
         found = try_to_load_from_cache(repo, name, revision=revision)
         if isinstance(found, str):
             return Path(found)
     return None
 
-def find_on_hub(repo: str, names, seconds: float = 4., revision=None, token=None) -> str:
+
+def find_on_hub(repo: str, names, seconds: float = 4.0, revision=None, token=None) -> str:
     """Which of some files the hub has, for the user who is logged in.
 
     Parameters
@@ -483,6 +505,7 @@ def find_on_hub(repo: str, names, seconds: float = 4., revision=None, token=None
     """
     from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
+
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("HF_HUB_OFFLINE is set")
     for name in names:
@@ -500,13 +523,17 @@ def find_on_hub(repo: str, names, seconds: float = 4., revision=None, token=None
 def _download(repo: str, name: str, what: str, instead: str) -> Path:
     "Download a file of the hub, or say what to do."
     from huggingface_hub import hf_hub_download
+
     try:
         return Path(hf_hub_download(repo, name))
     except Exception as error:
-        raise ConfigError(f"{what} could not be downloaded ({first_line(error)}): "
-                          f"try again, run `hf download {repo} {name}`, or {instead}") from None
+        raise ConfigError(
+            f"{what} could not be downloaded ({first_line(error)}): "
+            f"try again, run `hf download {repo} {name}`, or {instead}"
+        ) from None
 
-def fetch_file(repo: str, names, what: str, instead: str, seconds: float = 4.) -> Path:
+
+def fetch_file(repo: str, names, what: str, instead: str, seconds: float = 4.0) -> Path:
     """A file of the hub, from the cache or downloaded.
 
     Parameters
@@ -538,6 +565,7 @@ def fetch_file(repo: str, names, what: str, instead: str, seconds: float = 4.) -
     try:
         name = find_on_hub(repo, names, seconds)
     except ConfigError as error:
-        raise ConfigError(f"{what} is not here ({error}): run `hf download {repo} {names[0]}` "
-                          f"where there is a network, or {instead}") from None
+        raise ConfigError(
+            f"{what} is not here ({error}): run `hf download {repo} {names[0]}` where there is a network, or {instead}"
+        ) from None
     return _download(repo, name, what, instead)

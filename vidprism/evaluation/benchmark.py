@@ -7,20 +7,27 @@ __all__ = ['TEMPLATES', 'HIDDEN', 'FeatureSplit', 'Benchmark', 'find_templates',
            'encode_views', 'clip_bench', 'find_commit', 'mean_and_std', 'Result', 'rows_of', 'make_record']
 
 # %% ../../nbs/evaluation/benchmark.ipynb #57ac9e1e
-from dataclasses import dataclass, asdict
-from pathlib import Path
-from typing import NamedTuple
-import itertools, json, math, platform, statistics, subprocess, torch
-from torch import Tensor
+import itertools
+import json
+import math
+import platform
+import statistics
+import subprocess
+import torch
+import vidprism
+import vidprism.heads.baselines
+from dataclasses import asdict, dataclass
 from fastcore.basics import patch
-from ..errors import ConfigError, one_of
+from pathlib import Path
+from torch import Tensor
+from typing import NamedTuple
 from ..data.clips import read_clip, read_views, view_indices
+from ..data.synthetic import MOTIONS, world_batches
 from ..encoders.base import Features, FrameEncoder
 from ..encoders.cache import FeatureCache, clip_key, fingerprint
-from ..training.trainer import TrainConfig
-from ..data.synthetic import MOTIONS, world_batches
-import vidprism, vidprism.heads.baselines
+from ..errors import ConfigError, one_of
 from .metrics import Measures
+from ..training.trainer import TrainConfig
 
 # %% ../../nbs/evaluation/benchmark.ipynb #70435131
 class FeatureSplit(NamedTuple):
@@ -37,6 +44,7 @@ class FeatureSplit(NamedTuple):
     sources : list
         N names of what they were cut from: clips of one source never stand on both sides of a fold.
     """
+
     features: Tensor
     labels: Tensor
     items: list
@@ -51,7 +59,10 @@ class FeatureSplit(NamedTuple):
             A part of it, in that order.
         """
         i = torch.as_tensor(indices, dtype=torch.long)
-        return FeatureSplit(self.features[i], self.labels[i], [self.items[k] for k in i.tolist()], [self.sources[k] for k in i.tolist()])
+        return FeatureSplit(
+            self.features[i], self.labels[i], [self.items[k] for k in i.tolist()], [self.sources[k] for k in i.tolist()]
+        )
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -72,6 +83,7 @@ class Benchmark:
     text : Tensor
         [C,D] text features of the classes, if there is a text tower.
     """
+
     name: str
     train: FeatureSplit
     test: FeatureSplit
@@ -81,20 +93,39 @@ class Benchmark:
 
     def __post_init__(self):
         for side in ("train", "test"):
-            if self[side].labels.numel() and int(self[side].labels.max()) >= len(self.classes): raise ConfigError(f"A label on the {side} side has no class name: {int(self[side].labels.max())}.")
+            if self[side].labels.numel() and int(self[side].labels.max()) >= len(self.classes):
+                raise ConfigError(f"A label on the {side} side has no class name: {int(self[side].labels.max())}.")
         lacking = sorted(set(self.test.labels.tolist()) - set(self.train.labels.tolist()))
-        if lacking: raise ConfigError(f"The training side has no clip of {', '.join(repr(self.classes[i]) for i in lacking[:5])}, which the test side has.")
+        if lacking:
+            raise ConfigError(
+                f"The training side has no clip of {', '.join(repr(self.classes[i]) for i in lacking[:5])}, which the test side has."
+            )
 
-    def __getitem__(self, side): return getattr(self, side)
+    def __getitem__(self, side):
+        return getattr(self, side)
+
     @property
-    def dim(self): return self.train.features.shape[-1]
+    def dim(self):
+        return self.train.features.shape[-1]
+
     @property
-    def num_frames(self): return self.train.features.shape[-2]
+    def num_frames(self):
+        return self.train.features.shape[-2]
 
 # %% ../../nbs/evaluation/benchmark.ipynb #517e73f1
-TEMPLATES = dict(name=("{}",), clip=("a photo of a {}.",),
-                 mote=tuple(f"a {medium} of {who}{{}}." for medium in ("photo", "video", "example", "demonstration")
-                            for who in ("", *(f"a person {verb}" for verb in ("", "using ", "doing ", "during ", "performing ", "practicing ")))))
+TEMPLATES = dict(
+    name=("{}",),
+    clip=("a photo of a {}.",),
+    mote=tuple(
+        f"a {medium} of {who}{{}}."
+        for medium in ("photo", "video", "example", "demonstration")
+        for who in (
+            "",
+            *(f"a person {verb}" for verb in ("", "using ", "doing ", "during ", "performing ", "practicing ")),
+        )
+    ),
+)
+
 
 def find_templates(templates) -> tuple:
     """A set by name, one sentence, or your own list.
@@ -114,12 +145,22 @@ def find_templates(templates) -> tuple:
     ConfigError
         If a value is out of range, or a name does not exist.
     """
-    if isinstance(templates, str) and "{}" not in templates: return TEMPLATES[one_of(templates, TEMPLATES, "templates")]
+    if isinstance(templates, str) and "{}" not in templates:
+        return TEMPLATES[one_of(templates, TEMPLATES, "templates")]
     return (templates,) if isinstance(templates, str) else tuple(templates)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #59e98d7b
 @torch.no_grad()
-def encode_world(encoder:FrameEncoder, split:str, n:int, seed:int=0, num_frames:int=32, views:int=1, labels=None, cache:FeatureCache=None):
+def encode_world(
+    encoder: FrameEncoder,
+    split: str,
+    n: int,
+    seed: int = 0,
+    num_frames: int = 32,
+    views: int = 1,
+    labels=None,
+    cache: FeatureCache = None,
+):
     """Pooled features of world clips, rendered and encoded a few at a time.
 
     Parameters
@@ -142,15 +183,29 @@ def encode_world(encoder:FrameEncoder, split:str, n:int, seed:int=0, num_frames:
         Where features are kept; a folder or a FeatureCache.
     """
     names = tuple(labels or MOTIONS)
+
     def encode(batch):
         pooled = encoder(batch.frames).pooled.cpu()
         return pooled if views == 1 else pooled[:, view_indices(num_frames * views, num_frames, views)]
-    def make(): return Features(torch.cat([encode(b) for b in world_batches(n, 36, seed=seed, split=split, num_frames=num_frames * views, labels=labels)]))
-    key = f"{fingerprint(encoder)} world {seed} {split} {n} {num_frames}" + (f" {views} {names}" if views > 1 or labels else "")
+
+    def make():
+        return Features(
+            torch.cat(
+                [
+                    encode(b)
+                    for b in world_batches(n, 36, seed=seed, split=split, num_frames=num_frames * views, labels=labels)
+                ]
+            )
+        )
+
+    key = f"{fingerprint(encoder)} world {seed} {split} {n} {num_frames}" + (
+        f" {views} {names}" if views > 1 or labels else ""
+    )
     features = (cache.fetch(key, make) if cache else make()).pooled
     return features, torch.arange(n) % len(names)
 
-def prompts(encoder:FrameEncoder, classes, templates="mote") -> Tensor:
+
+def prompts(encoder: FrameEncoder, classes, templates="mote") -> Tensor:
     """Text features of class names, averaged over templates.
 
     Parameters
@@ -169,7 +224,18 @@ def prompts(encoder:FrameEncoder, classes, templates="mote") -> Tensor:
     """
     return encoder.encode_text(classes, find_templates(templates))
 
-def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, num_frames:int=32, views:int=1, motions=None, templates="name", cache:FeatureCache=None) -> Benchmark:
+
+def world_bench(
+    encoder: FrameEncoder,
+    train: int = 2160,
+    test: int = 540,
+    seed: int = 0,
+    num_frames: int = 32,
+    views: int = 1,
+    motions=None,
+    templates="name",
+    cache: FeatureCache = None,
+) -> Benchmark:
     """The embedded world's motions.
 
     Parameters
@@ -198,18 +264,27 @@ def world_bench(encoder:FrameEncoder, train:int=2160, test:int=540, seed:int=0, 
     Benchmark
     """
     classes = list(motions or MOTIONS)
+
     def side(split, n, v):
         x, y = encode_world(encoder, split, n, seed, num_frames, v, motions, cache)
         items = [f"world {seed} {split} {classes[c]} {i}" for i, c in enumerate(y.tolist())]
         return FeatureSplit(x, y, items, items)
+
     text = None if templates is None else prompts(encoder, classes, templates).cpu()
-    metadata = dict(encoder=encoder.name, decoder="rendered", frames=num_frames, sampling="whole clip", views=[views, 1], world_seed=seed,
-                 prompts=None if templates is None else list(find_templates(templates)))
+    metadata = dict(
+        encoder=encoder.name,
+        decoder="rendered",
+        frames=num_frames,
+        sampling="whole clip",
+        views=[views, 1],
+        world_seed=seed,
+        prompts=None if templates is None else list(find_templates(templates)),
+    )
     return Benchmark("world", side("train", train, 1), side("test", test, views), classes, metadata, text)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #90aa512e
 @torch.no_grad()
-def encode_views(encoder:FrameEncoder, path, num_frames:int=32, views=(1, 1), cache:FeatureCache=None) -> Tensor:
+def encode_views(encoder: FrameEncoder, path, num_frames: int = 32, views=(1, 1), cache: FeatureCache = None) -> Tensor:
     """All views of a file; (1, 1) is the middle of each segment and the whole centre.
 
     Parameters
@@ -230,13 +305,34 @@ def encode_views(encoder:FrameEncoder, path, num_frames:int=32, views=(1, 1), ca
     Tensor
         [V,T,D].
     """
-    def make():
-        x = read_clip(path, num_frames).frames[None] if tuple(views) == (1, 1) else read_views(path, num_frames, *views, size=encoder.image_size)
-        return Features(encoder(x).pooled.cpu())
-    if cache is None: return make().pooled
-    return cache.fetch(f"{fingerprint(encoder)} {clip_key(Path(path), f'views {tuple(views)} of {num_frames}')}", make).pooled
 
-def clip_bench(encoder:FrameEncoder, train, test, classes, num_frames:int=8, views=(1, 1), templates="mote", sources=None, name="clips", cache:FeatureCache=None) -> Benchmark:
+    def make():
+        x = (
+            read_clip(path, num_frames).frames[None]
+            if tuple(views) == (1, 1)
+            else read_views(path, num_frames, *views, size=encoder.image_size)
+        )
+        return Features(encoder(x).pooled.cpu())
+
+    if cache is None:
+        return make().pooled
+    return cache.fetch(
+        f"{fingerprint(encoder)} {clip_key(Path(path), f'views {tuple(views)} of {num_frames}')}", make
+    ).pooled
+
+
+def clip_bench(
+    encoder: FrameEncoder,
+    train,
+    test,
+    classes,
+    num_frames: int = 8,
+    views=(1, 1),
+    templates="mote",
+    sources=None,
+    name="clips",
+    cache: FeatureCache = None,
+) -> Benchmark:
     """Features of your own clips.
 
     Parameters
@@ -266,13 +362,26 @@ def clip_bench(encoder:FrameEncoder, train, test, classes, num_frames:int=8, vie
     -------
     Benchmark
     """
+
     def side(pairs, v):
         paths, labels = zip(*pairs)
         x = torch.stack([encode_views(encoder, p, num_frames, v, cache) for p in paths])
-        return FeatureSplit(x[:, 0] if tuple(v) == (1, 1) else x, torch.tensor(labels), [str(p) for p in paths], [str(sources(p) if sources else p) for p in paths])
+        return FeatureSplit(
+            x[:, 0] if tuple(v) == (1, 1) else x,
+            torch.tensor(labels),
+            [str(p) for p in paths],
+            [str(sources(p) if sources else p) for p in paths],
+        )
+
     text = None if templates is None else prompts(encoder, classes, templates).cpu()
-    metadata = dict(encoder=encoder.name, decoder=sorted({read_clip(p, 1).decoder for p, _ in itertools.chain(train, test)}), frames=num_frames, sampling="sparse", views=list(views),
-                 prompts=None if templates is None else list(find_templates(templates)))
+    metadata = dict(
+        encoder=encoder.name,
+        decoder=sorted({read_clip(p, 1).decoder for p, _ in itertools.chain(train, test)}),
+        frames=num_frames,
+        sampling="sparse",
+        views=list(views),
+        prompts=None if templates is None else list(find_templates(templates)),
+    )
     return Benchmark(name, side(train, (1, 1)), side(test, views), list(classes), metadata, text)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #6fb8446c
@@ -284,9 +393,18 @@ def find_commit() -> str:
     str
     """
     root = Path(vidprism.__file__).parents[1]
-    try: found = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10) if (root / ".git").exists() else None
-    except OSError: found = None
+    try:
+        found = (
+            subprocess.run(
+                ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10
+            )
+            if (root / ".git").exists()
+            else None
+        )
+    except OSError:
+        found = None
     return found.stdout.strip() if found and found.returncode == 0 else f"version {vidprism.__version__}"
+
 
 def mean_and_std(values) -> dict:
     """Mean, standard deviation and count.
@@ -302,7 +420,8 @@ def mean_and_std(values) -> dict:
         Mean and sample standard deviation, numbers that are not there left out.
     """
     v = [x for x in values if not math.isnan(x)]
-    return dict(mean=statistics.mean(v) if v else math.nan, std=statistics.stdev(v) if len(v) > 1 else 0., n=len(v))
+    return dict(mean=statistics.mean(v) if v else math.nan, std=statistics.stdev(v) if len(v) > 1 else 0.0, n=len(v))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -315,17 +434,23 @@ class Result:
     heads : list
         The trained heads, one a run.
     """
+
     record: dict
     heads: list
 
     @property
-    def top1(self) -> dict: return self.record["top1"] # mean, std, n
+    def top1(self) -> dict:
+        return self.record["top1"]  # mean, std, n
+
     @property
-    def runs(self) -> list: return self.record["runs"] # one dict a run
-    def save(self, path): Path(path).write_text(json.dumps(self.record, indent=1) + "\n")
+    def runs(self) -> list:
+        return self.record["runs"]  # one dict a run
+
+    def save(self, path):
+        Path(path).write_text(json.dumps(self.record, indent=1) + "\n")
 
 # %% ../../nbs/evaluation/benchmark.ipynb #2fa9e975
-def rows_of(m:Measures, **more) -> dict:
+def rows_of(m: Measures, **more) -> dict:
     """A run as plain numbers.
 
     Parameters
@@ -340,9 +465,18 @@ def rows_of(m:Measures, **more) -> dict:
     dict
         More: seed, fold, seconds.
     """
-    return {**more, "top1": m.top1, "top5": m.top5, "per_class": [None if math.isnan(v) else v for v in m.per_class], "confusion": m.confusion.tolist()}
+    return {
+        **more,
+        "top1": m.top1,
+        "top5": m.top5,
+        "per_class": [None if math.isnan(v) else v for v in m.per_class],
+        "confusion": m.confusion.tolist(),
+    }
 
-def make_record(protocol:str, bench:Benchmark, head:str, options:dict, config:TrainConfig, runs:list, **more) -> dict:
+
+def make_record(
+    protocol: str, bench: Benchmark, head: str, options: dict, config: TrainConfig, runs: list, **more
+) -> dict:
     """Everything that a result depends on, and its runs.
 
     Parameters
@@ -366,24 +500,54 @@ def make_record(protocol:str, bench:Benchmark, head:str, options:dict, config:Tr
     -------
     dict
     """
-    return dict(protocol=protocol, head=head, options=options or {}, training=None if config is None else asdict(config), bench=bench.name, classes=bench.classes, **bench.metadata,
-                clips=dict(train=len(bench.train.labels), test=len(bench.test.labels)), averaging="logits over views, before any softmax", **more,
-                commit=find_commit(), versions=dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version()), threads=torch.get_num_threads(),
-                top1=mean_and_std([r["top1"] for r in runs]), top5=mean_and_std([r["top5"] for r in runs]), runs=runs)
+    return dict(
+        protocol=protocol,
+        head=head,
+        options=options or {},
+        training=None if config is None else asdict(config),
+        bench=bench.name,
+        classes=bench.classes,
+        **bench.metadata,
+        clips=dict(train=len(bench.train.labels), test=len(bench.test.labels)),
+        averaging="logits over views, before any softmax",
+        **more,
+        commit=find_commit(),
+        versions=dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version()),
+        threads=torch.get_num_threads(),
+        top1=mean_and_std([r["top1"] for r in runs]),
+        top5=mean_and_std([r["top5"] for r in runs]),
+        runs=runs,
+    )
 
 # %% ../../nbs/evaluation/benchmark.ipynb #78a5b399
-HIDDEN = ("runs", "top1", "top5", "classes", "lists", "tuning")   # shown in a shorter form, or only in the JSON
+HIDDEN = ("runs", "top1", "top5", "classes", "lists", "tuning")  # shown in a shorter form, or only in the JSON
+
 
 @patch
-def __str__(self:Result):
+def __str__(self: Result):
     "The protocol, line by line."
     r = self.record
     listed = {k: v for k, v in r.items() if k not in HIDDEN and v is not None}
-    lines = [f"{r['protocol']}: {r['head']}, top-1 {r['top1']['mean']:.1%} ± {100 * r['top1']['std']:.1f} over {r['top1']['n']} runs (top-5 {r['top5']['mean']:.1%})",
-             f"  classes      {len(r['classes'])}: {', '.join(r['classes'][:6])}{' ...' if len(r['classes']) > 6 else ''}"]
-    if r.get("tuning"): lines.append(f"  tuning       {len(r['tuning'][0]['rows'])} points of {r['tuning'][0]['grid']}; chosen {[t['chosen'] for t in r['tuning']]}")
-    if r.get("lists"): lines.append(f"  lists        {len(r['lists'])} of {len(r['lists'][0])} clips, named in the JSON")
-    return "\n".join(lines + [f"  {k:12s} {json.dumps(v) if isinstance(v, (dict, list)) else v}" for k, v in listed.items() if k not in ("protocol", "head")])
+    lines = [
+        f"{r['protocol']}: {r['head']}, top-1 {r['top1']['mean']:.1%} ± {100 * r['top1']['std']:.1f} over {r['top1']['n']} runs (top-5 {r['top5']['mean']:.1%})",
+        f"  classes      {len(r['classes'])}: {', '.join(r['classes'][:6])}{' ...' if len(r['classes']) > 6 else ''}",
+    ]
+    if r.get("tuning"):
+        lines.append(
+            f"  tuning       {len(r['tuning'][0]['rows'])} points of {r['tuning'][0]['grid']}; chosen {[t['chosen'] for t in r['tuning']]}"
+        )
+    if r.get("lists"):
+        lines.append(f"  lists        {len(r['lists'])} of {len(r['lists'][0])} clips, named in the JSON")
+    return "\n".join(
+        lines
+        + [
+            f"  {k:12s} {json.dumps(v) if isinstance(v, (dict, list)) else v}"
+            for k, v in listed.items()
+            if k not in ("protocol", "head")
+        ]
+    )
+
 
 @patch
-def __repr__(self:Result): return str(self)
+def __repr__(self: Result):
+    return str(self)

@@ -41,6 +41,7 @@ def _plain_attention():
     finally:
         torch.backends.mha.set_fastpath_enabled(was)
 
+
 @torch.no_grad()
 def count_macs(module: nn.Module, *inputs) -> int:
     """Multiply-adds of a forward pass, in evaluation mode.
@@ -68,6 +69,7 @@ def count_macs(module: nn.Module, *inputs) -> int:
             p.requires_grad_(True)
     return meter.get_total_flops() // 2
 
+
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
     """Count parameters; a tensor that is used twice counts once.
 
@@ -94,6 +96,7 @@ def _tower_config(architecture: str) -> dict:
         raise ConfigError(f"open_clip has no architecture {architecture!r} with a tower of its own.")
     return config
 
+
 class VisualTower(nn.Module):
     """The image tower of an open_clip architecture, shapes only.
 
@@ -116,6 +119,7 @@ class VisualTower(nn.Module):
     ConfigError
         If open_clip does not have the architecture, or its tower is another library's.
     """
+
     def __init__(self, architecture: str):
         super().__init__()
         config = _tower_config(architecture)
@@ -173,6 +177,7 @@ class Cost(NamedTuple):
     head_macs : int
         Multiply-adds of the head that inference runs, for one view.
     """
+
     encoder_parameters: int
     head_parameters: int
     served_parameters: int
@@ -189,6 +194,7 @@ class Cost(NamedTuple):
         "Multiply-adds of encoder and head for one view."
         return self.encoder_macs + self.head_macs
 
+
 def served(head: nn.Module) -> nn.Module:
     """The head that inference runs: merged, where it can be.
 
@@ -203,6 +209,7 @@ def served(head: nn.Module) -> nn.Module:
         A merged head, or `head` itself.
     """
     return head.merged() if hasattr(head, "merged") else head
+
 
 def shape_head(*args, **options) -> nn.Module:
     """Create a head without numbers, for counting.
@@ -219,6 +226,7 @@ def shape_head(*args, **options) -> nn.Module:
     """
     with torch.device("meta"):
         return create_head(*args, **options)
+
 
 def head_cost(head: nn.Module, tower: VisualTower = None, num_frames: int = None) -> Cost:
     """Parameters and multiply-adds of a head, with its encoder.
@@ -252,7 +260,8 @@ def head_cost(head: nn.Module, tower: VisualTower = None, num_frames: int = None
         head_parameters=count_parameters(head),
         served_parameters=count_parameters(runs),
         encoder_macs=0,
-        head_macs=count_macs(runs, features))
+        head_macs=count_macs(runs, features),
+    )
     if tower is None:
         return alone
     encoder_macs = count_macs(tower, tower.num_frames(T))
@@ -287,6 +296,7 @@ def paper_options(name: str, tower: str, num_frames: int) -> dict:
         return dict(layers=6)
     return {}
 
+
 def _table_row(cells) -> str:
     "A line of a markdown table."
     return f"| {' | '.join(map(str, cells))} |"
@@ -294,6 +304,7 @@ def _table_row(cells) -> str:
 # %% ../../nbs/evaluation/cost.ipynb #6f7d770f
 # open_clip's names
 PAPER_TOWERS = {"B/16": "ViT-B-16-quickgelu", "L/14": "ViT-L-14-quickgelu"}
+
 
 class QuotedCost(NamedTuple):
     """A row of VidPrism's table 8 (supplement), as printed.
@@ -311,11 +322,13 @@ class QuotedCost(NamedTuple):
     fps : float
         Frames a second of one RTX 3090, with 8 frames a view.
     """
+
     method: str
     tower: str
     parameters: float
     top1: float
     fps: float
+
 
 TABLE_8 = (
     QuotedCost("MoTE", "B/16", 98.8, 83.0, 338.93),
@@ -339,10 +352,12 @@ class Layout(NamedTuple):
     idle : bool
         Count what the published code makes and inference never runs; only for "released".
     """
+
     preset: str = "paper"
     rates: tuple = (2, 4, 8, 16)
     classifier: bool = False
     idle: bool = False
+
 
 def _idle_parameters(head: nn.Module) -> int:
     "Parameters of the published code that a \"released\" head leaves out: idle gates, and the projection head."
@@ -352,6 +367,7 @@ def _idle_parameters(head: nn.Module) -> int:
         gate = gate_mlp(dim)
         square = nn.Linear(dim, dim)
     return gates_left_out * count_parameters(gate) + 2 * count_parameters(square)
+
 
 def layout_parameters(layout: Layout, dim: int, num_classes: int = 400) -> int:
     """Parameters of a VidPrism head in one layout.
@@ -397,12 +413,14 @@ class CostRow(NamedTuple):
     device : str or None
         The card that was measured.
     """
+
     quoted: QuotedCost
     equations: int
     released: int | None
     macs: int
     fps: float | None
     device: str | None
+
 
 def _measured_fps(path=None) -> dict:
     "(method, tower) -> (frames a second, device) of a gpu.json (None: the checkout's); empty where it was not run."
@@ -415,6 +433,7 @@ def _measured_fps(path=None) -> dict:
     if not isinstance(rows, list):
         return {}
     return {(r["method"], r["tower"]): (r["frames_per_second"], step["device"]) for r in rows}
+
 
 def table_8_head(method: str, tower: str) -> tuple:
     """The head of a row of `TABLE_8`: VidPrism with four rates, MoTE with the paper's layers.
@@ -435,6 +454,7 @@ def table_8_head(method: str, tower: str) -> tuple:
         return "vidprism", dict(rates=(2, 4, 8, 16))
     return method.lower(), paper_options("mote", tower, 8)
 
+
 def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
     "A row of table 8 with its counts, and its entry in `measured`, which `_measured_fps` read."
     tower = VisualTower(PAPER_TOWERS[row.tower])
@@ -448,6 +468,7 @@ def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
         released = cost.encoder_parameters + layout_parameters(layout, tower.dim)
     fps, device = measured.get((row.method, row.tower), (None, None))
     return CostRow(row, equations, released, cost.macs, fps, device)
+
 
 def paper_costs(gpu=None) -> list:
     """VidPrism's table 8: the paper's figures, those computed here, and those measured.
@@ -478,6 +499,7 @@ _COST_HEADS = (
     "measured: frames/s",
 )
 
+
 def _cost_cells(row: CostRow) -> tuple:
     "The cells of a row of table 8."
     paper = row.quoted
@@ -487,6 +509,7 @@ def _cost_cells(row: CostRow) -> tuple:
     fps = "not measured (needs a GPU)" if row.fps is None else f"{row.fps:.2f} ({row.device})"
     quoted = paper.method, f"ViT-{paper.tower}", paper.parameters, paper.top1, paper.fps
     return *quoted, equations, released, gflops, fps
+
 
 def draw_paper_costs(rows=None) -> str:
     """Table 8 as markdown.
@@ -509,6 +532,7 @@ def draw_paper_costs(rows=None) -> str:
 # %% ../../nbs/evaluation/cost.ipynb #7d34afa8
 class _LiveBytes(TorchDispatchMode):
     "Bytes of the tensors made in this block that are alive (`live`), and the most there were (`peak`)."
+
     def __init__(self):
         super().__init__()
         self.live = 0
@@ -522,9 +546,11 @@ class _LiveBytes(TorchDispatchMode):
         if key in self.known:
             return
         size = storage.nbytes()
+
         def freed(_):
             self.live -= size
             del self.known[key]
+
         self.known[key] = weakref.ref(storage, freed)
         self.live += size
         self.peak = max(self.peak, self.live)
@@ -550,18 +576,22 @@ class Part(NamedTuple):
     macs : int
         Multiply-adds of one view.
     """
+
     name: str
     parameters: int
     trainable: int
     macs: int
+
 
 def _bytes_of(module: nn.Module) -> int:
     "Bytes of weights and buffers."
     tensors = *module.parameters(), *module.buffers()
     return sum(t.numel() * t.element_size() for t in tensors)
 
+
 class _Call(nn.Module):
     "A module with its keyword arguments."
+
     def __init__(self, module, kwargs):
         super().__init__()
         self.module = module
@@ -571,11 +601,14 @@ class _Call(nn.Module):
         "Call the module."
         return self.module(*args, **self.kwargs)
 
+
 def _calls_of(child: nn.Module, module: nn.Module, inputs) -> list:
     "(module, args, kwargs) of each call of a child, or of a list's members, in one forward pass of `module`."
     calls = []
+
     def note(called, args, kwargs):
         calls.append((called, args, kwargs))
+
     members = child if isinstance(child, nn.ModuleList) else [child]
     hooks = [m.register_forward_pre_hook(note, with_kwargs=True) for m in members]
     try:
@@ -584,6 +617,7 @@ def _calls_of(child: nn.Module, module: nn.Module, inputs) -> list:
         for hook in hooks:
             hook.remove()
     return calls
+
 
 @torch.no_grad()
 def _macs_by_part(module: nn.Module, *inputs) -> dict:
@@ -619,6 +653,7 @@ class ModelCost(NamedTuple):
     precision : str
         "no" (float32) or "bf16".
     """
+
     parts: list
     num_frames: int
     views: tuple
@@ -685,11 +720,13 @@ def _seconds_of(run, on_gpu: bool) -> float:
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
+
 def _timed(run, device: str, repeats: int, warmup: int) -> list:
     "Seconds of each of `repeats` runs, after `warmup` ones."
     for _ in range(warmup):
         run()
     return [_seconds_of(run, device.startswith("cuda")) for _ in range(repeats)]
+
 
 def _peak(run, model: nn.Module, device: str) -> int:
     "Most bytes alive during a run, weights included."
@@ -702,9 +739,11 @@ def _peak(run, model: nn.Module, device: str) -> int:
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated(device)
 
+
 def _part(name: str, module: nn.Module, macs: int) -> Part:
     "A module as a part."
     return Part(name, count_parameters(module), count_parameters(module, True), macs)
+
 
 def _encoder_parts(encoder: nn.Module, frames: Tensor) -> list:
     "The image tower, and the text tower where there is one."
@@ -717,6 +756,7 @@ def _encoder_parts(encoder: nn.Module, frames: Tensor) -> list:
         parts.append(Part("text tower", text, learning, 0))
     return parts
 
+
 def _head_parts(head: nn.Module, macs: dict) -> list:
     "The head's children with their multiply-adds, and what the head holds beside them."
     parts = [_part(f"head.{name}", child, macs[name]) for name, child in head.named_children()]
@@ -725,11 +765,13 @@ def _head_parts(head: nn.Module, macs: dict) -> list:
         parts.append(Part("head, itself", loose, loose, macs[""]))
     return parts
 
+
 def _model_parts(model: nn.Module, frames: Tensor) -> list:
     "The parts of a model, counted on frames uint8 [1,T,H,W,3]."
     features = model.encoder(frames).pooled
     macs = _macs_by_part(served(model.head), features)
     return _encoder_parts(model.encoder, frames) + _head_parts(served(model.head), macs)
+
 
 def _measure_passes(model: nn.Module, pixels: Tensor, device: str, repeats: int, warmup: int, precision: str) -> tuple:
     "(seconds of each pass, most bytes alive) of the model that inference runs, on pixels uint8 [B,T,H,W,3]."
@@ -738,14 +780,25 @@ def _measure_passes(model: nn.Module, pixels: Tensor, device: str, repeats: int,
     x = pixels.to(device)
     if not repeats:
         return [], 0
+
     def run():
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16"):
             runs(x)
+
     return _timed(run, device, repeats, warmup), _peak(run, runs, device)
 
+
 @torch.no_grad()
-def measure_cost(model: nn.Module, num_frames: int = None, views: tuple = (4, 3), batch: int = 1, repeats: int = 10,
-                 warmup: int = 2, precision: str = "no", device: str = None) -> ModelCost:
+def measure_cost(
+    model: nn.Module,
+    num_frames: int = None,
+    views: tuple = (4, 3),
+    batch: int = 1,
+    repeats: int = 10,
+    warmup: int = 2,
+    precision: str = "no",
+    device: str = None,
+) -> ModelCost:
     """Measure parameters, multiply-adds, throughput and peak memory of encoder and head.
 
     The model is left as it was: on its device, in its modes, with its `requires_grad` flags.
@@ -800,16 +853,21 @@ def measure_cost(model: nn.Module, num_frames: int = None, views: tuple = (4, 3)
 # %% ../../nbs/evaluation/cost.ipynb #688432d3
 _PART_HEADS = ("part", "parameters, M", "trainable, M", "GFLOPs a view")
 
+
 def _part_cells(p: Part) -> tuple:
     "The cells of a part."
     return p.name, f"{p.parameters / 1e6:.3f}", f"{p.trainable / 1e6:.3f}", f"{p.macs / 1e9:.4f}"
 
+
 def _count_text(c: ModelCost) -> str:
     "A line on parameters and multiply-adds."
     clips, crops = c.views
-    return (f"Parameters {c.parameters / 1e6:.2f} M, {c.trainable / 1e6:.2f} M trainable. "
-            f"GFLOPs (multiply-adds, as the papers count) {c.gflops:.2f} a view of {c.num_frames} frames, "
-            f"{c.gflops_all:.1f} in {clips}x{crops} views.")
+    return (
+        f"Parameters {c.parameters / 1e6:.2f} M, {c.trainable / 1e6:.2f} M trainable. "
+        f"GFLOPs (multiply-adds, as the papers count) {c.gflops:.2f} a view of {c.num_frames} frames, "
+        f"{c.gflops_all:.1f} in {clips}x{crops} views."
+    )
+
 
 def _speed_text(c: ModelCost) -> str:
     "A line on throughput and memory."
@@ -817,11 +875,14 @@ def _speed_text(c: ModelCost) -> str:
     plural = "s" if c.batch > 1 else ""
     all_views = c.views[0] * c.views[1]
     low, high = c.spread
-    return (f"On {c.device}, {precision}, {c.batch} view{plural} at a time: {c.views_per_second:.2f} views/s, "
-            f"{c.clips_per_second:.2f} clips/s with all {all_views} views, {c.frames_per_second:.1f} frames/s; "
-            f"a pass {statistics.median(c.seconds):.4f} s "
-            f"(10th to 90th percentile {low:.4f} to {high:.4f}, {len(c.seconds)} passes). "
-            f"Peak memory {c.peak_bytes / 2**20:.0f} MiB.")
+    return (
+        f"On {c.device}, {precision}, {c.batch} view{plural} at a time: {c.views_per_second:.2f} views/s, "
+        f"{c.clips_per_second:.2f} clips/s with all {all_views} views, {c.frames_per_second:.1f} frames/s; "
+        f"a pass {statistics.median(c.seconds):.4f} s "
+        f"(10th to 90th percentile {low:.4f} to {high:.4f}, {len(c.seconds)} passes). "
+        f"Peak memory {c.peak_bytes / 2**20:.0f} MiB."
+    )
+
 
 def cost_table(c: ModelCost) -> str:
     """The findings as markdown.
@@ -842,6 +903,7 @@ def cost_table(c: ModelCost) -> str:
     if c.seconds:
         lines.append(_speed_text(c))
     return "\n".join(lines)
+
 
 def cost_json(c: ModelCost) -> dict:
     """The findings as JSON.
@@ -881,6 +943,7 @@ class Memory(NamedTuple):
     per_clip : int
         Bytes a clip.
     """
+
     fixed: int
     per_clip: int
 
@@ -917,9 +980,11 @@ class Memory(NamedTuple):
         free = gigabytes * 1e9 - reserve * 1e9 - self.fixed
         return max(0, int(free // self.per_clip))
 
+
 def _fake(t: Tensor, mode: FakeTensorMode) -> Tensor:
     "A tensor of the same shape without numbers, that learns where `t` does."
     return mode.from_tensor(t.detach()).requires_grad_(t.requires_grad)
+
 
 def step_peak(model: nn.Module, frames: Tensor, precision: str = "bf16", fake: bool = True) -> int:
     """Most bytes alive in a forward and backward pass.
@@ -957,14 +1022,17 @@ def step_peak(model: nn.Module, frames: Tensor, precision: str = "bf16", fake: b
         p.grad = None
     return meter.peak + _bytes_of(model)
 
+
 def _batch_peak(model: nn.Module, batch: int, precision: str) -> int:
     "Most bytes alive in a step on a batch of fake clips."
     side = model.encoder.image_size
     frames = torch.zeros(batch, model.num_frames, side, side, 3, dtype=torch.uint8)
     return step_peak(model, frames, precision)
 
-def training_memory(model: nn.Module, precision: str = "bf16", checkpointing: bool = False,
-                    batches: tuple = (8, 16)) -> Memory:
+
+def training_memory(
+    model: nn.Module, precision: str = "bf16", checkpointing: bool = False, batches: tuple = (8, 16)
+) -> Memory:
     """Predict the memory of a training step: the line through two batches on fake tensors, and AdamW's averages.
 
     Parameters

@@ -6,11 +6,11 @@
 __all__ = ['Measures', 'measure', 'view_logits']
 
 # %% ../../nbs/evaluation/metrics.ipynb #54071dd0
-from typing import NamedTuple
 import torch
-from torch import nn, Tensor
-from ..errors import ConfigError
+from torch import Tensor, nn
+from typing import NamedTuple
 from ..encoders.base import evaluation_mode
+from ..errors import ConfigError
 
 # %% ../../nbs/evaluation/metrics.ipynb #9178f23f
 class Measures(NamedTuple):
@@ -27,12 +27,14 @@ class Measures(NamedTuple):
     confusion : Tensor
         [C,C] counts, true class by answer.
     """
+
     top1: float
     top5: float
     per_class: list
     confusion: Tensor
 
-def measure(logits:Tensor, labels:Tensor) -> Measures:
+
+def measure(logits: Tensor, labels: Tensor) -> Measures:
     """Compare logits with labels.
 
     Parameters
@@ -52,7 +54,8 @@ def measure(logits:Tensor, labels:Tensor) -> Measures:
         If a value is out of range, or a name does not exist.
     """
     C = logits.shape[1]
-    if not len(labels): raise ConfigError("There are no clips to measure.")
+    if not len(labels):
+        raise ConfigError("There are no clips to measure.")
     best = logits.topk(min(5, C), dim=1).indices
     confusion = torch.bincount(labels * C + best[:, 0], minlength=C * C).reshape(C, C)
     per_class = (confusion.diagonal() / confusion.sum(1)).tolist()
@@ -61,7 +64,7 @@ def measure(logits:Tensor, labels:Tensor) -> Measures:
 
 # %% ../../nbs/evaluation/metrics.ipynb #c2bb42aa
 @torch.no_grad()
-def view_logits(head:nn.Module, features:Tensor, batch:int=256, **call) -> Tensor:
+def view_logits(head: nn.Module, features: Tensor, batch: int = 256, **call) -> Tensor:
     """A head's logits in evaluation mode, on its own device.
 
     Parameters

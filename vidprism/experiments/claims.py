@@ -13,15 +13,36 @@ __all__ = ['LEVEL', 'CLAIM_HEADINGS', 'EVEN', 'FIRST_COLUMN', 'CLOSE_SET_COLUMN'
 from collections.abc import Callable
 from operator import attrgetter
 from typing import NamedTuple
+from vidprism.experiments.mote_tables import (
+    mote_figure_3,
+    mote_table_1,
+    mote_table_2a,
+    mote_table_2c,
+    mote_table_2d,
+    mote_table_2e,
+    mote_table_4,
+    mote_table_5,
+    mote_table_7a,
+    mote_table_7c,
+    mote_table_7f,
+)
 from .studies import Difference, Study, holm, paired
-from .tables import table_1, table_2, table_3, table_4, table_5a, table_5b, table_5c
-from .tables import table_6, table_7, table_9, table_11
-from .mote_tables import mote_figure_3, mote_table_1, mote_table_2a, mote_table_2c, mote_table_2d
-from .mote_tables import mote_table_2e, mote_table_4, mote_table_5
-from .mote_tables import mote_table_7a, mote_table_7c, mote_table_7f
+from vidprism.experiments.tables import (
+    table_1,
+    table_2,
+    table_3,
+    table_4,
+    table_5a,
+    table_5b,
+    table_5c,
+    table_6,
+    table_7,
+    table_9,
+    table_11,
+)
 
 # %% ../../nbs/experiments/claims.ipynb #789625c6
-LEVEL = .05   # significance level of a corrected p-value
+LEVEL = 0.05  # significance level of a corrected p-value
 
 
 class Claim(NamedTuple):
@@ -36,6 +57,7 @@ class Claim(NamedTuple):
     pairs : list of (Pick, Pick)
         In each pair, the first is claimed to be larger.
     """
+
     says: str
     where: str
     pairs: list
@@ -53,6 +75,7 @@ class Verdict(NamedTuple):
     p : float or None
         p-value of that pair, corrected over the claim's pairs.
     """
+
     verdict: str
     worst: Difference | None
     p: float | None = None
@@ -68,6 +91,7 @@ class Comparison(NamedTuple):
     p : float
         Its p-value, corrected over the claim's pairs.
     """
+
     difference: Difference
     p: float
 
@@ -87,7 +111,8 @@ def compare_pairs(study: Study, pairs: list) -> list | None:
         None where a pair has fewer than two runs in common.
     """
     differences = [paired(study, better, worse) for better, worse in pairs]
-    if None in differences: return None
+    if None in differences:
+        return None
     p_values = holm([difference.p for difference in differences])
     return [Comparison(d, p) for d, p in zip(differences, p_values)]
 
@@ -107,10 +132,12 @@ def judge(study: Study, claim: Claim) -> Verdict:
         If contradicted, `worst` is the pair with the smallest p-value, else that with the lowest interval.
     """
     compared = compare_pairs(study, claim.pairs)
-    if compared is None: return Verdict("not run", None)
+    if compared is None:
+        return Verdict("not run", None)
     significant = [c for c in compared if c.p < LEVEL]
     classifier = [c for c in significant if c.difference.mean < 0]
-    if classifier: return Verdict("contradicted", *min(classifier, key=attrgetter("p")))
+    if classifier:
+        return Verdict("contradicted", *min(classifier, key=attrgetter("p")))
     worst = min(compared, key=attrgetter("difference.low"))
     in_favour = [c for c in significant if c.difference.mean > 0]
     is_supported = len(in_favour) == len(compared)
@@ -131,7 +158,8 @@ def _line_of(claim: Claim, verdict: Verdict) -> str:
     "One claim as a line in Markdown; numbers stay empty where it is not run."
     start = f"| {claim.says} | {claim.where} | {verdict.verdict} |"
     d = verdict.worst
-    if d is None: return start + "  | |  |"
+    if d is None:
+        return start + "  | |  |"
     interval = f"{d.mean:+.1f} ({d.low:+.1f} to {d.high:+.1f})"
     return start + f" {interval} | {verdict.p:.4f} | {len(claim.pairs)}, {d.n} |"
 
@@ -183,6 +211,7 @@ class RowClaim(NamedTuple):
     twins : bool
         Compare the rows' twins with learned positions.
     """
+
     says: str
     where: str
     table: Callable
@@ -238,51 +267,51 @@ ONE_RATE = ("2", "4", "8", "16")
 SEVERAL_RATES = ("2, 4", "4, 8", "8, 16", "2, 8", "4, 16", "2, 16", "2, 4, 8", "4, 8, 16", "2, 4, 16")
 
 SYSTEM_CLAIMS = [
+    RowClaim("VidPrism is better than MoTE, all clips", "table 1", table_1, [("VidPrism", "MoTE")]),
     RowClaim(
-        "VidPrism is better than MoTE, all clips",
-        "table 1", table_1, [("VidPrism", "MoTE")]),
-    RowClaim(
-        "better than MoTE from 4 clips a class on",
-        "table 2", table_2, [("VidPrism", "MoTE")], columns=slice(1, None)),
+        "better than MoTE from 4 clips a class on", "table 2", table_2, [("VidPrism", "MoTE")], columns=slice(1, None)
+    ),
 ]
 
 RATE_CLAIMS = [
     RowClaim(
         "four rates are better than any other set",
-        f"table 3{EVEN} against one rate", table_3,
+        f"table 3{EVEN} against one rate",
+        table_3,
         above("2, 4, 8, 16, positions", *(f"{rate}, positions" for rate in ONE_RATE))
-        + above("2, 4, 8, 16", *SEVERAL_RATES)),
-    RowClaim(
-        "two rates are better than one of them",
-        "table 3", table_3, above("2, 8", "2", "8"), twins=True),
+        + above("2, 4, 8, 16", *SEVERAL_RATES),
+    ),
+    RowClaim("two rates are better than one of them", "table 3", table_3, above("2, 8", "2", "8"), twins=True),
 ]
 
 # %% ../../nbs/experiments/claims.ipynb #f3ac52ac
 ABLATION_CLAIMS = [
+    RowClaim("the ranking loss helps", "table 4", table_4, [("cls + rank", "cls")]),
+    RowClaim("the diversity loss helps", "table 4", table_4, [("cls + rank + div", "cls + rank")]),
+    RowClaim("the gate loss helps", "table 4", table_4, [("cls + rank + div + gate", "cls + rank + div")]),
     RowClaim(
-        "the ranking loss helps",
-        "table 4", table_4, [("cls + rank", "cls")]),
-    RowClaim(
-        "the diversity loss helps",
-        "table 4", table_4, [("cls + rank + div", "cls + rank")]),
-    RowClaim(
-        "the gate loss helps",
-        "table 4", table_4, [("cls + rank + div + gate", "cls + rank + div")]),
-    RowClaim(
-        "all losses are better than cross-entropy alone",
-        "table 4", table_4, [("cls + rank + div + gate", "cls")]),
+        "all losses are better than cross-entropy alone", "table 4", table_4, [("cls + rank + div + gate", "cls")]
+    ),
     RowClaim(
         "RgSTA is better than hard sampling, average and max",
-        "table 5a", table_5a, above("RgSTA", "hard sampling", "average", "max")),
+        "table 5a",
+        table_5a,
+        above("RgSTA", "hard sampling", "average", "max"),
+    ),
     RowClaim(
         "both directions are better than none or one",
-        "table 5b", table_5b, above("DBI", "none", "slow to fast", "fast to slow"), twins=True),
-    RowClaim(
-        "interaction is better than none",
-        "table 5b", table_5b, [("DBI", "none")], twins=True),
+        "table 5b",
+        table_5b,
+        above("DBI", "none", "slow to fast", "fast to slow"),
+        twins=True,
+    ),
+    RowClaim("interaction is better than none", "table 5b", table_5b, [("DBI", "none")], twins=True),
     RowClaim(
         "global attention is the best combination",
-        "table 5c", table_5c, above("global attention", "average", "linear", "MLP", "local attention")),
+        "table 5c",
+        table_5c,
+        above("global attention", "average", "linear", "MLP", "local attention"),
+    ),
 ]
 
 
@@ -302,36 +331,49 @@ def frame_claims(study: Study) -> list:
     vidprism = f"VidPrism, all {study.num_frames} frames"
     part = "a quarter" if study.num_frames > 16 else "half"
     return [
-        RowClaim("different experts beat like ones, all frames",
-                 "table 6", table_6, [(vidprism, bmoe)], twins=True),
-        RowClaim(f"and with {part} of the frames",
-                 "table 6", table_6, [("VidPrism, 8 frames", bmoe)], twins=True),
+        RowClaim("different experts beat like ones, all frames", "table 6", table_6, [(vidprism, bmoe)], twins=True),
+        RowClaim(f"and with {part} of the frames", "table 6", table_6, [("VidPrism, 8 frames", bmoe)], twins=True),
     ]
 
 # %% ../../nbs/experiments/claims.ipynb #15ce74d0
 COMPONENT_CLAIMS = [
     RowClaim(
         "the whole is better than any module alone",
-        "table 7", table_7,
-        above("VidPrism", "none", "only RgSTA", "only DBI", "only global attention"), twins=True),
+        "table 7",
+        table_7,
+        above("VidPrism", "none", "only RgSTA", "only DBI", "only global attention"),
+        twins=True,
+    ),
     RowClaim(
         "RgSTA alone helps little or nothing; DBI alone helps more",
-        "table 7", table_7, [("only DBI", "only RgSTA")], twins=True),
+        "table 7",
+        table_7,
+        [("only DBI", "only RgSTA")],
+        twins=True,
+    ),
     RowClaim(
         "without its middle rate a set of three is no worse: 2,8 is better than 2,4",
-        "table 9", table_9, [("2,8 of 2,4,8", "2,4 of 2,4,8")]),
+        "table 9",
+        table_9,
+        [("2,8 of 2,4,8", "2,4 of 2,4,8")],
+    ),
     RowClaim(
         "leaving out the slow rate costs most",
-        "table 9", table_9, [("4,16 of 2,4,16", "2,4 of 2,4,16"), ("2,16 of 2,4,16", "2,4 of 2,4,16")]),
+        "table 9",
+        table_9,
+        [("4,16 of 2,4,16", "2,4 of 2,4,16"), ("2,16 of 2,4,16", "2,4 of 2,4,16")],
+    ),
 ]
 
 TEXT_CLAIMS = [
     RowClaim(
         "text is better with 2 clips a class",
-        "table 11", table_11, [("VidPrism, text", "VidPrism, linear")], columns=slice(1, 2)),
-    RowClaim(
-        "a linear layer is better with all clips",
-        "table 11", table_11, [("VidPrism, linear", "VidPrism, text")]),
+        "table 11",
+        table_11,
+        [("VidPrism, text", "VidPrism, linear")],
+        columns=slice(1, 2),
+    ),
+    RowClaim("a linear layer is better with all clips", "table 11", table_11, [("VidPrism, linear", "VidPrism, text")]),
 ]
 
 
@@ -349,7 +391,8 @@ def prism_claims(study: Study) -> list:
         In the order of the paper's tables.
     """
     declared = SYSTEM_CLAIMS + RATE_CLAIMS + ABLATION_CLAIMS + frame_claims(study) + COMPONENT_CLAIMS
-    if study.has_text: declared += TEXT_CLAIMS
+    if study.has_text:
+        declared += TEXT_CLAIMS
     return [claim.resolve(study) for claim in declared]
 
 # %% ../../nbs/experiments/claims.ipynb #5902b872
@@ -380,65 +423,120 @@ def statistics_claims(study: Study) -> list:
 COMPONENTS_OF_MOTE = [
     RowClaim(
         "temporal experts keep more of what CLIP knew (zero-shot)",
-        "table 1", mote_table_1, [("+ temporal experts", "Text4Vis")], ZERO_SHOT_COLUMN),
+        "table 1",
+        mote_table_1,
+        [("+ temporal experts", "Text4Vis")],
+        ZERO_SHOT_COLUMN,
+    ),
     RowClaim(
         "weight merging regularisation brings close-set accuracy back",
-        "table 1", mote_table_1, [("+ weight merging regularisation", "+ temporal experts")], CLOSE_SET_COLUMN),
+        "table 1",
+        mote_table_1,
+        [("+ weight merging regularisation", "+ temporal experts")],
+        CLOSE_SET_COLUMN,
+    ),
     RowClaim(
         "the consistency term helps zero-shot",
-        "table 1", mote_table_1, [("+ consistency", "+ weight merging regularisation")], ZERO_SHOT_COLUMN),
+        "table 1",
+        mote_table_1,
+        [("+ consistency", "+ weight merging regularisation")],
+        ZERO_SHOT_COLUMN,
+    ),
     RowClaim(
         "modulation helps zero-shot",
-        "table 1", mote_table_1, [("+ temporal feature modulation", "+ consistency")], ZERO_SHOT_COLUMN),
+        "table 1",
+        mote_table_1,
+        [("+ temporal feature modulation", "+ consistency")],
+        ZERO_SHOT_COLUMN,
+    ),
     RowClaim(
         "whole MoTE: zero-shot above Text4Vis",
-        "table 1", mote_table_1, [("+ temporal feature modulation", "Text4Vis")], ZERO_SHOT_COLUMN),
+        "table 1",
+        mote_table_1,
+        [("+ temporal feature modulation", "Text4Vis")],
+        ZERO_SHOT_COLUMN,
+    ),
     RowClaim(
         "whole MoTE: close-set above Text4Vis",
-        "table 1", mote_table_1, [("+ consistency", "Text4Vis")], CLOSE_SET_COLUMN),
+        "table 1",
+        mote_table_1,
+        [("+ consistency", "Text4Vis")],
+        CLOSE_SET_COLUMN,
+    ),
 ]
 
 SETTINGS_OF_MOTE = [
     RowClaim(
         "starting apart helps zero-shot",
-        "table 2a", mote_table_2a, [("different, routed", "same, routed")], ZERO_SHOT_COLUMN),
+        "table 2a",
+        mote_table_2a,
+        [("different, routed", "same, routed")],
+        ZERO_SHOT_COLUMN,
+    ),
     RowClaim(
         "merging is better than ensembling, and that than random routing (close-set)",
-        "table 2c", mote_table_2c,
-        [("merging weights", "ensembling logits"), ("ensembling logits", "random routing")], CLOSE_SET_COLUMN),
+        "table 2c",
+        mote_table_2c,
+        [("merging weights", "ensembling logits"), ("ensembling logits", "random routing")],
+        CLOSE_SET_COLUMN,
+    ),
     RowClaim(
         "multinomial routing is better than random (zero-shot)",
-        "table 2d", mote_table_2d, [("multinomial", "random")], ZERO_SHOT_COLUMN),
-    RowClaim(
-        "a region is better than a point",
-        "table 2e", mote_table_2e, [("region, 0.6", "point")], ALL_COLUMNS),
+        "table 2d",
+        mote_table_2d,
+        [("multinomial", "random")],
+        ZERO_SHOT_COLUMN,
+    ),
+    RowClaim("a region is better than a point", "table 2e", mote_table_2e, [("region, 0.6", "point")], ALL_COLUMNS),
 ]
 
 RIVALS_OF_MOTE = [
     RowClaim(
         "the best trade-off of close-set and zero-shot",
-        "table 4", mote_table_4, above("MoTE, B/16, 1x1", "Text4Vis, B/16, 4x3", "CLIP, mean"), TRADE_OFF_COLUMN),
-    RowClaim(
-        "better than Text4Vis with few clips",
-        "table 5", mote_table_5, [("MoTE", "Text4Vis")], ALL_COLUMNS),
+        "table 4",
+        mote_table_4,
+        above("MoTE, B/16, 1x1", "Text4Vis, B/16, 4x3", "CLIP, mean"),
+        TRADE_OFF_COLUMN,
+    ),
+    RowClaim("better than Text4Vis with few clips", "table 5", mote_table_5, [("MoTE", "Text4Vis")], ALL_COLUMNS),
 ]
 
 VARIANTS_OF_MOTE = [
     RowClaim(
         "whole feed-forward experts are best (zero-shot)",
-        "table 7a", mote_table_7a, above("whole FFN", "up and down", "up", "down"), ZERO_SHOT_COLUMN),
+        "table 7a",
+        mote_table_7a,
+        above("whole FFN", "up and down", "up", "down"),
+        ZERO_SHOT_COLUMN,
+    ),
     RowClaim(
         "cross-entropy is the best regulariser loss (close-set)",
-        "table 7c", mote_table_7c, above("cross-entropy", "KL", "MSE"), CLOSE_SET_COLUMN),
+        "table 7c",
+        mote_table_7c,
+        above("cross-entropy", "KL", "MSE"),
+        CLOSE_SET_COLUMN,
+    ),
     RowClaim(
         "discrete temperatures are best (close-set)",
-        "table 7f", mote_table_7f, above("discrete set", "normal", "uniform"), CLOSE_SET_COLUMN),
+        "table 7f",
+        mote_table_7f,
+        above("discrete set", "normal", "uniform"),
+        CLOSE_SET_COLUMN,
+    ),
     RowClaim(
         "the merged expert is better than each (close-set)",
-        "figure 3", mote_figure_3, above("merged", "expert 1", "expert 2", "expert 3", "expert 4"), CLOSE_SET_COLUMN),
+        "figure 3",
+        mote_figure_3,
+        above("merged", "expert 1", "expert 2", "expert 3", "expert 4"),
+        CLOSE_SET_COLUMN,
+    ),
     RowClaim(
         "the merged expert is better than each (zero-shot)",
-        "figure 3", mote_figure_3, above("merged", "expert 1", "expert 2", "expert 3", "expert 4"), ZERO_SHOT_COLUMN),
+        "figure 3",
+        mote_figure_3,
+        above("merged", "expert 1", "expert 2", "expert 3", "expert 4"),
+        ZERO_SHOT_COLUMN,
+    ),
 ]
 
 

@@ -9,12 +9,24 @@ __all__ = ['UNMODULATED', 'TRANSFER', 'LINEAR_BASELINE', 'mote_table_1', 'K400_U
            'TABLE_4', 'mote_table_4', 'mote_table_5', 'MOTE_TABLES', 'mote_figure_1b', 'entries_of_table_4']
 
 # %% ../../nbs/experiments/mote_tables.ipynb #3923cd8e
-from .studies import Trial, Study
-from .tables import BASIC_PROBES, CLIP_MEAN, EXPERTS_ONLY, FEW_SHOT_MOTE, BASELINE, TEXT4VIS
-from .tables import Column, Entry, PaperTable, Table, mote, mote_cell
+from .studies import Study, Trial
+from vidprism.experiments.tables import (
+    BASELINE,
+    BASIC_PROBES,
+    CLIP_MEAN,
+    EXPERTS_ONLY,
+    FEW_SHOT_MOTE,
+    TEXT4VIS,
+    Column,
+    Entry,
+    PaperTable,
+    Table,
+    mote,
+    mote_cell,
+)
 
 # %% ../../nbs/experiments/mote_tables.ipynb #4d1c91bb
-UNMODULATED = "unmodulated"                     # a name in PROBES
+UNMODULATED = "unmodulated"  # a name in PROBES
 TRANSFER = (Column("close-set"), Column("zero-shot", "zero"))
 LINEAR_BASELINE = BASELINE._replace(name="statistics over time (linear)")
 
@@ -26,11 +38,12 @@ mote_table_1 = PaperTable(
     [
         Entry("Text4Vis", (86.7, 82.6, 52.1, 72.8), TEXT4VIS),
         Entry("+ temporal experts", (85.5, 86.6, 56.3, 78.3), mote_cell(**EXPERTS_ONLY), UNMODULATED),
-        Entry("+ weight merging regularisation", (86.8, 87.2, 56.6, 78.3), mote_cell(consistency=0.), UNMODULATED),
+        Entry("+ weight merging regularisation", (86.8, 87.2, 56.6, 78.3), mote_cell(consistency=0.0), UNMODULATED),
         Entry("+ consistency", (86.8, 87.5, 57.0, 78.9), mote_cell(), UNMODULATED),
         Entry("+ temporal feature modulation", (86.8, 88.7, 61.4, 79.0), mote_cell(), default=True),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 K400_UCF_K600 = ("K400", "UCF", "K600")
 
@@ -44,7 +57,8 @@ mote_table_2a = PaperTable(
         Entry("different, all", (86.8, 87.2, 79.0), mote_cell(data="all"), UNMODULATED),
         Entry("different, routed", (86.8, 87.5, 78.9), mote_cell(), UNMODULATED, default=True),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_2b = PaperTable(
     "MoTE, table 2b: number of experts",
@@ -56,7 +70,8 @@ mote_table_2b = PaperTable(
         Entry("5", (86.7, 87.6, 78.5), mote_cell(experts=5), UNMODULATED),
         Entry("6", (86.7, 87.1, 78.3), mote_cell(experts=6), UNMODULATED),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_2c = PaperTable(
     "MoTE, table 2c: aggregation of knowledge",
@@ -67,7 +82,8 @@ mote_table_2c = PaperTable(
         Entry("ensembling logits", (86.0, 86.3, 77.5), mote_cell(), "ensemble"),
         Entry("merging weights", (86.8, 87.5, 78.9), mote_cell(), UNMODULATED, default=True),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_2d = PaperTable(
     "MoTE, table 2d: routing",
@@ -78,7 +94,8 @@ mote_table_2d = PaperTable(
         Entry("random", (86.8, 86.9, 78.1), mote_cell(routing="random"), UNMODULATED),
         Entry("multinomial", (86.8, 87.5, 78.9), mote_cell(), UNMODULATED, default=True),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_2e = PaperTable(
     "MoTE, table 2e: regulariser",
@@ -87,10 +104,11 @@ mote_table_2e = PaperTable(
     [
         Entry("point", (86.1, 85.8, 78.0), mote_cell(regulariser="point"), UNMODULATED),
         Entry("region, 0.6", (86.8, 87.5, 78.9), mote_cell(), UNMODULATED, default=True),
-        Entry("region, 0.8", (86.8, 87.2, 78.7), mote_cell(beta=.8), UNMODULATED),
-        Entry("region, 1.0", (86.7, 87.5, 78.5), mote_cell(beta=1.), UNMODULATED),
+        Entry("region, 0.8", (86.8, 87.2, 78.7), mote_cell(beta=0.8), UNMODULATED),
+        Entry("region, 1.0", (86.7, 87.5, 78.5), mote_cell(beta=1.0), UNMODULATED),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_2f = PaperTable(
     "MoTE, table 2f: scale of the modulation",
@@ -102,7 +120,8 @@ mote_table_2f = PaperTable(
         Entry("0.06", (86.8, 88.6, 78.8), mote_cell(), "gamma 0.06"),
         Entry("0.07", (86.8, 88.2, 78.6), mote_cell(), "gamma 0.07"),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 # %% ../../nbs/experiments/mote_tables.ipynb #da50d285
 mote_table_7a = PaperTable(
@@ -115,7 +134,8 @@ mote_table_7a = PaperTable(
         Entry("down", (86.3, 83.1, 73.2), mote_cell(expert_type="down"), UNMODULATED),
         Entry("whole FFN", (86.8, 87.5, 78.9), mote_cell(), UNMODULATED, default=True),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_7b = PaperTable(
     "MoTE, table 7b: neighbours",
@@ -126,7 +146,8 @@ mote_table_7b = PaperTable(
         Entry("5", (86.8, 88.7, 79.0), mote_cell(), default=True),
         Entry("10", (86.8, 88.5, 78.7), mote_cell(), "K 10"),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_7c = PaperTable(
     "MoTE, table 7c: loss of the regulariser",
@@ -137,7 +158,8 @@ mote_table_7c = PaperTable(
         Entry("KL", (86.0, 83.1, 72.5), mote_cell(regulariser="kl"), UNMODULATED),
         Entry("MSE", (86.3, 86.2, 76.3), mote_cell(regulariser="mse"), UNMODULATED),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_7d = PaperTable(
     "MoTE, table 7d: cost of training",
@@ -146,12 +168,13 @@ mote_table_7d = PaperTable(
     [
         Entry("Text4Vis", (4.35,), TEXT4VIS),
         Entry("+ temporal experts", (4.35,), mote_cell(**EXPERTS_ONLY)),
-        Entry("+ weight merging regularisation", (4.50,), mote_cell(consistency=0.)),
+        Entry("+ weight merging regularisation", (4.50,), mote_cell(consistency=0.0)),
         Entry("+ consistency", (4.51,), mote_cell()),
-    ])
+    ],
+)
 
 mote_table_7e = PaperTable(
-    "MoTE, table 7e: little training data",        # 16 clips of each class
+    "MoTE, table 7e: little training data",  # 16 clips of each class
     ("UCF", "K400, zero-shot"),
     TRANSFER,
     [
@@ -159,7 +182,8 @@ mote_table_7e = PaperTable(
         Entry("Text4Vis", (95.6, 56.6), Trial("transformer", shots=16, classifier="text")),
         Entry("MoTE", (96.1, 66.3), mote_cell(shots=16), default=True),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 mote_table_7f = PaperTable(
     "MoTE, table 7f: temperatures",
@@ -170,7 +194,8 @@ mote_table_7f = PaperTable(
         Entry("normal", (86.5, 77.4), mote_cell(temperatures="normal"), UNMODULATED),
         Entry("uniform", (86.0, 77.9), mote_cell(temperatures="uniform"), UNMODULATED),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 # %% ../../nbs/experiments/mote_tables.ipynb #ae570d08
 mote_figure_3 = PaperTable(
@@ -186,7 +211,8 @@ mote_figure_3 = PaperTable(
         Entry("expert 4", cell=mote_cell(), probe="expert 4"),
         Entry("merged", cell=mote_cell(), probe=UNMODULATED, default=True),
     ],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 
 def mote_figure_1b(study: Study) -> Table:
@@ -235,7 +261,8 @@ mote_table_3 = PaperTable(
         Entry("Open-VCLIP, L/14", ("87.6", "59.0", "81.1")),
         Entry("DiST, L/14, 32 frames", ("74.9", "57.5", "75.0")),
         Entry("MoTE, L/14", ("88.7", "61.4", "78.4"), default=True),
-    ])
+    ],
+)
 
 # %% ../../nbs/experiments/mote_tables.ipynb #d18a311e
 # system -> K400 top-1, K400 top-5, harmonic mean of zero-shot, trade-off; "" where the paper prints none
@@ -283,14 +310,10 @@ def entries_of_table_4() -> list:
 mote_table_4 = PaperTable(
     "MoTE, table 4: trade-off",
     ("K400 top-1", "K400 top-5", "HM zero-shot", "trade-off"),
-    (
-        Column("top-1"),
-        Column("top-5", "top5"),
-        Column("zero-shot", "zero"),
-        Column("trade-off", "trade_off"),
-    ),
+    (Column("top-1"), Column("top-5", "top5"), Column("zero-shot", "zero"), Column("trade-off", "trade_off")),
     [Entry("CLIP, mean", cell=CLIP_MEAN), *entries_of_table_4()],
-    baseline=LINEAR_BASELINE)
+    baseline=LINEAR_BASELINE,
+)
 
 # %% ../../nbs/experiments/mote_tables.ipynb #04bd6454
 mote_table_5 = PaperTable(
@@ -308,7 +331,8 @@ mote_table_5 = PaperTable(
         Entry("MoTE", FEW_SHOT_MOTE, Trial("mote", classifier="text", probes=BASIC_PROBES), default=True),
     ],
     baseline=BASELINE,
-    few_shot=True)
+    few_shot=True,
+)
 
 MOTE_TABLES = dict(
     table_1=mote_table_1,

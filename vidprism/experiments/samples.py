@@ -57,6 +57,7 @@ class BuildConfig:
     seeds : int
         Heads of each kind.
     """
+
     seed: int = 0
     clip_steps: int = 800
     clip_batch: int = 256
@@ -68,8 +69,10 @@ class BuildConfig:
     head_lr: float = 1e-3
     seeds: int = 3
 
+
 class _Stopwatch:
     "Seconds of each step, printed at its end."
+
     def __init__(self):
         self.seconds = {}
 
@@ -89,14 +92,17 @@ _MINI = dict(
     text_cfg=dict(context_length=32, vocab_size=49408, width=64, heads=2, layers=2),
 )
 
+
 def _mini_model(seed: int) -> torch.nn.Module:
     "The untrained mini CLIP."
     with seeded(seed):
-        return open_clip.model.CLIP(**_MINI, init_logit_scale=math.log(1 / .07))
+        return open_clip.model.CLIP(**_MINI, init_logit_scale=math.log(1 / 0.07))
+
 
 def _decays(name: str, parameter) -> bool:
     "Does weight decay apply? It does to matrices, except the word table."
     return parameter.ndim >= 2 and "embedding" not in name
+
 
 def _clip_optimizer(model, lr: float):
     "AdamW for the mini CLIP."
@@ -104,14 +110,12 @@ def _clip_optimizer(model, lr: float):
     for name, parameter in model.named_parameters():
         side = matrices if _decays(name, parameter) else rest
         side.append(parameter)
-    groups = [
-        dict(params=matrices, weight_decay=.05),
-        dict(params=rest, weight_decay=0.),
-    ]
-    return torch.optim.AdamW(groups, lr=lr, betas=(.9, .98), eps=1e-6)
+    groups = [dict(params=matrices, weight_decay=0.05), dict(params=rest, weight_decay=0.0)]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6)
 
 # %% ../../nbs/experiments/samples.ipynb #af6f775e
 _HOW = Preprocess(64, tuple(open_clip.OPENAI_DATASET_MEAN), tuple(open_clip.OPENAI_DATASET_STD))
+
 
 def _half_is_native(device) -> bool:
     "Does this device multiply bfloat16 matrices in hardware? (Elsewhere it would only be slower.)"
@@ -119,6 +123,7 @@ def _half_is_native(device) -> bool:
         return torch.cuda.is_bf16_supported()
     has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", bool)
     return device.type == "cpu" and has_tiles()
+
 
 def _clip_loss(model, pictures, words, loss) -> torch.Tensor:
     "Scalar loss of one batch through both towers, bfloat16 where that is native."
@@ -128,6 +133,7 @@ def _clip_loss(model, pictures, words, loss) -> torch.Tensor:
         image, text, scale = model(pictures, words)
     return loss(image.float(), text.float(), scale)
 
+
 def _train_clip(config: BuildConfig, log=print) -> torch.nn.Module:
     "Contrast pictures with their captions, every batch a new one; the model is in evaluation mode, on the CPU."
     device = find_device()
@@ -135,7 +141,7 @@ def _train_clip(config: BuildConfig, log=print) -> torch.nn.Module:
     tokens = open_clip.SimpleTokenizer(context_length=_MINI["text_cfg"]["context_length"])
     model.visual.to(memory_format=torch.channels_last)
     optimizer, loss = _clip_optimizer(model, config.clip_lr), open_clip.ClipLoss()
-    rate = partial(rate_at, steps=config.clip_steps, warmup=.08)
+    rate = partial(rate_at, steps=config.clip_steps, warmup=0.08)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     for step in range(config.clip_steps):
         start = step * config.clip_batch
@@ -152,8 +158,9 @@ def _train_clip(config: BuildConfig, log=print) -> torch.nn.Module:
             log(f"  step {step}: loss {value.item():.3f}")
     return _to_length(model.cpu().eval(), config.seed)
 
+
 @torch.no_grad()
-def _to_length(model, seed: int, length: float = 10.):
+def _to_length(model, seed: int, length: float = 10.0):
     "Scale the image tower's projection so that a feature's mean length is CLIP's; cosines stay."
     pictures, _ = world_pictures(256, seed, "val")
     vectors = model.encode_image(preprocess(pictures, _HOW))
@@ -161,6 +168,7 @@ def _to_length(model, seed: int, length: float = 10.):
     for parameter in model.visual.attnpool.c_proj.parameters():
         parameter.mul_(length / found)
     return model
+
 
 def _save_clip(model, folder):
     "Half-precision safetensors and a config that open_clip reads as it is."
@@ -178,6 +186,7 @@ def _save_clip(model, folder):
 # %% ../../nbs/experiments/samples.ipynb #7cd9b3df
 _QUANTITIES = ("x", "y", "size", "light", "cos tilt", "sin tilt")
 
+
 def _truths(scene) -> torch.Tensor:
     "The numbers `[N,6]` that `_QUANTITIES` names, of each picture."
     x, y = scene.place[:, 0].unbind(-1)
@@ -185,12 +194,14 @@ def _truths(scene) -> torch.Tensor:
     columns = [x, y, scene.size[:, 0], scene.light[:, 0], tilt.cos(), tilt.sin()]
     return torch.stack(columns, 1).double()
 
+
 def _probe_side(encoder, seed: int, n: int, split: str) -> tuple:
     "Vectors with a constant `[n,D+1]`, and truths `[n,6]`, of the pictures of one split."
     pictures, _ = world_pictures(n, seed, split)
     vectors = encoder(pictures[None]).pooled[0].cpu().double()
     scene = picture_scene(range(n), seed, split)
     return torch.cat([vectors, torch.ones(n, 1)], 1), _truths(scene)
+
 
 @torch.no_grad()
 def probe(encoder, seed: int = 0, n: int = 2000) -> dict:
@@ -230,15 +241,14 @@ def _write_mp4(path, frames: torch.Tensor, fps: int = 16):
             box.mux(stream.encode(picture))
         box.mux(stream.encode())
 
+
 def _index_entry(clips, i: int, name: str) -> dict:
     "What the index says of clip i: file, motion, caption, and place in each frame."
     rounded = [[round(value, 4) for value in place] for place in clips.place[i].tolist()]
     return dict(
-        file=name,
-        motion=MOTIONS[clips.motion[i]],
-        caption=captions(clips.scene.rows([i]), 0)[0],
-        place=rounded,
+        file=name, motion=MOTIONS[clips.motion[i]], caption=captions(clips.scene.rows([i]), 0)[0], place=rounded
     )
+
 
 def _build_samples(folder, config: BuildConfig):
     "Write the shipped clips and their index; what the folder held is deleted."
@@ -301,17 +311,16 @@ def write_sources(
     return Path(folder)
 
 # %% ../../nbs/experiments/samples.ipynb #e25cc1e7
-_SYSTEMS = dict(      # measured over seeds
+_SYSTEMS = dict(  # measured over seeds
     mean=("mean", {}),
     statistics=("statistics", {}),
     vidprism=("vidprism", {}),
     vidprism_no_dbi=("vidprism", dict(interaction="none")),
 )
-_ALSO = dict(         # shipped, one seed; all of them can learn order
-    transformer=("transformer", dict(layers=2)),
-    bmoe=("bmoe", dict(positions="learned")),
-    mote=("mote", dict(layers=1)),
+_ALSO = dict(  # shipped, one seed; all of them can learn order
+    transformer=("transformer", dict(layers=2)), bmoe=("bmoe", dict(positions="learned")), mote=("mote", dict(layers=1))
 )
+
 
 def shuffle_time(features: torch.Tensor, seed: int) -> torch.Tensor:
     """Every clip's frames in an order of its own.
@@ -332,6 +341,7 @@ def shuffle_time(features: torch.Tensor, seed: int) -> torch.Tensor:
     order = torch.rand(features.shape[:2], generator=generator).argsort(1)
     return features.gather(1, order[..., None].expand_as(features))
 
+
 def _run_system(name: str, seed: int, train, test, config: BuildConfig) -> tuple:
     "Train one head with one seed and measure it: the head, and measure -> number."
     kind, options = (_SYSTEMS | _ALSO)[name]
@@ -340,7 +350,7 @@ def _run_system(name: str, seed: int, train, test, config: BuildConfig) -> tuple
         head = create_head(kind, dim, len(MOTIONS), config.num_frames, **options)
     settings = TrainConfig(epochs=config.head_epochs, lr=config.head_lr, seed=seed)
     history = fit(head, TensorClips(*train), config=settings)
-    head.half().float()                                          # as it is shipped
+    head.half().float()  # as it is shipped
     features, labels = test
     shuffled = score(head, shuffle_time(features, seed), labels).top1
     return head, dict(
@@ -356,19 +366,22 @@ def _summarise(runs: list) -> dict:
     summary = {}
     for measure in runs[0]:
         values = [run[measure] for run in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[measure] = dict(mean=statistics.mean(values), std=spread, runs=values)
     return summary
+
 
 def _percentages(measured: list, measure: str) -> str:
     "A measure of every run, as percentages."
     return ", ".join(f"{run[measure]:.1%}" for run in measured)
+
 
 def _ship(folder, name: str, encoder, head, measured: dict, commit: str, config: BuildConfig):
     "Save a head with the encoder's name and the story of its training."
     model = VideoModel(encoder, head, list(MOTIONS))
     place = Path(folder) / "heads" / name
     model.save_pretrained(place, half=True, measured=measured, commit=commit, **asdict(config))
+
 
 def _build_heads(folder, encoder, train, test, config: BuildConfig, watch: _Stopwatch, names=None) -> dict:
     "Train and measure the heads that are named (None: all); of each kind the first seed's head is shipped."
@@ -397,12 +410,14 @@ def _kept_seconds(seconds: dict, heads) -> dict:
         return seconds
     return {step: value for step, value in seconds.items() if step in ("mini CLIP", "sample clips")}
 
+
 def _build_clip_and_samples(folder: Path, config: BuildConfig, watch: _Stopwatch):
     "Train and save the mini CLIP, and write the sample clips."
     with watch("mini CLIP"):
         _save_clip(_train_clip(config), folder / "mini_clip")
     with watch("sample clips"):
         _build_samples(folder / "clips", config)
+
 
 def _measure(folder: Path, config: BuildConfig, device, watch: _Stopwatch, heads) -> tuple:
     "R^2 of the probe, and the results of the heads that are named (None: all)."
@@ -415,6 +430,7 @@ def _measure(folder: Path, config: BuildConfig, device, watch: _Stopwatch, heads
         test = encode_world(encoder, "test", config.test, config.seed, config.num_frames)
     return probes, _build_heads(folder, encoder, train, test, config, watch, heads)
 
+
 def _with_others(found: dict, kept: dict) -> dict:
     "New results of some heads beside the kept ones of the others, in the order of all."
     merged = {}
@@ -423,14 +439,13 @@ def _with_others(found: dict, kept: dict) -> dict:
         merged[part] = {name: rows[name] for name in _SYSTEMS | _ALSO if name in rows}
     return merged
 
+
 def _machine(device) -> dict:
     "What the numbers were measured with."
     return dict(
-        device=device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        open_clip=open_clip.__version__,
+        device=device.type, threads=torch.get_num_threads(), torch=torch.__version__, open_clip=open_clip.__version__
     )
+
 
 def build_world(folder=None, config: BuildConfig = BuildConfig(), only_heads: bool = False, heads=None) -> dict:
     """Rebuild clips, weights and numbers.
@@ -479,15 +494,21 @@ def build_world(folder=None, config: BuildConfig = BuildConfig(), only_heads: bo
     print(f"in all {sum(watch.seconds.values()) / 60:.1f} minutes")
     return results
 
+
 def _parser() -> argparse.ArgumentParser:
     "The options of `vidprism-world`."
     parser = argparse.ArgumentParser("vidprism-world", description="Rebuild data_samples from one seed.")
     parser.add_argument("--out", help="where it goes (default: data_samples)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only-heads", action="store_true", help="keep the mini CLIP and the clips that are there")
-    parser.add_argument("--heads", nargs="+", choices=list(_SYSTEMS | _ALSO),
-                        help="only these heads; the mini CLIP, the clips and the other heads stay")
+    parser.add_argument(
+        "--heads",
+        nargs="+",
+        choices=list(_SYSTEMS | _ALSO),
+        help="only these heads; the mini CLIP, the clips and the other heads stay",
+    )
     return parser
+
 
 def rebuild(argv=None):
     """The command `vidprism-world`.

@@ -11,11 +11,12 @@ __all__ = ['PROBES', 'BASIC_PROBES', 'TEXT4VIS', 'CLIP_MEAN', 'EXPERTS_ONLY', 'T
            'entries_of_table_6', 'table_6']
 
 # %% ../../nbs/experiments/tables.ipynb #3ec21ebf
+import os
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
-import os, statistics
-from .studies import Trial, Metric, Study, cell_file, values
+from .studies import Metric, Study, Trial, cell_file, values
 
 # %% ../../nbs/experiments/tables.ipynb #118553da
 class TableRow(NamedTuple):
@@ -32,6 +33,7 @@ class TableRow(NamedTuple):
     default : bool
         True for the paper's own setting or system; the row gets a star.
     """
+
     name: str
     quoted: tuple
     picks: tuple
@@ -52,6 +54,7 @@ class Table(NamedTuple):
     measured : tuple of str
         Headings of the measured columns.
     """
+
     title: str
     rows: list
     quoted: tuple
@@ -79,7 +82,8 @@ def mean_of(study: Study, pick: Metric | None) -> float | None:
     float or None
         Part of clips, or seconds; None where there is no pick or no run.
     """
-    if pick is None: return None
+    if pick is None:
+        return None
     found = values(study, pick).values()
     return statistics.fmean(found) if found else None
 
@@ -124,10 +128,12 @@ def format_pick(study: Study, pick: Metric | None, base: Path) -> str:
     str
         See `format_runs`; "-" where there is no pick, "not run" where there is no run.
     """
-    if pick is None: return "-"
+    if pick is None:
+        return "-"
     scale = 1 if pick.measure == "seconds" else 100
     found = [scale * value for value in values(study, pick).values()]
-    if not found: return "not run"
+    if not found:
+        return "not run"
     text = format_runs(found, study.runs)
     link = os.path.relpath(cell_file(study, pick.cell), base)
     return f"[{text}]({Path(link).as_posix()})"
@@ -135,7 +141,8 @@ def format_pick(study: Study, pick: Metric | None, base: Path) -> str:
 # %% ../../nbs/experiments/tables.ipynb #bf681df8
 def _best(column: list, heading: str) -> float | None:
     "Largest mean of a column; None for a column of seconds, or one without runs."
-    if "seconds" in heading: return None
+    if "seconds" in heading:
+        return None
     return max((mean for mean in column if mean is not None), default=None)
 
 
@@ -198,17 +205,17 @@ PROBES = {
     "expert 4": dict(active_experts=[3], modulate=False),
     "random": dict(aggregation="random", modulate=False),
     "ensemble": dict(aggregation="ensemble", modulate=False),
-    "gamma 0.04": dict(gamma=.04),
-    "gamma 0.06": dict(gamma=.06),
-    "gamma 0.07": dict(gamma=.07),
+    "gamma 0.04": dict(gamma=0.04),
+    "gamma 0.06": dict(gamma=0.06),
+    "gamma 0.07": dict(gamma=0.07),
     "K 1": dict(neighbours=1),
     "K 10": dict(neighbours=10),
 }
 BASIC_PROBES = {name: PROBES[name] for name in ("unmodulated", "expert 1")}
 
 TEXT4VIS = Trial("transformer", classifier="text")
-CLIP_MEAN = Trial("mean", classifier="text")                  # has no weights to train
-EXPERTS_ONLY = dict(regulariser="none", consistency=0.)   # MoTE's options for temporal experts without its other losses
+CLIP_MEAN = Trial("mean", classifier="text")  # has no weights to train
+EXPERTS_ONLY = dict(regulariser="none", consistency=0.0)  # MoTE's options for temporal experts without its other losses
 
 
 def mote_cell(shots: int = 0, **options) -> Trial:
@@ -245,7 +252,8 @@ def with_layers(study: Study, cell: Trial) -> Trial:
     Cell
         The cell to train. Heads without temporal layers are returned as they are.
     """
-    if cell.head not in ("mote", "transformer"): return cell
+    if cell.head not in ("mote", "transformer"):
+        return cell
     return replace(cell, options={"layers": study.layers, **cell.options})
 
 
@@ -281,6 +289,7 @@ class Column(NamedTuple):
     shots : int or None
         Training clips of each class, 0 for all; None for the number that the cell declares.
     """
+
     heading: str
     measure: str = "top1"
     shots: int | None = None
@@ -302,6 +311,7 @@ class Entry(NamedTuple):
     default : bool
         True for the paper's own setting or system.
     """
+
     name: str
     quoted: tuple = ()
     cell: Trial | None = None
@@ -329,9 +339,11 @@ def pick_for(study: Study, entry: Entry, column: Column) -> Metric | None:
         None where the kit has no such system, or the system no such number.
     """
     cell = entry.cell
-    if cell is None: return None
+    if cell is None:
+        return None
     needs_text = column.measure in ("zero", "trade_off")
-    if needs_text and cell.classifier != "text": return None
+    if needs_text and cell.classifier != "text":
+        return None
     is_trained = cell != CLIP_MEAN
     if is_trained and column.shots is not None:
         cell = replace(cell, shots=column.shots)
@@ -375,6 +387,7 @@ class PaperTable:
     few_shot : bool
         Add a measured column for each number of clips in the study's `shots`.
     """
+
     title: str
     quoted: tuple
     columns: tuple
@@ -391,7 +404,8 @@ class PaperTable:
             if entry.name in self.twins:
                 cell = with_positions(entry.cell)
                 found.append(Entry(f"{entry.name}, positions", cell=cell))
-        if self.baseline: found.append(self.baseline)
+        if self.baseline:
+            found.append(self.baseline)
         return found
 
     def columns_for(self, study: Study) -> list:
@@ -484,14 +498,15 @@ def cell_of_rates(*rates: int) -> Trial:
     Cell
         With a probe for each pair of experts where there are three.
     """
-    if rates == (2, 4, 8, 16): return vidprism_cell()
+    if rates == (2, 4, 8, 16):
+        return vidprism_cell()
     probes = pair_probes(rates) if len(rates) == 3 else {}
     return Trial("vidprism", dict(rates=rates), probes=probes)
 
 # %% ../../nbs/experiments/tables.ipynb #7bbf4767
 table_1 = PaperTable(
     "VidPrism, table 1: close-set",
-    ("Kinetics-400, 8 frames",),                  # ViT-B/16
+    ("Kinetics-400, 8 frames",),  # ViT-B/16
     (Column("top-1"), Column("top-5", "top5")),
     [
         Entry("mean pooling", cell=Trial("mean")),
@@ -503,20 +518,13 @@ table_1 = PaperTable(
         Entry("VidPrism", (84.0,), vidprism_cell(), default=True),
         Entry("VidPrism, positions", cell=with_positions(vidprism_cell())),
         Entry("VidPrism, low data", cell=Trial("vidprism_lowdata")),
-    ])
+    ],
+)
 
 # The paper prints one accuracy for each of K = 2, 4, 8 and 16 clips of a class.
 FEW_SHOT_DATA = ("HMDB51, K = 2 / 4 / 8 / 16", "UCF101", "SSv2")
-FEW_SHOT_MOTE = (
-    "61.3 / 63.9 / 67.2 / 68.2",
-    "88.8 / 91.0 / 92.3 / 93.6",
-    "7.3 / 8.5 / 9.5 / 12.2",
-)
-FEW_SHOT_VIDPRISM = (
-    "55.0 / 64.1 / 67.6 / 74.1",
-    "88.1 / 91.6 / 93.8 / 96.0",
-    "4.9 / 7.3 / 9.3 / 14.1",
-)
+FEW_SHOT_MOTE = ("61.3 / 63.9 / 67.2 / 68.2", "88.8 / 91.0 / 92.3 / 93.6", "7.3 / 8.5 / 9.5 / 12.2")
+FEW_SHOT_VIDPRISM = ("55.0 / 64.1 / 67.6 / 74.1", "88.1 / 91.6 / 93.8 / 96.0", "4.9 / 7.3 / 9.3 / 14.1")
 
 table_2 = PaperTable(
     "VidPrism, table 2: few-shot",
@@ -531,7 +539,8 @@ table_2 = PaperTable(
         Entry("VidPrism", FEW_SHOT_VIDPRISM, vidprism_cell(), default=True),
         Entry("VidPrism, low data", cell=Trial("vidprism_lowdata")),
     ],
-    few_shot=True)
+    few_shot=True,
+)
 
 # %% ../../nbs/experiments/tables.ipynb #ae570e46
 UCF_HMDB = ("UCF-101", "HMDB-51")
@@ -557,19 +566,21 @@ table_3 = PaperTable(
         Entry("2, 4, 8, 16", (95.9, 76.3), cell_of_rates(2, 4, 8, 16), default=True),
     ],
     twins=("2", "4", "8", "16", "2, 8", "2, 4, 8, 16"),
-    baseline=BASELINE)
+    baseline=BASELINE,
+)
 
 table_4 = PaperTable(
     "VidPrism, table 4: supervision",
     UCF_HMDB,
     TOP1,
     [
-        Entry("cls", (94.5, 75.1), vidprism_cell(rank_weight=0., div_weight=0., gate_weight=0.)),
-        Entry("cls + rank", (95.2, 75.6), vidprism_cell(div_weight=0., gate_weight=0.)),
-        Entry("cls + rank + div", (95.4, 75.5), vidprism_cell(gate_weight=0.)),
+        Entry("cls", (94.5, 75.1), vidprism_cell(rank_weight=0.0, div_weight=0.0, gate_weight=0.0)),
+        Entry("cls + rank", (95.2, 75.6), vidprism_cell(div_weight=0.0, gate_weight=0.0)),
+        Entry("cls + rank + div", (95.4, 75.5), vidprism_cell(gate_weight=0.0)),
         Entry("cls + rank + div + gate", (95.9, 76.3), vidprism_cell(), default=True),
     ],
-    baseline=BASELINE)
+    baseline=BASELINE,
+)
 
 # %% ../../nbs/experiments/tables.ipynb #c079204a
 table_5a = PaperTable(
@@ -582,7 +593,8 @@ table_5a = PaperTable(
         Entry("max", (95.2, 75.5), vidprism_cell(aggregation="max")),
         Entry("RgSTA", (95.9, 76.3), vidprism_cell(), default=True),
     ],
-    baseline=BASELINE)
+    baseline=BASELINE,
+)
 
 table_5b = PaperTable(
     "VidPrism, table 5b: interaction",
@@ -595,7 +607,8 @@ table_5b = PaperTable(
         Entry("DBI", (95.9, 76.3), vidprism_cell(), default=True),
     ],
     twins=("none", "slow to fast", "fast to slow", "DBI"),
-    baseline=BASELINE)
+    baseline=BASELINE,
+)
 
 table_5c = PaperTable(
     "VidPrism, table 5c: combination",
@@ -608,7 +621,8 @@ table_5c = PaperTable(
         Entry("local attention", (95.1, 74.6), vidprism_cell(combination="local")),
         Entry("global attention", (95.9, 76.3), vidprism_cell(), default=True),
     ],
-    baseline=BASELINE)
+    baseline=BASELINE,
+)
 
 # %% ../../nbs/experiments/tables.ipynb #8f2d0836
 def strided_cell(study: Study, head: str, options: dict, num_frames: int) -> Trial:
@@ -632,7 +646,8 @@ def strided_cell(study: Study, head: str, options: dict, num_frames: int) -> Tri
     """
     if num_frames < study.num_frames:
         return Trial(head, options, stride=study.num_frames // num_frames)
-    if head == "vidprism": return vidprism_cell()
+    if head == "vidprism":
+        return vidprism_cell()
     return Trial(head, options)
 
 
@@ -680,11 +695,12 @@ def table_6(study: Study) -> Table:
         TOP1,
         entries,
         twins=tuple(entry.name for entry in entries),
-        baseline=BASELINE)
+        baseline=BASELINE,
+    )
     return declared(study)
 
 # %% ../../nbs/experiments/tables.ipynb #04bd6592
-PLAIN = dict(aggregation="hard", interaction="none", combination="avg")   # no RgSTA, no DBI, no global attention
+PLAIN = dict(aggregation="hard", interaction="none", combination="avg")  # no RgSTA, no DBI, no global attention
 
 table_7 = PaperTable(
     "VidPrism, table 7: single components",
@@ -698,7 +714,8 @@ table_7 = PaperTable(
         Entry("VidPrism", (95.9, 76.3), vidprism_cell(), default=True),
     ],
     twins=("none", "only RgSTA", "only DBI", "only global attention", "VidPrism"),
-    baseline=BASELINE)
+    baseline=BASELINE,
+)
 
 table_9 = PaperTable(
     "VidPrism, table 9: experts masked at inference",
@@ -706,19 +723,20 @@ table_9 = PaperTable(
     TOP1,
     [
         Entry("2,4 of 2,4,8", (93.2, -1.4), cell_of_rates(2, 4, 8), "2,4"),
-        Entry("4,8 of 2,4,8", (94.1, -.5), cell_of_rates(2, 4, 8), "4,8"),
+        Entry("4,8 of 2,4,8", (94.1, -0.5), cell_of_rates(2, 4, 8), "4,8"),
         Entry("2,8 of 2,4,8", (94.7, "+0.1"), cell_of_rates(2, 4, 8), "2,8"),
         Entry("2,4,8", (94.6, ""), cell_of_rates(2, 4, 8), default=True),
-        Entry("4,8 of 4,8,16", (93.8, -.5), cell_of_rates(4, 8, 16), "4,8"),
-        Entry("8,16 of 4,8,16", (93.7, -.6), cell_of_rates(4, 8, 16), "8,16"),
+        Entry("4,8 of 4,8,16", (93.8, -0.5), cell_of_rates(4, 8, 16), "4,8"),
+        Entry("8,16 of 4,8,16", (93.7, -0.6), cell_of_rates(4, 8, 16), "8,16"),
         Entry("4,16 of 4,8,16", (94.4, "+0.1"), cell_of_rates(4, 8, 16), "4,16"),
         Entry("4,8,16", (94.3, ""), cell_of_rates(4, 8, 16), default=True),
         Entry("2,4 of 2,4,16", (82.7, -11.4), cell_of_rates(2, 4, 16), "2,4"),
-        Entry("4,16 of 2,4,16", (93.9, -.2), cell_of_rates(2, 4, 16), "4,16"),
-        Entry("2,16 of 2,4,16", (93.7, -.4), cell_of_rates(2, 4, 16), "2,16"),
+        Entry("4,16 of 2,4,16", (93.9, -0.2), cell_of_rates(2, 4, 16), "4,16"),
+        Entry("2,16 of 2,4,16", (93.7, -0.4), cell_of_rates(2, 4, 16), "2,16"),
         Entry("2,4,16", (94.1, ""), cell_of_rates(2, 4, 16), default=True),
     ],
-    baseline=BASELINE)
+    baseline=BASELINE,
+)
 
 # %% ../../nbs/experiments/tables.ipynb #26df87b8
 table_10 = PaperTable(
@@ -729,28 +747,35 @@ table_10 = PaperTable(
         Entry("MoTE", FEW_SHOT_MOTE, Trial("mote")),
         Entry("ETL", ("61.2 / 62.3 / 67.1 / 70.4", "86.1 / 90.2 / 92.7 / 94.8", "9.1 / 10.4 / 13.4 / 17.5")),
         Entry("VidPrism-B/16", FEW_SHOT_VIDPRISM, vidprism_cell(), default=True),
-        Entry("VidPrism-Base (VideoMAEv2)",
-              ("53.4 / 63.3 / 68.3 / 73.2", "94.3 / 95.6 / 95.9 / 96.6", "6.4 / 9.5 / 13.6 / 18.3")),
-        Entry("VidPrism-L/14",
-              ("53.4 / 65.6 / 72.6 / 77.5", "90.4 / 95.7 / 96.8 / 97.9", "5.5 / 9.4 / 10.6 / 16.2")),
-        Entry("VidPrism-Large (VideoMAEv2)",
-              ("55.6 / 64.8 / 70.2 / 74.7", "95.9 / 96.8 / 97.1 / 98.0", "7.7 / 11.3 / 15.8 / 22.8")),
+        Entry(
+            "VidPrism-Base (VideoMAEv2)",
+            ("53.4 / 63.3 / 68.3 / 73.2", "94.3 / 95.6 / 95.9 / 96.6", "6.4 / 9.5 / 13.6 / 18.3"),
+        ),
+        Entry("VidPrism-L/14", ("53.4 / 65.6 / 72.6 / 77.5", "90.4 / 95.7 / 96.8 / 97.9", "5.5 / 9.4 / 10.6 / 16.2")),
+        Entry(
+            "VidPrism-Large (VideoMAEv2)",
+            ("55.6 / 64.8 / 70.2 / 74.7", "95.9 / 96.8 / 97.1 / 98.0", "7.7 / 11.3 / 15.8 / 22.8"),
+        ),
     ],
     baseline=BASELINE,
-    few_shot=True)
+    few_shot=True,
+)
 
 table_11 = PaperTable(
     "VidPrism, table 11: against text",
     ("Kinetics-400", "HMDB51, K = 2 / 4 / 8 / 16", "UCF101"),
     (Column("all clips", shots=0),),
     [
-        Entry("VidPrism, text", (83.2, "60.2 / 64.6 / 67.3 / 70.0", "87.3 / 92.2 / 94.7 / 95.6"),
-              Trial("vidprism", classifier="text")),
-        Entry("VidPrism, linear", (84.0, *FEW_SHOT_VIDPRISM[:2]),
-              Trial("vidprism", classifier="linear"), default=True),
+        Entry(
+            "VidPrism, text",
+            (83.2, "60.2 / 64.6 / 67.3 / 70.0", "87.3 / 92.2 / 94.7 / 95.6"),
+            Trial("vidprism", classifier="text"),
+        ),
+        Entry("VidPrism, linear", (84.0, *FEW_SHOT_VIDPRISM[:2]), Trial("vidprism", classifier="linear"), default=True),
     ],
     baseline=BASELINE,
-    few_shot=True)
+    few_shot=True,
+)
 
 VIDPRISM_TABLES = dict(
     table_1=table_1,

@@ -8,12 +8,14 @@ __all__ = ['BUILT_IN', 'HEADS', 'Trace', 'HeadOutput', 'Parts', 'Contributions',
            'TextClassifier', 'make_classifier', 'make_in_proj', 'sinusoids', 'Positions', 'Variant', 'variant']
 
 # %% ../../nbs/heads/base.ipynb #48f4a050
+import difflib
+import torch
+import torch.nn.functional as F
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
-import difflib, math, torch, torch.nn.functional as F
-from torch import nn, Tensor
+from dataclasses import dataclass, fields
 from fastcore.basics import patch
+from torch import Tensor, nn
+from typing import NamedTuple
 from ..errors import ConfigError, one_of, positive_int
 
 # %% ../../nbs/heads/base.ipynb #fb2630d8
@@ -29,9 +31,11 @@ class Trace(NamedTuple):
     mixture : Mixture
         The experts' outputs and the readout.
     """
+
     merges: list
     exchange: object
     mixture: object
+
 
 class HeadOutput(NamedTuple):
     """What a head returns.
@@ -47,6 +51,7 @@ class HeadOutput(NamedTuple):
     trace : Trace, TemporalTrace or None
         The inner values of the stages.
     """
+
     logits: Tensor
     video: Tensor
     losses: dict
@@ -65,9 +70,11 @@ class Parts(NamedTuple):
     sizes : list of int
         How many of the N tokens each part has.
     """
+
     tokens: Tensor
     rest: Tensor
     sizes: list
+
 
 class Contributions(NamedTuple):
     """Logits as sums: `experts.sum(1) + bias` is `logit`. With all classes, each has C at its end.
@@ -83,10 +90,12 @@ class Contributions(NamedTuple):
     tokens : Tensor
         [B,N] or [B,N,C]; a part is the sum of its tokens.
     """
+
     experts: Tensor
     bias: Tensor
     logit: Tensor
     tokens: Tensor
+
 
 class Head(nn.Module):
     """Base class of every head; each answer has a default for heads without experts.
@@ -113,6 +122,7 @@ class Head(nn.Module):
     gate_threshold : float or None
         Where the gates between rates open; None without gates.
     """
+
     name = ""
     expert_names = ()
     batch_independent = True
@@ -173,6 +183,7 @@ def video_parts(self: Head, output: HeadOutput, active_experts=None) -> Parts:
     """
     raise ConfigError(f"The head {self.name!r} has no experts to explain.")
 
+
 @patch
 def parts(self: Head, output: HeadOutput, target=None, active_experts=None) -> Contributions:
     """What each part added to the logits.
@@ -214,7 +225,7 @@ def parts(self: Head, output: HeadOutput, target=None, active_experts=None) -> C
 from collections.abc import MutableMapping
 from importlib import import_module
 
-BUILT_IN = {   # name -> the module that registers the head
+BUILT_IN = {  # name -> the module that registers the head
     "vidprism": "vidprism.heads.vidprism",
     "vidprism_lowdata": "vidprism.heads.lowdata",
     "mean": "vidprism.heads.baselines",
@@ -224,6 +235,7 @@ BUILT_IN = {   # name -> the module that registers the head
     "mote": "vidprism.heads.mote",
 }
 
+
 class HeadRegistry(MutableMapping):
     """Name -> head class. The module of a built-in head is imported when its class is first read.
 
@@ -232,6 +244,7 @@ class HeadRegistry(MutableMapping):
     built_in : dict
         {name: module that registers the head}.
     """
+
     def __init__(self, built_in: dict):
         self.built_in, self.classes = dict(built_in), {}
 
@@ -253,7 +266,8 @@ class HeadRegistry(MutableMapping):
     def __setitem__(self, name: str, cls):
         module = self.built_in.get(name)
         own = name in self.classes and self.classes[name].__module__ != module
-        if own and cls.__module__ == module: return   # a built-in head that is imported late does not replace the user's
+        if own and cls.__module__ == module:
+            return  # a built-in head that is imported late does not replace the user's
         self.classes[name] = cls
 
     def __delitem__(self, name: str):
@@ -265,7 +279,7 @@ class HeadRegistry(MutableMapping):
         return name in self.built_in or name in self.classes
 
     def __iter__(self):
-        return iter(dict.fromkeys([*self.built_in, *self.classes]))   # built-in heads first
+        return iter(dict.fromkeys([*self.built_in, *self.classes]))  # built-in heads first
 
     def __len__(self):
         return len(self.built_in.keys() | self.classes.keys())
@@ -274,7 +288,8 @@ class HeadRegistry(MutableMapping):
         return f"HeadRegistry({', '.join(self)})"
 
 # %% ../../nbs/heads/base.ipynb #38f3f0b5
-HEADS = HeadRegistry(BUILT_IN)   # name -> head class; `register_head` adds to it
+HEADS = HeadRegistry(BUILT_IN)  # name -> head class; `register_head` adds to it
+
 
 def register_head(name: str):
     """Class decorator: make a head known to `create_head` by its name.
@@ -294,13 +309,16 @@ def register_head(name: str):
     ConfigError
         If the class does not inherit from `Head`.
     """
+
     def register(cls):
         if not issubclass(cls, Head):
             raise ConfigError(f"{cls.__name__} must inherit from vidprism.Head, which says what a head answers.")
         cls.name = name
         HEADS[name] = cls
         return cls
+
     return register
+
 
 def make_config(cls, **options):
     """Fill a config dataclass.
@@ -329,6 +347,7 @@ def make_config(cls, **options):
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}."
             raise ConfigError(f"{cls.__name__} has no option {key!r}{hint}")
     return cls(**options)
+
 
 def create_head(name: str, dim: int, num_classes: int, num_frames: int, text: Tensor = None, **options) -> Head:
     """Build a head by name.
@@ -360,9 +379,11 @@ def create_head(name: str, dim: int, num_classes: int, num_frames: int, text: Te
     """
     cls = HEADS[one_of(name, HEADS, "head")]
     contrast = options.get("contrastive_weight", 0) > 0
-    if text is not None and not contrast: options["classifier"] = "text"
+    if text is not None and not contrast:
+        options["classifier"] = "text"
     head = cls(make_config(cls.Config, dim=dim, num_classes=num_classes, num_frames=num_frames, **options))
-    if text is None: return head
+    if text is None:
+        return head
     target = head.contrast if contrast else head.classifier
     target.name_classes(text)
     return head
@@ -393,7 +414,8 @@ def check_features(features: Tensor, dim: int, labels: Tensor = None, num_classe
         raise ConfigError(f"This head was built for features of width {dim}, and got width {features.shape[-1]}.")
     if features.shape[1] < 1:
         raise ConfigError("A head needs at least one frame.")
-    if labels is None or torch.compiler.is_compiling() or labels.device.type != "cpu": return
+    if labels is None or torch.compiler.is_compiling() or labels.device.type != "cpu":
+        return
     if labels.shape != features.shape[:1]:
         raise ConfigError(f"Labels must be [B] = [{len(features)}], not {list(labels.shape)}.")
     if ((labels < 0) | (labels >= num_classes)).any():
@@ -417,11 +439,12 @@ class HeadConfig:
     text_scale : float
         From cosine to logit, above 0; CLIP's own is 100.
     """
+
     dim: int
     num_classes: int
     num_frames: int = 32
     classifier: str = "linear"
-    text_scale: float = 100.
+    text_scale: float = 100.0
 
     def __post_init__(self):
         for name in ("dim", "num_classes", "num_frames"):
@@ -455,6 +478,7 @@ class HeadConfig:
         """
         return make_config(type(self), **{f.name: getattr(self, f.name) for f in fields(self)} | options)
 
+
 @dataclass(frozen=True)
 class InProjConfig(HeadConfig):
     """Options of a head that can be narrower than the features. The other fields are those of `HeadConfig`.
@@ -464,11 +488,13 @@ class InProjConfig(HeadConfig):
     width : int, optional
         Channels that the features are projected to first; None: all D, as in the papers.
     """
+
     width: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width is not None: positive_int(self.width, "width")
+        if self.width is not None:
+            positive_int(self.width, "width")
 
     @property
     def inner(self) -> int:
@@ -515,7 +541,8 @@ class LinearClassifier(nn.Linear):
         Tensor
             [B,C].
         """
-        if text is not None: self.name_classes(text)
+        if text is not None:
+            self.name_classes(text)
         return super().forward(video)
 
     def rows(self, video: Tensor, target: Tensor = None) -> tuple:
@@ -533,8 +560,10 @@ class LinearClassifier(nn.Linear):
         tuple of Tensor
             [B,W] and [B]; of all classes [1,C,W] and [C].
         """
-        if target is None: return self.weight[None], self.bias
+        if target is None:
+            return self.weight[None], self.bias
         return self.weight[target], self.bias[target]
+
 
 class TextClassifier(nn.Module):
     """Scaled cosine to the text feature of each class.
@@ -548,7 +577,8 @@ class TextClassifier(nn.Module):
     scale : float
         From cosine to logit.
     """
-    def __init__(self, dim: int, num_classes: int, scale: float = 100.):
+
+    def __init__(self, dim: int, num_classes: int, scale: float = 100.0):
         super().__init__()
         self.scale, self.given = scale, False
         self.register_buffer("text", torch.zeros(num_classes, dim))
@@ -586,8 +616,9 @@ class TextClassifier(nn.Module):
             [B,D], or [B,C,D] of all classes; and 0 for the bias.
         """
         length = video.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        if target is None: return self.scale * self.of() / length[..., None], 0.
-        return self.scale * self.of()[target] / length, 0.
+        if target is None:
+            return self.scale * self.of() / length[..., None], 0.0
+        return self.scale * self.of()[target] / length, 0.0
 
     def _load_from_state_dict(self, *args):
         super()._load_from_state_dict(*args)
@@ -614,6 +645,7 @@ def name_classes(self: TextClassifier, text: Tensor):
     self.text.copy_(F.normalize(text.detach().to(self.text), dim=-1))
     self.given = True
 
+
 @patch
 def of(self: TextClassifier, text: Tensor = None) -> Tensor:
     """The text features that the clip is compared with.
@@ -635,10 +667,12 @@ def of(self: TextClassifier, text: Tensor = None) -> Tensor:
     """
     if text is None and not self.given:
         raise ConfigError("This head compares with text, and has no text features: pass create_head(..., text=...).")
-    if text is None: return self.text
+    if text is None:
+        return self.text
     if text.ndim != 2 or text.shape[1] != self.text.shape[1]:
         raise ConfigError(f"Text features must be [C,{self.text.shape[1]}], not {list(text.shape)}.")
     return F.normalize(text, dim=-1)
+
 
 def make_classifier(config: HeadConfig) -> nn.Module:
     """The last layer that a config asks for.
@@ -657,10 +691,12 @@ def make_classifier(config: HeadConfig) -> nn.Module:
     ConfigError
         If a head is narrower than the text that it is compared with.
     """
-    if config.classifier == "linear": return LinearClassifier(config.inner, config.num_classes)
+    if config.classifier == "linear":
+        return LinearClassifier(config.inner, config.num_classes)
     if config.inner != config.dim:
         raise ConfigError("Text is compared with at the features' own width: leave width out.")
     return TextClassifier(config.dim, config.num_classes, config.text_scale)
+
 
 def make_in_proj(config: InProjConfig) -> nn.Module:
     """The first layer that a config asks for.
@@ -696,6 +732,7 @@ def sinusoids(num_frames: int, dim: int) -> Tensor:
     at = torch.arange(num_frames)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
     return torch.stack([at.sin(), at.cos()], -1).flatten(1)[:, :dim]
 
+
 class Positions(nn.Module):
     """Adds to each token a vector for the frame it was built on.
 
@@ -708,11 +745,14 @@ class Positions(nn.Module):
     dim : int
         D.
     """
+
     def __init__(self, kind: str, num_frames: int, dim: int):
         super().__init__()
-        table = sinusoids(num_frames, dim) if kind == "sinusoidal" else torch.randn(num_frames, dim) * .02
-        if kind == "learned": self.table = nn.Parameter(table)
-        else: self.register_buffer("table", table, persistent=False)
+        table = sinusoids(num_frames, dim) if kind == "sinusoidal" else torch.randn(num_frames, dim) * 0.02
+        if kind == "learned":
+            self.table = nn.Parameter(table)
+        else:
+            self.register_buffer("table", table, persistent=False)
 
     def forward(self, tokens: Tensor, kept: Tensor) -> Tensor:
         """Tokens with their positions.
@@ -742,22 +782,27 @@ class Variant(NamedTuple):
     untrained : list of str
         Names of the tensors that no training has seen.
     """
+
     head: nn.Module
     untrained: list
+
 
 def _twin(head: Head) -> Head:
     "The same head again, on the same weights."
     shared = {id(t): t for t in (*head.parameters(), *head.buffers())}
     return deepcopy(head, shared).eval()
 
+
 def _tensors(module: nn.Module) -> dict:
     "Parameters and buffers by name."
     return dict(module.named_parameters()) | dict(module.named_buffers())
+
 
 def _lacking(new: nn.Module, old: nn.Module) -> list:
     "Names of the tensors of `new` that `old` does not have in this shape."
     have = _tensors(old)
     return [name for name, t in _tensors(new).items() if name not in have or have[name].shape != t.shape]
+
 
 def _share(new: nn.Module, old: nn.Module):
     "Put every tensor of `old` that fits into `new`, and tell its classifiers whether text was given."
@@ -768,7 +813,8 @@ def _share(new: nn.Module, old: nn.Module):
             setattr(new.get_submodule(owner), leaf, have[name])
     texts = {name: m for name, m in old.named_modules() if isinstance(m, TextClassifier)}
     for name, module in new.named_modules():
-        if name in texts: module.given = texts[name].given
+        if name in texts:
+            module.given = texts[name].given
 
 # %% ../../nbs/heads/base.ipynb #c0ff9338
 def variant(head: Head, **options) -> Variant:
@@ -792,8 +838,10 @@ def variant(head: Head, **options) -> Variant:
         If an option does not exist, or its value is out of range.
     """
     config = head.config.changed(**options)
-    if config == head.config: return Variant(_twin(head), [])
-    with torch.device("meta"): new = type(head)(config)
+    if config == head.config:
+        return Variant(_twin(head), [])
+    with torch.device("meta"):
+        new = type(head)(config)
     lacking = _lacking(new, head)
     if lacking:
         with torch.random.fork_rng(devices=[]):

@@ -8,23 +8,38 @@ __all__ = ['EXPERT_SHAPES', 'MeanConfig', 'MeanHead', 'classified', 'StatisticsC
            'TemporalHead', 'TransformerHead', 'BMoEConfig', 'unmerged', 'BMoEHead']
 
 # %% ../../nbs/heads/baselines.ipynb #62482ddc
+import math
+import torch
+import torch.nn.functional as F
 from dataclasses import dataclass
+from torch import Tensor, nn
 from typing import NamedTuple
-import math, torch, torch.nn.functional as F
-from torch import nn, Tensor
 from ..errors import ConfigError, one_of, positive_int
+from vidprism.heads.base import (
+    Head,
+    HeadConfig,
+    HeadOutput,
+    InProjConfig,
+    LinearClassifier,
+    Parts,
+    Positions,
+    Trace,
+    check_features,
+    make_classifier,
+    make_in_proj,
+    register_head,
+)
 from .dbi import Exchange
-from .base import register_head, check_features, make_classifier, make_in_proj
-from .base import Head, HeadConfig, Parts, InProjConfig, HeadOutput, LinearClassifier, Positions, Trace
-from .lowdata import STATISTICS, Standardise, time_statistics
 from .hmoe import HMoE, QuickGELU
 from .losses import gate_balance_loss
+from .lowdata import STATISTICS, Standardise, time_statistics
 from .rgsta import Merge
 
 # %% ../../nbs/heads/baselines.ipynb #294be54b
 @dataclass(frozen=True)
 class MeanConfig(HeadConfig):
     "Mean pooling and a classifier; its fields are those of `HeadConfig`."
+
 
 @register_head("mean")
 class MeanHead(Head):
@@ -35,12 +50,16 @@ class MeanHead(Head):
     config : MeanConfig
         Options.
     """
+
     Config = MeanConfig
-    def __init__(self, config:MeanConfig):
+
+    def __init__(self, config: MeanConfig):
         super().__init__(config)
         self.classifier = make_classifier(config)
 
-    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+    def forward(
+        self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
+    ) -> HeadOutput:
         """Run it.
 
         Parameters
@@ -70,7 +89,8 @@ class MeanHead(Head):
         logits = self.classifier(video, text)
         return HeadOutput(logits, video, {} if labels is None else classified(logits, labels))
 
-def classified(logits:Tensor, labels:Tensor, **more) -> dict:
+
+def classified(logits: Tensor, labels: Tensor, **more) -> dict:
     """Cross-entropy, other terms, and their sum.
 
     Parameters
@@ -106,18 +126,25 @@ class StatisticsConfig(HeadConfig):
     scale : float
         Length of each standardised block.
     """
+
     statistics: tuple = ("mean", "deviation", "change", "drift")
-    power: float = .5
-    scale: float = 8.
+    power: float = 0.5
+    scale: float = 8.0
 
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "statistics", tuple(self.statistics))
-        if not self.statistics: raise ConfigError("A statistics head needs at least one statistic.")
-        for name in self.statistics: one_of(name, STATISTICS, "statistics")
-        if not 0 < self.power <= 1: raise ConfigError(f"power must lie above 0 and at most at 1, not {self.power!r}.")
-        if not self.scale > 0: raise ConfigError(f"scale must be above 0, not {self.scale!r}.")
-        if self.classifier == "text": raise ConfigError("Statistics over time can't be compared with text: this head is linear.")
+        if not self.statistics:
+            raise ConfigError("A statistics head needs at least one statistic.")
+        for name in self.statistics:
+            one_of(name, STATISTICS, "statistics")
+        if not 0 < self.power <= 1:
+            raise ConfigError(f"power must lie above 0 and at most at 1, not {self.power!r}.")
+        if not self.scale > 0:
+            raise ConfigError(f"scale must be above 0, not {self.scale!r}.")
+        if self.classifier == "text":
+            raise ConfigError("Statistics over time can't be compared with text: this head is linear.")
+
 
 @register_head("statistics")
 class StatisticsHead(Head):
@@ -128,15 +155,19 @@ class StatisticsHead(Head):
     config : StatisticsConfig
         Options.
     """
+
     Config = StatisticsConfig
-    def __init__(self, config:StatisticsConfig):
+
+    def __init__(self, config: StatisticsConfig):
         super().__init__(config)
         c = config
         width = c.dim * len(c.statistics)
         self.clip_scale, self.classifier = Standardise(width), LinearClassifier(width, c.num_classes)
         nn.init.zeros_(self.classifier.weight)
 
-    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+    def forward(
+        self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
+    ) -> HeadOutput:
         """Run it.
 
         Parameters
@@ -179,8 +210,10 @@ class Route(NamedTuple):
     down : int or tuple of float
         Of the second projection.
     """
+
     up: object
     down: object
+
 
 def blend(layers, choice) -> tuple:
     """The layer picked, or the weighted sum of those with a weight.
@@ -197,11 +230,17 @@ def blend(layers, choice) -> tuple:
     tuple
         (weight, bias) of one linear layer.
     """
-    if len(layers) == 1: return layers[0].weight, layers[0].bias
-    if isinstance(choice, int): return layers[choice].weight, layers[choice].bias
+    if len(layers) == 1:
+        return layers[0].weight, layers[0].bias
+    if isinstance(choice, int):
+        return layers[choice].weight, layers[choice].bias
     return tuple(sum(w * getattr(l, part) for w, l in zip(choice, layers) if w) for part in ("weight", "bias"))
 
-EXPERT_SHAPES = dict(ffn=(True, True), up=(True, False), down=(False, True), both=(True, True))   # which projections are experts
+
+EXPERT_SHAPES = dict(
+    ffn=(True, True), up=(True, False), down=(False, True), both=(True, True)
+)  # which projections are experts
+
 
 class ExpertFFN(nn.Module):
     """N feed-forward networks of width 4 D, run as one.
@@ -215,14 +254,15 @@ class ExpertFFN(nn.Module):
     shape : str
         Which projections are experts, a key of `EXPERT_SHAPES`.
     """
-    def __init__(self, dim:int, experts:int=1, shape:str="ffn"):
+
+    def __init__(self, dim: int, experts: int = 1, shape: str = "ffn"):
         super().__init__()
         ups, downs = (experts if many else 1 for many in EXPERT_SHAPES[shape])
         self.fc_up = nn.ModuleList(nn.Linear(dim, 4 * dim) for _ in range(ups))
         self.fc_dn = nn.ModuleList(nn.Linear(4 * dim, dim) for _ in range(downs))
         self.act = QuickGELU()
 
-    def forward(self, x:Tensor, route:Route) -> Tensor:
+    def forward(self, x: Tensor, route: Route) -> Tensor:
         """Run it.
 
         Parameters
@@ -255,11 +295,13 @@ class TemporalTrace(NamedTuple):
     attention : list, optional
         L tensors [B,heads,T,T] if inspected.
     """
+
     spatial: Tensor
     temporal: Tensor
     modulation: Tensor
     routes: list
     attention: list | None
+
 
 class TemporalLayer(nn.Module):
     """A pre-norm transformer layer.
@@ -275,13 +317,14 @@ class TemporalLayer(nn.Module):
     shape : str
         Which projections are experts, a key of `EXPERT_SHAPES`.
     """
-    def __init__(self, dim:int, num_heads:int, experts:int=1, shape:str="ffn"):
+
+    def __init__(self, dim: int, num_heads: int, experts: int = 1, shape: str = "ffn"):
         super().__init__()
         self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
         self.ln_1, self.ln_2 = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
         self.mlp = ExpertFFN(dim, experts, shape)
 
-    def forward(self, x:Tensor, route:Route, inspect:bool=False):
+    def forward(self, x: Tensor, route: Route, inspect: bool = False):
         """Run it.
 
         Parameters
@@ -322,15 +365,18 @@ class TemporalModule(nn.Module):
     ConfigError
         If a value is out of range, or a name does not exist.
     """
-    def __init__(self, dim:int, num_frames:int, layers:int, num_heads:int, experts:int=1, shape:str="ffn"):
-        super().__init__()
-        if dim % num_heads: raise ConfigError(f"The width {dim} can't be shared among {num_heads} heads.")
-        self.positions = nn.Parameter(torch.randn(num_frames, dim) * .02)
-        self.layers = nn.ModuleList(TemporalLayer(dim, num_heads, experts, shape) for _ in range(layers))
-        for name, p in self.layers.named_parameters():          # MoTE, supplement B
-            if "ln_" not in name: nn.init.normal_(p, std=.02) if p.ndim > 1 else nn.init.zeros_(p)
 
-    def forward(self, x:Tensor, routes:list, inspect:bool=False):
+    def __init__(self, dim: int, num_frames: int, layers: int, num_heads: int, experts: int = 1, shape: str = "ffn"):
+        super().__init__()
+        if dim % num_heads:
+            raise ConfigError(f"The width {dim} can't be shared among {num_heads} heads.")
+        self.positions = nn.Parameter(torch.randn(num_frames, dim) * 0.02)
+        self.layers = nn.ModuleList(TemporalLayer(dim, num_heads, experts, shape) for _ in range(layers))
+        for name, p in self.layers.named_parameters():  # MoTE, supplement B
+            if "ln_" not in name:
+                nn.init.normal_(p, std=0.02) if p.ndim > 1 else nn.init.zeros_(p)
+
+    def forward(self, x: Tensor, routes: list, inspect: bool = False):
         """Run it.
 
         Parameters
@@ -347,14 +393,16 @@ class TemporalModule(nn.Module):
         ConfigError
             If a value is out of range, or a name does not exist.
         """
-        if x.shape[1] > len(self.positions): raise ConfigError(f"This head has positions for {len(self.positions)} frames, and got {x.shape[1]}.")
-        x, attention = x + self.positions[:x.shape[1]], []
+        if x.shape[1] > len(self.positions):
+            raise ConfigError(f"This head has positions for {len(self.positions)} frames, and got {x.shape[1]}.")
+        x, attention = x + self.positions[: x.shape[1]], []
         for layer, route in zip(self.layers, routes):
             x, a = layer(x, route, inspect)
             attention.append(a)
         return x, attention if inspect else None
 
-def heads_for(dim:int) -> int:
+
+def heads_for(dim: int) -> int:
     """One attention head per 64 numbers, as in CLIP.
 
     Parameters
@@ -380,13 +428,17 @@ class TransformerConfig(InProjConfig):
     num_heads : int, optional
         Attention heads; None: one per 64 numbers of the width.
     """
+
     layers: int = 6
     num_heads: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        if self.num_heads is None: object.__setattr__(self, "num_heads", heads_for(self.inner))
-        for name in ("layers", "num_heads"): positive_int(getattr(self, name), name)
+        if self.num_heads is None:
+            object.__setattr__(self, "num_heads", heads_for(self.inner))
+        for name in ("layers", "num_heads"):
+            positive_int(getattr(self, name), name)
+
 
 class TemporalHead(Head):
     """A head whose clip vector is the mean frame plus a temporal part: its two parts.
@@ -396,6 +448,7 @@ class TemporalHead(Head):
     config : HeadConfig
         Options.
     """
+
     part_names = ("spatial", "temporal")
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
@@ -417,6 +470,7 @@ class TemporalHead(Head):
         tokens = torch.stack([t.spatial, t.modulation[:, None] * t.temporal], 1)
         return Parts(tokens, t.spatial.new_zeros(t.spatial.shape[1]), [1, 1])
 
+
 @register_head("transformer")
 class TransformerHead(TemporalHead):
     """Temporal transformer with a residual to the mean, MoTE eq. 2.
@@ -426,13 +480,21 @@ class TransformerHead(TemporalHead):
     config : TransformerConfig
         Options.
     """
+
     Config = TransformerConfig
-    def __init__(self, config:TransformerConfig):
+
+    def __init__(self, config: TransformerConfig):
         super().__init__(config)
         c = config
-        self.in_proj, self.temporal, self.classifier = make_in_proj(c), TemporalModule(c.inner, c.num_frames, c.layers, c.num_heads), make_classifier(c)
+        self.in_proj, self.temporal, self.classifier = (
+            make_in_proj(c),
+            TemporalModule(c.inner, c.num_frames, c.layers, c.num_heads),
+            make_classifier(c),
+        )
 
-    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+    def forward(
+        self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
+    ) -> HeadOutput:
         """Run it.
 
         Parameters
@@ -483,18 +545,21 @@ class BMoEConfig(InProjConfig):
     gate_weight : float
         Of the balance loss, as VidPrism's.
     """
+
     experts: int = 4
     combination: str = "global"
     positions: str = "none"
     num_heads: int = 4
-    gate_weight: float = .2
+    gate_weight: float = 0.2
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("experts", "num_heads"): positive_int(getattr(self, name), name)
+        for name in ("experts", "num_heads"):
+            positive_int(getattr(self, name), name)
         one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
 
-def unmerged(x:Tensor) -> Merge:
+
+def unmerged(x: Tensor) -> Merge:
     """Every frame a token of its own.
 
     Parameters
@@ -520,16 +585,23 @@ class BMoEHead(Head):
     config : BMoEConfig
         Options.
     """
+
     Config = BMoEConfig
     inference_options = ("combination",)
 
-    def __init__(self, config:BMoEConfig):
+    def __init__(self, config: BMoEConfig):
         super().__init__(config)
         c = config
         self.positions = None if c.positions == "none" else Positions(c.positions, c.num_frames, c.inner)
-        self.in_proj, self.mixture, self.classifier = make_in_proj(c), HMoE(c.inner, c.experts, c.num_heads, c.combination), make_classifier(c)
+        self.in_proj, self.mixture, self.classifier = (
+            make_in_proj(c),
+            HMoE(c.inner, c.experts, c.num_heads, c.combination),
+            make_classifier(c),
+        )
 
-    def forward(self, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+    def forward(
+        self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
+    ) -> HeadOutput:
         """Run it.
 
         Parameters
@@ -556,16 +628,24 @@ class BMoEHead(Head):
         """
         c, (B, T) = self.config, features.shape[:2]
         check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
-        if self.positions is not None and T > c.num_frames: raise ConfigError(f"With positions this head takes at most {c.num_frames} frames, not {T}.")
+        if self.positions is not None and c.num_frames < T:
+            raise ConfigError(f"With positions this head takes at most {c.num_frames} frames, not {T}.")
         features = self.in_proj(features)
         merge = unmerged(features)
         tokens = features if self.positions is None else self.positions(features, merge.kept)
         none = features.new_zeros(B, c.experts, c.experts)
-        trace = Trace([merge] * c.experts, Exchange([tokens] * c.experts, none, none.bool()), self.mixture([tokens] * c.experts, inspect, active_experts))
+        trace = Trace(
+            [merge] * c.experts,
+            Exchange([tokens] * c.experts, none, none.bool()),
+            self.mixture([tokens] * c.experts, inspect, active_experts),
+        )
         logits = self.classifier(trace.mixture.video, text)
-        if labels is None: return HeadOutput(logits, trace.mixture.video, {}, trace)
+        if labels is None:
+            return HeadOutput(logits, trace.mixture.video, {}, trace)
         cls, gate = F.cross_entropy(logits, labels), gate_balance_loss(trace.mixture.shares)
-        return HeadOutput(logits, trace.mixture.video, dict(cls=cls, gate=gate, total=cls + c.gate_weight * gate), trace)
+        return HeadOutput(
+            logits, trace.mixture.video, dict(cls=cls, gate=gate, total=cls + c.gate_weight * gate), trace
+        )
 
     @property
     def expert_names(self) -> tuple:

@@ -32,21 +32,18 @@ class Exchange(NamedTuple):
     open : Tensor
         `[B,E,E]`, bool: did i send to j?
     """
+
     streams: list
     gates: Tensor
     open: Tensor
 
 # %% ../../nbs/heads/dbi.ipynb #82ed7877
 PRESETS = dict(
-    paper=dict(threshold=.6),      # paper suppl. 6.1
-    released=dict(threshold=.3),   # the published code
+    paper=dict(threshold=0.6),  # paper suppl. 6.1
+    released=dict(threshold=0.3),  # the published code
 )
-FLOW_DIRECTIONS = dict(
-    none=(),
-    slow2fast=("down",),
-    fast2slow=("up",),
-    both=("down", "up"),
-)
+FLOW_DIRECTIONS = dict(none=(), slow2fast=("down",), fast2slow=("up",), both=("down", "up"))
+
 
 def talking_pairs(rates, preset: str = "paper") -> list:
     """The pairs that may talk, as (slow, fast).
@@ -68,6 +65,7 @@ def talking_pairs(rates, preset: str = "paper") -> list:
     if preset == "paper":
         return pairs
     return [(slow, fast) for slow, fast in pairs if rates[slow] >= 8 > rates[fast]]
+
 
 def talking_ways(rates, direction: str = "both", preset: str = "paper") -> list:
     """Every way that information may take.
@@ -116,6 +114,7 @@ def resample(x: Tensor, length: int) -> Tensor:
     stretched = F.interpolate(channels_first, size=length, mode="linear", align_corners=False)
     return stretched.transpose(1, 2)
 
+
 def pad_or_crop(x: Tensor, length: int) -> Tensor:
     """Crop, or pad with zeros on the right.
 
@@ -131,7 +130,7 @@ def pad_or_crop(x: Tensor, length: int) -> Tensor:
     Tensor
         `[B,length,D]`.
     """
-    lacking = length - x.shape[1]      # below 0: so many are cut off
+    lacking = length - x.shape[1]  # below 0: so many are cut off
     return F.pad(x, (0, 0, 0, lacking))
 
 # %% ../../nbs/heads/dbi.ipynb #bff94aad
@@ -151,12 +150,12 @@ def convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
         `[B,n,D]`; with kernel 5 and padding 2, n is `(N - 1) // stride + 1`.
     """
     padded = F.pad(x, (0, 0, *conv.padding, *conv.padding))
-    windows = padded.unfold(1, *conv.kernel_size, *conv.stride)   # [B,n,D,kernel], a view
+    windows = padded.unfold(1, *conv.kernel_size, *conv.stride)  # [B,n,D,kernel], a view
     kernel = conv.weight.flatten(1)
     return F.linear(windows.flatten(2), kernel)
 
 # %% ../../nbs/heads/dbi.ipynb #73dc6ff0
-def gate_mlp(dim: int, start: float = .8) -> nn.Sequential:
+def gate_mlp(dim: int, start: float = 0.8) -> nn.Sequential:
     """The network that gates a pair: a hidden layer of D/4 with ReLU; at first the same whatever the input.
 
     Parameters
@@ -177,6 +176,7 @@ def gate_mlp(dim: int, start: float = .8) -> nn.Sequential:
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, math.log(start / (1 - start)))
     return nn.Sequential(first, nn.ReLU(), last)
+
 
 def pass_gate(score: Tensor, is_open: Tensor, straight_through: bool) -> Tensor:
     """The score where open, exactly 0 where shut.
@@ -201,7 +201,8 @@ def pass_gate(score: Tensor, is_open: Tensor, straight_through: bool) -> Tensor:
     return score + (hard - score).detach()
 
 # %% ../../nbs/heads/dbi.ipynb #5ef3f25f
-_WHOLE = ContextVar("whole_batch", default=None)   # (clips here, clips in all processes), only inside `whole_batch`
+_WHOLE = ContextVar("whole_batch", default=None)  # (clips here, clips in all processes), only inside `whole_batch`
+
 
 @contextmanager
 def whole_batch(own: int, whole: int):
@@ -219,6 +220,7 @@ def whole_batch(own: int, whole: int):
         yield
     finally:
         _WHOLE.reset(token)
+
 
 def batch_mean(x: Tensor) -> Tensor:
     """The mean over the batch; in `whole_batch` its value is that of all processes, its gradient that of this one.
@@ -269,6 +271,7 @@ class DBI(nn.Module):
         If a rate is not a whole number of 1 or more, `threshold` or `gate_start` is out of range, or `direction` or
         `preset` is unknown.
     """
+
     def __init__(
         self,
         dim: int,
@@ -276,7 +279,7 @@ class DBI(nn.Module):
         threshold: float = None,
         direction: str = "both",
         preset: str = "paper",
-        gate_start: float = .8,
+        gate_start: float = 0.8,
         straight_through: bool = True,
     ):
         super().__init__()
@@ -300,6 +303,7 @@ def _pair_of(self: DBI, i: int, j: int) -> tuple:
     "The streams whose means gate i -> j, in this order: unordered in the paper, ordered in the released code."
     return (i, j) if self.released else (min(i, j), max(i, j))
 
+
 @patch
 def gate_key(self: DBI, i: int, j: int) -> str:
     """Name of the MLP that gates i -> j: one for each unordered pair (paper) or each ordered one (released).
@@ -316,6 +320,7 @@ def gate_key(self: DBI, i: int, j: int) -> str:
     """
     first, second = self._pair_of(i, j)
     return str(first * len(self.rates) + second)
+
 
 @patch
 def stride_of(self: DBI, i: int, j: int) -> int:
@@ -336,6 +341,7 @@ def stride_of(self: DBI, i: int, j: int) -> int:
         return slow // fast
     return max(round(slow / fast), 1)
 
+
 @patch
 def flow_key(self: DBI, i: int, j: int) -> str:
     """Name of the layer on the way i -> j; the released code shares one 1x1 convolution among all slow to fast ways.
@@ -353,6 +359,7 @@ def flow_key(self: DBI, i: int, j: int) -> str:
     shared = self.released and self.rates[i] > self.rates[j]
     return "shared" if shared else f"{i}->{j}"
 
+
 @patch
 def _build(self: DBI, gate_start: float):
     "Make a gate, and a flow, for each way."
@@ -364,6 +371,7 @@ def _build(self: DBI, gate_start: float):
     self.fast2slow = nn.ModuleDict()
     for i, j in self.ways:
         self._build_flow(i, j)
+
 
 @patch
 def _build_flow(self: DBI, i: int, j: int):
@@ -405,9 +413,10 @@ def flow(self: DBI, i: int, j: int, streams: list) -> Tensor:
         return resample(context, length)
     motion = convolve(streams[i], self.fast2slow[key])
     if self.released and motion.shape[1] == 1:
-        return motion.expand(-1, length, -1)       # there, one token is added to all
+        return motion.expand(-1, length, -1)  # there, one token is added to all
     divides = self.rates[j] % self.rates[i] == 0
     return pad_or_crop(motion, length) if divides else resample(motion, length)
+
 
 @patch
 def _score_pair(self: DBI, pair: tuple, means: list) -> tuple:
@@ -416,6 +425,7 @@ def _score_pair(self: DBI, pair: tuple, means: list) -> tuple:
     score = self.gates[self.gate_key(*pair)](both).squeeze(-1).sigmoid()
     compared = batch_mean(score.detach()).expand_as(score) if self.released else score
     return score, compared >= self.threshold
+
 
 @patch
 def score(self: DBI, streams: list) -> dict:
@@ -448,12 +458,14 @@ def _square(values: dict, empty: Tensor, count: int) -> Tensor:
         rows.append(torch.stack(row, -1))
     return torch.stack(rows, 1)
 
+
 @patch
 def _deliver(self: DBI, raw: Tensor, received: Tensor, sent: Tensor, is_open: Tensor) -> Tensor:
     "A stream `[B,N,D]` after one more message: added to the others, or in place of them (released)."
     if not self.released:
         return received + sent
     return torch.where(is_open[:, None, None], raw + sent, received)
+
 
 @patch
 def forward(self: DBI, streams: list) -> Exchange:

@@ -32,6 +32,7 @@ class Mixture(NamedTuple):
     attention : list of Tensor, optional
         E times `[B,heads,N_i,N_i]`; None if it was not asked for.
     """
+
     video: Tensor
     shares: Tensor
     readout: Tensor
@@ -47,6 +48,7 @@ class QuickGELU(nn.Module):
     *args, **kwargs
         Not used; `nn.Module` refuses them.
     """
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply it to every number.
 
@@ -62,10 +64,9 @@ class QuickGELU(nn.Module):
         """
         return x * torch.sigmoid(1.702 * x)
 
-ACTIVATIONS = dict(
-    paper=nn.GELU,
-    released=QuickGELU,
-)
+
+ACTIVATIONS = dict(paper=nn.GELU, released=QuickGELU)
+
 
 class Expert(nn.Module):
     """A post-norm transformer layer on one stream.
@@ -79,16 +80,13 @@ class Expert(nn.Module):
     preset : str
         "paper" (GELU) or "released" (QuickGELU).
     """
+
     def __init__(self, dim: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
         self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(dim)
         self.ln_2 = nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(
-            nn.Linear(dim, 2 * dim),
-            ACTIVATIONS[preset](),
-            nn.Linear(2 * dim, dim),
-        )
+        self.ffn = nn.Sequential(nn.Linear(dim, 2 * dim), ACTIVATIONS[preset](), nn.Linear(2 * dim, dim))
 
     def forward(self, x: Tensor, inspect: bool = False):
         """Mix the tokens, then change each by itself: eq. 12, 13.
@@ -138,6 +136,7 @@ def attend(attn: nn.MultiheadAttention, query, tokens, mask=None):
     video, weights = attn(queries, tokens, tokens, attn_mask=attn_mask, need_weights=True)
     return video.squeeze(1), weights.squeeze(1)
 
+
 def query_parameter(count: int, dim: int) -> nn.Parameter:
     """Learned queries, drawn with standard deviation 0.02.
 
@@ -154,7 +153,8 @@ def query_parameter(count: int, dim: int) -> nn.Parameter:
         `[count,1,D]`.
     """
     drawn = torch.randn(count, 1, dim)
-    return nn.Parameter(drawn * .02)
+    return nn.Parameter(drawn * 0.02)
+
 
 def _off_tokens(outputs, active_experts) -> Tensor | None:
     "Bool `[sum N]`, True for tokens of an expert that is off; None where all are on."
@@ -181,6 +181,7 @@ class GlobalReadout(nn.Module):
     preset : str
         "paper" or "released" (with a LayerNorm after the attention).
     """
+
     def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
         self.query = query_parameter(1, dim)
@@ -228,9 +229,10 @@ def spread_shares(shares: Tensor, outputs) -> Tensor:
     parts = []
     for i, output in enumerate(outputs):
         length = output.shape[1]
-        share = shares[:, i:i+1].expand(-1, length)
+        share = shares[:, i : i + 1].expand(-1, length)
         parts.append(share / length)
     return torch.cat(parts, 1)
+
 
 def even_shares(outputs, active_experts) -> Tensor:
     """The same share for every expert that is on.
@@ -253,6 +255,7 @@ def even_shares(outputs, active_experts) -> Tensor:
     shares = on / len(active_experts)
     return shares.expand(first.shape[0], -1)
 
+
 class AverageReadout(nn.Module):
     """The mean of the experts' time averages.
 
@@ -261,6 +264,7 @@ class AverageReadout(nn.Module):
     dim, experts, heads, preset
         As for `GlobalReadout`; not used, since there is nothing to learn.
     """
+
     def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
 
@@ -301,6 +305,7 @@ class LocalReadout(nn.Module):
     preset : str
         Not used: the readout is the same in both.
     """
+
     def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
         super().__init__()
         self.query = query_parameter(experts, dim)
@@ -327,7 +332,7 @@ class LocalReadout(nn.Module):
         """
         videos, parts = [], []
         for i, output in enumerate(outputs):
-            video, weights = attend(self.attn[i], self.query[i:i+1], output)
+            video, weights = attend(self.attn[i], self.query[i : i + 1], output)
             on = i in active_experts
             videos.append(video)
             parts.append(weights * on / len(active_experts))
@@ -349,6 +354,7 @@ class LinearReadout(nn.Module):
     preset : str
         Not used: the readout is the same in both.
     """
+
     deep = False
 
     def __init__(self, dim: int, experts: int, num_heads: int = 4, preset: str = "paper"):
@@ -386,6 +392,7 @@ class LinearReadout(nn.Module):
         hidden = parts.sum(1) + self.parts[0].bias
         return self.out(hidden), spread_shares(shares, outputs)
 
+
 class MLPReadout(LinearReadout):
     """Two layers on the time averages side by side.
 
@@ -394,7 +401,9 @@ class MLPReadout(LinearReadout):
     dim, experts, heads, preset
         As for `LinearReadout`.
     """
+
     deep = True
+
 
 COMBINATIONS = {
     "avg": AverageReadout,
@@ -426,22 +435,17 @@ class HMoE(nn.Module):
     ConfigError
         If `preset` or `combination` is unknown, or `heads` does not divide `dim`.
     """
-    def __init__(
-        self,
-        dim: int,
-        experts: int,
-        num_heads: int = 4,
-        combination: str = "global",
-        preset: str = "paper",
-    ):
+
+    def __init__(self, dim: int, experts: int, num_heads: int = 4, combination: str = "global", preset: str = "paper"):
         super().__init__()
-        combination = str(combination).lower()     # the paper writes MLP
+        combination = str(combination).lower()  # the paper writes MLP
         one_of(preset, ACTIVATIONS, "preset")
         one_of(combination, COMBINATIONS, "combination")
         if dim % num_heads:
             raise ConfigError(f"The width {dim} can't be shared among {num_heads} heads.")
         self.experts = nn.ModuleList(Expert(dim, num_heads, preset) for _ in range(experts))
         self.readout = COMBINATIONS[combination](dim, experts, num_heads, preset)
+
 
 def check_active_experts(active_experts, count: int) -> list:
     """All of `count` experts, or those that are named, checked.
@@ -516,15 +520,17 @@ def _attention_parts(attn, query, tokens, mask=None) -> tuple:
     D, H = tokens.shape[-1], attn.num_heads
     q = query.expand(len(tokens), -1, -1)
     mask = None if mask is None else mask[None]
-    weights = attn(q, tokens, tokens, attn_mask=mask, average_attn_weights=False)[1]     # [B,H,1,N]
-    values = (tokens @ attn.in_proj_weight[2 * D:].T).unflatten(-1, (H, -1))
+    weights = attn(q, tokens, tokens, attn_mask=mask, average_attn_weights=False)[1]  # [B,H,1,N]
+    values = (tokens @ attn.in_proj_weight[2 * D :].T).unflatten(-1, (H, -1))
     values = values * weights[:, :, 0].transpose(1, 2)[..., None]
     parts = attn.out_proj(values.flatten(2)) - attn.out_proj.bias
-    return parts, attn.out_proj(attn.in_proj_bias[2 * D:])
+    return parts, attn.out_proj(attn.in_proj_bias[2 * D :])
+
 
 def _centred(parts, sigma, ln):
     "A LayerNorm without its bias, its scale held at sigma."
     return (parts - parts.mean(-1, keepdim=True)) / sigma * ln.weight
+
 
 def norm_parts(ln, parts: Tensor, rest: Tensor) -> tuple:
     """A sum through a LayerNorm, its scale held.
@@ -543,10 +549,12 @@ def norm_parts(ln, parts: Tensor, rest: Tensor) -> tuple:
     tuple of Tensor
         Terms and rest that sum to the LayerNorm of the sum.
     """
-    if not isinstance(ln, nn.LayerNorm): return parts, rest
+    if not isinstance(ln, nn.LayerNorm):
+        return parts, rest
     whole = parts.sum(1) + rest
     sigma = (whole.var(-1, unbiased=False, keepdim=True) + ln.eps).sqrt()
     return _centred(parts, sigma[:, None], ln), _centred(rest, sigma, ln) + ln.bias
+
 
 def secant_parts(f, parts: Tensor, rest: Tensor) -> tuple:
     """A sum through an elementwise function: integrated gradients from the rest to the sum, in closed form.
@@ -567,7 +575,7 @@ def secant_parts(f, parts: Tensor, rest: Tensor) -> tuple:
     """
     whole = parts.sum(1) + rest
     step = whole - rest
-    slope = torch.where(step == 0, 0., (f(whole) - f(rest)) / torch.where(step == 0, 1., step))
+    slope = torch.where(step == 0, 0.0, (f(whole) - f(rest)) / torch.where(step == 0, 1.0, step))
     return parts * slope[:, None], f(rest)
 
 # %% ../../nbs/heads/hmoe.ipynb #dd3e56c9
@@ -590,6 +598,7 @@ def video_parts(self: GlobalReadout, outputs, active_experts) -> tuple:
     mask = _off_tokens(outputs, active_experts)
     return norm_parts(self.ln, *_attention_parts(self.attn, self.query, torch.cat(outputs, 1), mask))
 
+
 @patch
 def video_parts(self: AverageReadout, outputs, active_experts) -> tuple:
     """The result as a sum over tokens.
@@ -611,6 +620,7 @@ def video_parts(self: AverageReadout, outputs, active_experts) -> tuple:
     terms = torch.cat(terms, 1)
     return terms, terms.new_zeros(terms.shape[-1])
 
+
 @patch
 def video_parts(self: LocalReadout, outputs, active_experts) -> tuple:
     """The result as a sum over tokens.
@@ -627,11 +637,12 @@ def video_parts(self: LocalReadout, outputs, active_experts) -> tuple:
     tuple of Tensor
         Terms [B,sum N,D] and rest [D] or [B,D].
     """
-    each = [_attention_parts(a, self.query[i:i+1], o) for i, (a, o) in enumerate(zip(self.attn, outputs))]
+    each = [_attention_parts(a, self.query[i : i + 1], o) for i, (a, o) in enumerate(zip(self.attn, outputs))]
     count = len(active_experts)
     terms = [p * (i in active_experts) / count for i, (p, _) in enumerate(each)]
     rest = sum(each[i][1] for i in active_experts) / count
     return torch.cat(terms, 1), rest
+
 
 @patch
 def video_parts(self: LinearReadout, outputs, active_experts) -> tuple:
@@ -653,6 +664,7 @@ def video_parts(self: LinearReadout, outputs, active_experts) -> tuple:
     for i, (o, linear) in enumerate(zip(outputs, self.parts)):
         terms.append(F.linear(o, linear.weight) * (i in active_experts) / o.shape[1])
     return torch.cat(terms, 1), self.parts[0].bias
+
 
 @patch
 def video_parts(self: MLPReadout, outputs, active_experts) -> tuple:

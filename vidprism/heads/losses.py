@@ -33,7 +33,7 @@ def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
     """
     frames = x.shape[1]
     ones = torch.ones_like(x[..., 0])
-    lengths = window_partition(ones, rate).sum(-1, keepdim=True)      # [B,W,1]
+    lengths = window_partition(ones, rate).sum(-1, keepdim=True)  # [B,W,1]
     means = similarity.sum(-1) / lengths
     means = means.flatten(1)[:, :frames]
     return (x.norm(dim=-1) + means).detach()
@@ -43,7 +43,8 @@ def _log_softmax(scores: Tensor, rate: int) -> Tensor:
     "Scores `[B,T]` -> log probabilities within each window `[B,W,r]`, -inf for padding."
     return window_partition(scores, rate, value=-torch.inf).log_softmax(-1)
 
-def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: float = .2) -> Tensor:
+
+def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: float = 0.2) -> Tensor:
     """KL from target to prediction in each window, averaged over windows and samples, eq. 18.
 
     Parameters
@@ -64,14 +65,14 @@ def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: floa
     """
     log_q = _log_softmax(predicted / temperature, rate)
     log_p = _log_softmax(target.detach() / temperature, rate)
-    ratio = log_p - torch.where(log_q.isinf(), 0., log_q)
-    terms = log_p.exp() * torch.where(log_p.isinf(), 0., ratio)
+    ratio = log_p - torch.where(log_q.isinf(), 0.0, log_q)
+    terms = log_p.exp() * torch.where(log_p.isinf(), 0.0, ratio)
     windows = terms.sum(-1)
     *_, last = window_shape(predicted.shape[1], rate)
     if last == 1:
         windows = windows[:, :-1]
     if windows.shape[1] == 0:
-        return predicted.sum() * 0.
+        return predicted.sum() * 0.0
     return windows.mean()
 
 # %% ../../nbs/heads/losses.ipynb #b6c85453
@@ -89,10 +90,10 @@ def diversity_loss(outputs) -> Tensor:
         A scalar, at most 1; 0 for one expert.
     """
     means = torch.stack([output.mean(1) for output in outputs], 1)
-    means = F.normalize(means, dim=-1)                  # [B,E,D]
+    means = F.normalize(means, dim=-1)  # [B,E,D]
     experts = means.shape[1]
     if experts == 1:
-        return means.sum() * 0.
+        return means.sum() * 0.0
     cosines = means @ means.transpose(1, 2)
     everything = cosines.sum((1, 2))
     itself = cosines.diagonal(dim1=1, dim2=2).sum(1)
@@ -155,11 +156,13 @@ class LossWeights:
     contrastive : float
         Contrast with text, which the paper does not have; 0.01 in the published script.
     """
-    cls: float = 1.
-    rank: float = .1
-    div: float = .2
-    gate: float = .2
-    contrastive: float = 0.
+
+    cls: float = 1.0
+    rank: float = 0.1
+    div: float = 0.2
+    gate: float = 0.2
+    contrastive: float = 0.0
+
 
 def weigh(losses: dict, weights: LossWeights = LossWeights()) -> dict:
     """Add the weighted sum under `total`, eq. 22.

@@ -21,30 +21,34 @@ def _mean(x: Tensor) -> Tensor:
     "Mean over time: [B,T,D] to [B,D]."
     return x.mean(1)
 
+
 def _deviation(x: Tensor) -> Tensor:
     "Mean distance from the mean: [B,T,D] to [B,D]."
     centred = x - x.mean(1, keepdim=True)
     return centred.abs().mean(1)
 
+
 def _change(x: Tensor) -> Tensor:
     "Mean distance between neighbouring frames: [B,T,D] to [B,D]; 0 for one frame."
-    if x.shape[1] < 2: return torch.zeros_like(x[:, 0])
+    if x.shape[1] < 2:
+        return torch.zeros_like(x[:, 0])
     return x.diff(dim=1).abs().mean(1)
+
 
 def _drift(x: Tensor) -> Tensor:
     "Mean of the second half less that of the first: [B,T,D] to [B,D]; 0 for one frame."
-    if x.shape[1] < 2: return torch.zeros_like(x[:, 0])
+    if x.shape[1] < 2:
+        return torch.zeros_like(x[:, 0])
     half = x.shape[1] // 2
     return x[:, half:].mean(1) - x[:, :half].mean(1)
 
-STATISTICS = dict(   # name -> function from [B,T,D] to [B,D]
-    mean=_mean,
-    deviation=_deviation,
-    change=_change,
-    drift=_drift,
+
+STATISTICS = dict(  # name -> function from [B,T,D] to [B,D]
+    mean=_mean, deviation=_deviation, change=_change, drift=_drift
 )
 
-def power(x: Tensor, p: float = .5, floor: float = 1e-4) -> Tensor:
+
+def power(x: Tensor, p: float = 0.5, floor: float = 1e-4) -> Tensor:
     """Signed power of each number.
 
     Parameters
@@ -61,10 +65,12 @@ def power(x: Tensor, p: float = .5, floor: float = 1e-4) -> Tensor:
     Tensor
         [...], about `sign(x) * |x| ** p`.
     """
-    if p == 1: return x
+    if p == 1:
+        return x
     return x * (x.abs() + floor) ** (p - 1)
 
-def time_statistics(x: Tensor, names, exponent: float = 1.) -> list:
+
+def time_statistics(x: Tensor, names, exponent: float = 1.0) -> list:
     """The named statistics over time of each channel.
 
     Parameters
@@ -84,6 +90,7 @@ def time_statistics(x: Tensor, names, exponent: float = 1.) -> list:
     x = power(x, exponent)
     return [STATISTICS[name](x) for name in names]
 
+
 class Standardise(nn.Module):
     """Each channel less its mean, over its deviation; both are those of all features seen in training so far.
 
@@ -94,7 +101,8 @@ class Standardise(nn.Module):
     floor : float
         This part of the mean deviation of all channels is added to the deviation of each, 0 or more.
     """
-    def __init__(self, dim: int, floor: float = .1):
+
+    def __init__(self, dim: int, floor: float = 0.1):
         super().__init__()
         self.floor = floor
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
@@ -168,18 +176,19 @@ class LowDataConfig(VidPrismConfig):
     smoothing : float
         Label smoothing in training, 0 to below 1.
     """
+
     rates: tuple = None
     positions: str = "learned"
     motion: int = 0
     fast: int = 4
     width: int = 32
     centre: bool = True
-    channel_dropout: float = .5
-    power: float = .5
+    channel_dropout: float = 0.5
+    power: float = 0.5
     statistics: tuple = ("mean", "deviation", "change", "drift")
-    scale: float = 8.
-    dropout: float = .2
-    smoothing: float = 0.
+    scale: float = 8.0
+    dropout: float = 0.2
+    smoothing: float = 0.0
 
     def __post_init__(self):
         if self.rates is None:
@@ -233,6 +242,7 @@ class LowDataHead(VidPrismHead):
     ConfigError
         As `VidPrismHead.build`.
     """
+
     Config = LowDataConfig
     presets = ("paper",)
 
@@ -276,9 +286,10 @@ def inputs(self: LowDataHead, features: Tensor) -> list:
     centred = features - features.mean(1, keepdim=True) if c.centre else features
     x = self.frame_scale(centred)
     x = F.dropout1d(x.mT, c.channel_dropout, self.training).mT
-    look = self.appearance(x[..., :c.look])
-    both = look if self.changes is None else look + self.changes(x[..., c.look:])
+    look = self.appearance(x[..., : c.look])
+    both = look if self.changes is None else look + self.changes(x[..., c.look :])
     return [F.dropout(both if rate <= c.fast else look, c.dropout, self.training) for rate in c.rates]
+
 
 @patch
 def lift(self: LowDataHead, v: Tensor) -> Tensor:
@@ -294,8 +305,10 @@ def lift(self: LowDataHead, v: Tensor) -> Tensor:
     Tensor
         [...,W], W as of `HeadOutput.video`: projected for text, otherwise with zeros in place of the statistics.
     """
-    if self.rise: return self.rise(v)
+    if self.rise:
+        return self.rise(v)
     return F.pad(v, (sum(self.config.blocks), 0))
+
 
 @patch
 def video_parts(self: LowDataHead, output: HeadOutput, active_experts=None) -> Parts:
@@ -317,6 +330,7 @@ def video_parts(self: LowDataHead, output: HeadOutput, active_experts=None) -> P
     parts, _ = self.mixture.video_parts(outputs, active_experts)
     tokens = self.lift(parts)
     return Parts(tokens, output.video - tokens.sum(1), [expert.shape[1] for expert in outputs])
+
 
 @patch
 def statistics(self: LowDataHead, features: Tensor) -> Tensor:
@@ -341,13 +355,15 @@ def statistics(self: LowDataHead, features: Tensor) -> Tensor:
     lengths = torch.cat([s.new_full((n,), c.scale / math.sqrt(n)) for n in c.blocks])
     return self.clip_scale(s) * lengths
 
+
 @patch
 def _video(self: LowDataHead, features: Tensor, v: Tensor) -> Tensor:
     "The clip's vector: the mean plus the streams' term for text, otherwise the statistics beside the streams."
     c = self.config
     if self.rise:
-        return features[..., :c.look].mean(1) + self.lift(v)
+        return features[..., : c.look].mean(1) + self.lift(v)
     return torch.cat([self.statistics(features), v], -1) if c.blocks else v
+
 
 @patch
 def forward(
@@ -393,6 +409,6 @@ def forward(
     v = F.dropout(trace.mixture.video, c.dropout, self.training)
     video = self._video(features, v)
     logits = self.classifier(video, text)
-    smoothing = c.smoothing if self.training else 0.
+    smoothing = c.smoothing if self.training else 0.0
     losses = {} if labels is None else self.losses(inputs, trace, logits, labels, smoothing)
     return HeadOutput(logits, video, losses, trace)

@@ -7,21 +7,44 @@ __all__ = ['ROUTING', 'TEMPERATURES', 'draw_expert', 'merge_weights', 'discrete_
            'MoTEConfig', 'Pass', 'MoTEHead']
 
 # %% ../../nbs/heads/mote.ipynb #102453ad
+import math
+import torch
+import torch.nn.functional as F
 from dataclasses import dataclass
-from typing import NamedTuple
-import math, torch, torch.nn.functional as F
-from torch import nn, Tensor
 from fastcore.basics import patch
+from torch import Tensor, nn
+from typing import NamedTuple
 from ..errors import ConfigError, one_of, positive_int
-from .base import register_head, create_head, check_features, make_classifier, make_in_proj, HeadOutput, Parts
+from vidprism.heads.base import (
+    HeadOutput,
+    Parts,
+    check_features,
+    create_head,
+    make_classifier,
+    make_in_proj,
+    register_head,
+)
+from vidprism.heads.baselines import (
+    EXPERT_SHAPES,
+    Route,
+    TemporalHead,
+    TemporalModule,
+    TemporalTrace,
+    TransformerConfig,
+    blend,
+    classified,
+)
 from .hmoe import check_active_experts
-from .baselines import Route, EXPERT_SHAPES, TemporalHead, TemporalModule, TemporalTrace, TransformerConfig, blend, classified
 
 # %% ../../nbs/heads/mote.ipynb #8ee24c3f
-ROUTING = dict(multinomial=lambda n: torch.arange(1., n + 1).softmax(0),       # eq. 5
-               random=lambda n: torch.full((n,), 1 / n), fixed=lambda n: torch.eye(n)[0])
+ROUTING = dict(
+    multinomial=lambda n: torch.arange(1.0, n + 1).softmax(0),  # eq. 5
+    random=lambda n: torch.full((n,), 1 / n),
+    fixed=lambda n: torch.eye(n)[0],
+)
 
-def draw_expert(routing:str, experts:int) -> int:
+
+def draw_expert(routing: str, experts: int) -> int:
     """One expert, by the policy's probabilities; torch's own random state.
 
     Parameters
@@ -39,7 +62,7 @@ def draw_expert(routing:str, experts:int) -> int:
     return int(torch.multinomial(ROUTING[routing](experts), 1))
 
 # %% ../../nbs/heads/mote.ipynb #f7d38bc1
-def merge_weights(tau:float, experts:int) -> tuple:
+def merge_weights(tau: float, experts: int) -> tuple:
     """Softmax of i / tau, i = 1..N; infinity gives the plain mean.
 
     Parameters
@@ -59,10 +82,12 @@ def merge_weights(tau:float, experts:int) -> tuple:
     ConfigError
         If a value is out of range, or a name does not exist.
     """
-    if not abs(tau) > 0: raise ConfigError(f"A merging temperature can't be {tau!r}.")
-    return tuple((torch.arange(1., experts + 1, dtype=torch.float64) / tau).softmax(0).tolist())
+    if not abs(tau) > 0:
+        raise ConfigError(f"A merging temperature can't be {tau!r}.")
+    return tuple((torch.arange(1.0, experts + 1, dtype=torch.float64) / tau).softmax(0).tolist())
 
-def discrete_temperatures(beta:float=.6) -> list:
+
+def discrete_temperatures(beta: float = 0.6) -> list:
     """The candidate set of MoTE, section 3.3.
 
     Parameters
@@ -75,13 +100,19 @@ def discrete_temperatures(beta:float=.6) -> list:
     list
         11 of them.
     """
-    return [sign * 2 ** n * beta for n in range(5) for sign in (1, -1)] + [math.inf]
+    return [sign * 2**n * beta for n in range(5) for sign in (1, -1)] + [math.inf]
 
-TEMPERATURES = dict(discrete=lambda beta: discrete_temperatures(beta)[int(torch.randint(11, ()))],
-                    normal=lambda beta: float(torch.randn(())) or 1e-6, uniform=lambda beta: float((2 * torch.rand(()) - 1) * 16 * beta) or 1e-6)
+
+TEMPERATURES = dict(
+    discrete=lambda beta: discrete_temperatures(beta)[int(torch.randint(11, ()))],
+    normal=lambda beta: float(torch.randn(())) or 1e-6,
+    uniform=lambda beta: float((2 * torch.rand(()) - 1) * 16 * beta) or 1e-6,
+)
 
 # %% ../../nbs/heads/mote.ipynb #9dc0200d
-def temporal_modulation(spatial:Tensor, test:Tensor, train:Tensor, neighbours:int=5, gamma:float=.05) -> Tensor:
+def temporal_modulation(
+    spatial: Tensor, test: Tensor, train: Tensor, neighbours: int = 5, gamma: float = 0.05
+) -> Tensor:
     """How far to trust the temporal part on these classes, MoTE eq. 11.
 
     Parameters
@@ -103,7 +134,7 @@ def temporal_modulation(spatial:Tensor, test:Tensor, train:Tensor, neighbours:in
         [B] rho, in (0, 1].
     """
     e = F.normalize(spatial, dim=-1)
-    proxy = lambda bank: bank[(e @ bank.T).topk(min(neighbours, len(bank))).indices]   # [B,K,D]
+    proxy = lambda bank: bank[(e @ bank.T).topk(min(neighbours, len(bank))).indices]  # [B,K,D]
     association = (proxy(test) @ proxy(train).transpose(1, 2)).amax(-1).mean(-1)
     return torch.exp(-(1 - association) / gamma)
 
@@ -147,6 +178,7 @@ class MoTEConfig(TransformerConfig):
     gamma : float
         MoTE table 2f.
     """
+
     layers: int = 4
     experts: int = 4
     expert_type: str = "ffn"
@@ -156,20 +188,30 @@ class MoTEConfig(TransformerConfig):
     aggregation: str = "merge"
     regulariser: str = "region"
     temperatures: str = "discrete"
-    beta: float = .6
-    merge_weight: float = .5
-    consistency: float = .1
+    beta: float = 0.6
+    merge_weight: float = 0.5
+    consistency: float = 0.1
     modulate: bool = True
     neighbours: int = 5
-    gamma: float = .05
+    gamma: float = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("experts", "neighbours"): positive_int(getattr(self, name), name)
-        for name, choices in dict(expert_type=EXPERT_SHAPES, init=("different", "same"), data=("routed", "all"), routing=ROUTING, aggregation=("random", "ensemble", "merge"),
-                                  regulariser=("none", "point", "region", "kl", "mse"), temperatures=TEMPERATURES).items(): one_of(getattr(self, name), choices, name)
+        for name in ("experts", "neighbours"):
+            positive_int(getattr(self, name), name)
+        for name, choices in dict(
+            expert_type=EXPERT_SHAPES,
+            init=("different", "same"),
+            data=("routed", "all"),
+            routing=ROUTING,
+            aggregation=("random", "ensemble", "merge"),
+            regulariser=("none", "point", "region", "kl", "mse"),
+            temperatures=TEMPERATURES,
+        ).items():
+            one_of(getattr(self, name), choices, name)
         for name in ("beta", "gamma"):
-            if not getattr(self, name) > 0: raise ConfigError(f"{name} must be above 0, not {getattr(self, name)!r}.")
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)!r}.")
 
 # %% ../../nbs/heads/mote.ipynb #c583a6ec
 class Pass(NamedTuple):
@@ -186,10 +228,12 @@ class Pass(NamedTuple):
     trace : TemporalTrace
         The stages' results.
     """
+
     logits: Tensor
     video: Tensor
     hidden: Tensor
     trace: TemporalTrace
+
 
 @register_head("mote")
 class MoTEHead(TemporalHead):
@@ -200,10 +244,11 @@ class MoTEHead(TemporalHead):
     config : MoTEConfig
         Options.
     """
+
     Config = MoTEConfig
     inference_options = ("aggregation", "modulate", "neighbours", "gamma")
 
-    def __init__(self, config:MoTEConfig):
+    def __init__(self, config: MoTEConfig):
         super().__init__(config)
         c = config
         self.in_proj = make_in_proj(c)
@@ -211,7 +256,8 @@ class MoTEHead(TemporalHead):
         self.classifier = make_classifier(c)
         if c.init == "same":
             for linears in (l for layer in self.temporal.layers for l in (layer.mlp.fc_up, layer.mlp.fc_dn)):
-                for l in linears[1:]: l.load_state_dict(linears[0].state_dict())
+                for l in linears[1:]:
+                    l.load_state_dict(linears[0].state_dict())
 
     @property
     def expert_names(self) -> tuple:
@@ -244,7 +290,9 @@ class MoTEHead(TemporalHead):
             If the answer is an ensemble's.
         """
         if self.config.aggregation == "ensemble":
-            raise ConfigError("An ensemble's answer is a mean of several networks' and is not taken apart: use aggregation='merge'.")
+            raise ConfigError(
+                "An ensemble's answer is a mean of several networks' and is not taken apart: use aggregation='merge'."
+            )
         return super().video_parts(output, active_experts)
 
     def for_inference(self) -> nn.Module:
@@ -259,7 +307,7 @@ class MoTEHead(TemporalHead):
 
 # %% ../../nbs/heads/mote.ipynb #56fdea2e
 @patch
-def training_routes(self:MoTEHead) -> list:
+def training_routes(self: MoTEHead) -> list:
     """One expert drawn for each layer; with `data='all'` a pass for each expert.
 
     Returns
@@ -268,14 +316,18 @@ def training_routes(self:MoTEHead) -> list:
         Of routes for the passes of one step: [[Route] * L] * passes.
     """
     c = self.config
-    if c.data == "all": return [[Route(i, i)] * c.layers for i in range(c.experts)]
+    if c.data == "all":
+        return [[Route(i, i)] * c.layers for i in range(c.experts)]
+
     def one():
         i = draw_expert(c.routing, c.experts)
         return Route(i, draw_expert(c.routing, c.experts) if c.expert_type == "both" else i)
+
     return [[one() for _ in range(c.layers)]]
 
+
 @patch
-def merged_routes(self:MoTEHead, active_experts=None, taus=None) -> list:
+def merged_routes(self: MoTEHead, active_experts=None, taus=None) -> list:
     """The merged network: plain mean, or one temperature a layer; over the experts in `keep`.
 
     Parameters
@@ -297,13 +349,16 @@ def merged_routes(self:MoTEHead, active_experts=None, taus=None) -> list:
     """
     c = self.config
     on = [0] if c.routing == "fixed" and active_experts is None else check_active_experts(active_experts, c.experts)
+
     def mix(tau):
         w = dict(zip(on, merge_weights(tau, len(on))))
-        return Route(*[tuple(w.get(i, 0.) for i in range(c.experts))] * 2)
+        return Route(*[tuple(w.get(i, 0.0) for i in range(c.experts))] * 2)
+
     return [mix(tau) for tau in taus or [math.inf] * c.layers]
 
+
 @patch
-def inference_routes(self:MoTEHead, active_experts=None) -> list:
+def inference_routes(self: MoTEHead, active_experts=None) -> list:
     """Of every pass at inference: one merged, one drawn evenly, or one for each expert.
 
     Parameters
@@ -321,14 +376,16 @@ def inference_routes(self:MoTEHead, active_experts=None) -> list:
         If a value is out of range, or a name does not exist.
     """
     c = self.config
-    if c.aggregation == "merge": return [self.merged_routes(active_experts)]
+    if c.aggregation == "merge":
+        return [self.merged_routes(active_experts)]
     on = check_active_experts(active_experts, c.experts)
-    if c.aggregation == "ensemble": return [[Route(i, i)] * c.layers for i in on]
+    if c.aggregation == "ensemble":
+        return [[Route(i, i)] * c.layers for i in on]
     return [[Route(i, i) for i in torch.tensor(on)[torch.randint(len(on), (c.layers,))].tolist()]]
 
 # %% ../../nbs/heads/mote.ipynb #95b22bf4
 @patch
-def run(self:MoTEHead, features:Tensor, routes:list, inspect:bool=False, text:Tensor=None) -> Pass:
+def run(self: MoTEHead, features: Tensor, routes: list, inspect: bool = False, text: Tensor = None) -> Pass:
     """One pass: spatial plus (modulated) temporal, and its logits.
 
     Parameters
@@ -354,8 +411,9 @@ def run(self:MoTEHead, features:Tensor, routes:list, inspect:bool=False, text:Te
     video = spatial + rho[:, None] * temporal
     return Pass(self.classifier(video, text), video, h, TemporalTrace(spatial, temporal, rho, routes, attention))
 
+
 @patch
-def regularise(self:MoTEHead, features:Tensor, routed:Pass, labels:Tensor) -> dict:
+def regularise(self: MoTEHead, features: Tensor, routed: Pass, labels: Tensor) -> dict:
     """The merged network's own loss (MoTE eq. 8), and the mean square of what it adds to the frames (eq. 9).
 
     Parameters
@@ -373,19 +431,33 @@ def regularise(self:MoTEHead, features:Tensor, routed:Pass, labels:Tensor) -> di
         {"merge", "consistency"}, those that are on.
     """
     c, terms = self.config, {}
-    if c.regulariser == "none": merged = routed
+    if c.regulariser == "none":
+        merged = routed
     else:
         taus = [math.inf if c.regulariser == "point" else TEMPERATURES[c.temperatures](c.beta) for _ in range(c.layers)]
         merged = self.run(features, self.merged_routes(taus=taus))
-        if c.regulariser == "kl": terms["merge"] = F.kl_div(merged.logits.log_softmax(-1), routed.logits.detach().softmax(-1), reduction="batchmean")
-        elif c.regulariser == "mse": terms["merge"] = F.mse_loss(merged.video, routed.video.detach())
-        else: terms["merge"] = F.cross_entropy(merged.logits, labels)
-    if c.consistency: terms["consistency"] = merged.hidden.square().mean()   # mean over clips, frames and channels
+        if c.regulariser == "kl":
+            terms["merge"] = F.kl_div(
+                merged.logits.log_softmax(-1), routed.logits.detach().softmax(-1), reduction="batchmean"
+            )
+        elif c.regulariser == "mse":
+            terms["merge"] = F.mse_loss(merged.video, routed.video.detach())
+        else:
+            terms["merge"] = F.cross_entropy(merged.logits, labels)
+    if c.consistency:
+        terms["consistency"] = merged.hidden.square().mean()  # mean over clips, frames and channels
     return terms
 
 # %% ../../nbs/heads/mote.ipynb #b9a484b4
 @patch
-def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=False, active_experts=None, text:Tensor=None) -> HeadOutput:
+def forward(
+    self: MoTEHead,
+    features: Tensor,
+    labels: Tensor = None,
+    inspect: bool = False,
+    active_experts=None,
+    text: Tensor = None,
+) -> HeadOutput:
     """In training one drawn network (and its losses); else the aggregated one. `keep`: the experts that are merged.
 
     Parameters
@@ -412,19 +484,28 @@ def forward(self:MoTEHead, features:Tensor, labels:Tensor=None, inspect:bool=Fal
     """
     c = self.config
     check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
-    features, routes = self.in_proj(features), self.training_routes() if self.training else self.inference_routes(active_experts)
+    features, routes = (
+        self.in_proj(features),
+        self.training_routes() if self.training else self.inference_routes(active_experts),
+    )
     passes = [self.run(features, r, inspect, text) for r in routes]
-    mean = lambda part: sum(getattr(p, part) for p in passes) / len(passes) if len(passes) > 1 else getattr(passes[0], part)
+    mean = lambda part: (
+        sum(getattr(p, part) for p in passes) / len(passes) if len(passes) > 1 else getattr(passes[0], part)
+    )
     out = Pass(mean("logits"), mean("video"), mean("hidden"), passes[0].trace)
     losses = {} if labels is None else classified(out.logits, labels)
     if self.training and labels is not None:
-        if len(passes) > 1: losses["cls"] = sum(F.cross_entropy(p.logits, labels) for p in passes) / len(passes)
+        if len(passes) > 1:
+            losses["cls"] = sum(F.cross_entropy(p.logits, labels) for p in passes) / len(passes)
         losses |= self.regularise(features, out, labels)
-        losses["total"] = losses["cls"] + c.merge_weight * losses.get("merge", 0.) + c.consistency * losses.get("consistency", 0.)
+        losses["total"] = (
+            losses["cls"] + c.merge_weight * losses.get("merge", 0.0) + c.consistency * losses.get("consistency", 0.0)
+        )
     return HeadOutput(*out[:2], losses, out.trace)
 
+
 @patch
-def merged(self:MoTEHead, active_experts=None) -> nn.Module:
+def merged(self: MoTEHead, active_experts=None) -> nn.Module:
     """The network that inference runs, with the others gone.
 
     Parameters
@@ -442,6 +523,9 @@ def merged(self:MoTEHead, active_experts=None) -> nn.Module:
     for l, (layer, route) in enumerate(zip(self.temporal.layers, self.merged_routes(active_experts))):
         for name, choice in (("fc_up", route.up), ("fc_dn", route.down)):
             weight, bias = blend(getattr(layer.mlp, name), choice)
-            state |= {f"temporal.layers.{l}.mlp.{name}.0.weight": weight.detach(), f"temporal.layers.{l}.mlp.{name}.0.bias": bias.detach()}
+            state |= {
+                f"temporal.layers.{l}.mlp.{name}.0.weight": weight.detach(),
+                f"temporal.layers.{l}.mlp.{name}.0.bias": bias.detach(),
+            }
     one.to(self.temporal.positions).load_state_dict(state)
     return one.train(self.training)

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from .base import create_head
 
 # %% ../../nbs/heads/released.ipynb #e6f059e3
-_RELEASED = (   # the published name, the name here
+_RELEASED = (  # the published name, the name here
     (r"pooling_layers\.(\d+)\.(metric_proj|score_head\.\d)\.(\w+)", r"pools.\1.\2.\3"),
     (r"dynamic_interaction\.score_mlps\.(\d+)\.([02])\.(\w+)", r"interaction.gates.\1.\2.\3"),
     (r"dynamic_interaction\.slow2fast\.proj\.(\w+)", r"interaction.slow2fast.shared.\1"),
@@ -28,6 +28,7 @@ _RELEASED = (   # the published name, the name here
     (r"projection_head\.([023])\.(\w+)", r"projection_head.\1.\2"),
 )
 
+
 def _name_here(key: str, layout) -> str:
     "The name here of a key of the published code, by a table of patterns; empty if there is none."
     for pattern, name in layout:
@@ -35,13 +36,16 @@ def _name_here(key: str, layout) -> str:
             return found.expand(name)
     return ""
 
+
 def _without_module(state: dict) -> dict:
     "A state dict without the prefix that a parallel run leaves."
     return {key.removeprefix("module."): value for key, value in state.items()}
 
+
 def _unwrap_released(state: dict) -> dict:
     "The head's own state dict out of a checkpoint file's dict."
     return _without_module(state.get("fusion_model_state_dict", state))
+
 
 def released_tower(state: dict) -> dict:
     """Take CLIP's part out of a checkpoint file's dict.
@@ -62,17 +66,20 @@ def released_tower(state: dict) -> dict:
 # %% ../../nbs/heads/released.ipynb #8547455d
 _PAPER_RATES = (2, 4, 8, 16)
 
+
 def _shape_of(state: dict, key: str):
     "The shape of a tensor that must be there."
     if key not in state:
         raise ConfigError(f"The published head's state dict does not fit (missing: {key}).")
     return state[key].shape
 
+
 def _talking_layout(rates) -> set:
     "The fast-to-slow convolutions that the published code makes for these rates: {(fast index, slow index)}."
     fast = [i for i, rate in enumerate(rates) if rate < 8]
     slow = [j for j, rate in enumerate(rates) if rate >= 8]
     return set(itertools.product(fast, slow))
+
 
 def _layout_of(state: dict) -> tuple:
     "What a published head's keys say of its rates: (number of experts, {(fast index, slow index)})."
@@ -86,17 +93,20 @@ def _layout_of(state: dict) -> tuple:
         raise ConfigError("This is no state dict of the published head: it has no pooling_layers.")
     return max(experts) + 1, ways
 
+
 def _fitting_rates(experts: int, ways: set) -> list:
     "The sets of the paper's rates, as tuples, that a published head's layout allows."
     sets = list(itertools.combinations(_PAPER_RATES, experts))
     exact = [rates for rates in sets if ways == _talking_layout(rates)]
     if exact:
         return exact
-    return [rates for rates in sets if ways <= _talking_layout(rates)]      # a convolution may be missing
+    return [rates for rates in sets if ways <= _talking_layout(rates)]  # a convolution may be missing
+
 
 def _listed(rates) -> str:
     "Rates as text."
     return ", ".join(map(str, rates))
+
 
 def _released_rates(state: dict, rates=None) -> tuple:
     "The rates of a published head: those given, if they fit, or the only set that does."
@@ -106,12 +116,14 @@ def _released_rates(state: dict, rates=None) -> tuple:
     if rates is None and len(fitting) == 1:
         return fitting[0]
     if rates is None:
-        raise ConfigError(f"The file does not say the rates of its {experts} experts: give rates=. "
-                          f"Sets that fit: {named}.")
+        raise ConfigError(
+            f"The file does not say the rates of its {experts} experts: give rates=. Sets that fit: {named}."
+        )
     rates = (rates,) if isinstance(rates, int) else tuple(rates)
     if len(rates) != experts or _talking_layout(rates) != ways:
-        raise ConfigError(f"The rates {_listed(rates)} do not fit the file's {experts} experts. "
-                          f"Sets that fit: {named}.")
+        raise ConfigError(
+            f"The rates {_listed(rates)} do not fit the file's {experts} experts. Sets that fit: {named}."
+        )
     return rates
 
 # %% ../../nbs/heads/released.ipynb #b09e0032
@@ -126,12 +138,14 @@ _PUBLISHED = (  # how a name here begins, the published code's beginning
     (r"classifier\.", "head."),
 )
 
+
 def _published_name(name: str) -> str:
     "The published code's name of a tensor of a released head."
     for pattern, there in _PUBLISHED:
         if re.match(pattern, name):
             return re.sub("^" + pattern, there, name)
     return name
+
 
 def released_layout(head: nn.Module) -> list:
     """Give the published code's name of each tensor of a head.
@@ -159,6 +173,7 @@ def _is_unused(key: str, head: nn.Module) -> bool:
         return not head.interaction.slow2fast
     return key.startswith("head.") and head.config.classifier == "text"
 
+
 def _missing(own, new, state: dict) -> list:
     "The published names of the head's tensors that a file lacks."
     missing = []
@@ -167,6 +182,7 @@ def _missing(own, new, state: dict) -> list:
         if name not in new and there not in state:
             missing.append(there)
     return missing
+
 
 def _refuse_misfits(**misfits) -> None:
     "Name the keys that do not fit, by the kind of misfit."
@@ -177,9 +193,11 @@ def _refuse_misfits(**misfits) -> None:
     if said:
         raise ConfigError(f"The published head's state dict does not fit ({'; '.join(said)}).")
 
+
 def _own_tensors(whole: dict) -> dict:
     "The tensors of a head that a file holds: all but the class texts."
     return {name: x for name, x in whole.items() if not name.startswith("classifier.text")}
+
 
 def _fill_head(head: nn.Module, state: dict) -> nn.Module:
     "Put every tensor of a state dict in its one place; what is missing, left over or of another shape is named."
@@ -238,7 +256,7 @@ def load_released_head(state_dict: dict, rates=None, num_frames: int = 32, text:
     options = dict(projection=projected, **options)
     if any(key.startswith("projection_head.3.") for key in state):
         scale = released_tower(state_dict).get("logit_scale")
-        scale = 1. if scale is None else float(scale.exp())
+        scale = 1.0 if scale is None else float(scale.exp())
         options = {"text_scale": scale, **dict(classifier="text", **options)}
         classes = classes if text is None else len(text)
     elif text is not None:
@@ -250,7 +268,7 @@ def load_released_head(state_dict: dict, rates=None, num_frames: int = 32, text:
     return head
 
 # %% ../../nbs/heads/released.ipynb #48bdf1b5
-_MOTE_LAYOUT = (    # the published name, the name here
+_MOTE_LAYOUT = (  # the published name, the name here
     (r"frame_position_embeddings(\.weight)?", "temporal.positions"),
     (r"transformer\.resblocks\.(\d+)\.(attn|ln_1|ln_2)\.(.+)", r"temporal.layers.\1.\2.\3"),
     (r"transformer\.resblocks\.(\d+)\.mlp\.(fc_up|fc_dn)\.(\d+)\.(weight|bias)", r"temporal.layers.\1.mlp.\2.\3.\4"),
@@ -263,16 +281,19 @@ _MOTE_NEEDED = (
     "temporal.layers.0.mlp.fc_dn.0.weight",
 )
 
+
 def _count(state: dict, prefix: str) -> int:
     "How many parts are numbered after a prefix."
     numbers = [int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix)]
     return 1 + max(numbers)
+
 
 def _expert_type(ups: int, downs: int) -> str:
     "Which layers of an expert are its own."
     if ups == downs:
         return "ffn"
     return "up" if downs == 1 else "down"
+
 
 def _mote_sizes(state: dict) -> dict:
     "Options of a MoTE head, from the shapes of its renamed state."
@@ -289,6 +310,7 @@ def _mote_sizes(state: dict) -> dict:
         "classifier": "text",
     }
 
+
 def _mote_state(state: dict) -> dict:
     "The state dict of a published MoTE head under the names here, in single precision."
     new = {}
@@ -304,12 +326,15 @@ def _mote_state(state: dict) -> dict:
         raise ConfigError(f"This is no state dict of the published MoTE head: it has no {lacks[0]}.")
     return new
 
+
 def _refuse_learned_merge(state: dict) -> None:
     "Refuse a MoTE head whose experts are not merged by the plain average."
     for key, value in state.items():
         if key.endswith("mote_fusion_weight") and value.count_nonzero():
-            raise ConfigError("This MoTE checkpoint merges its experts by learned weights "
-                              "(mote_fusion_weight is not zero), which this kit does not.")
+            raise ConfigError(
+                "This MoTE checkpoint merges its experts by learned weights "
+                "(mote_fusion_weight is not zero), which this kit does not."
+            )
 
 # %% ../../nbs/heads/released.ipynb #b09e0036
 def load_released_mote(state_dict: dict, num_frames: int = None, **options) -> nn.Module:
@@ -371,14 +396,18 @@ def released_kind(state_dict: dict) -> str:
         return "vidprism"
     if "spe_cls_feature" in keys or any(".mlp.fc_up." in key for key in keys):
         return "mote"
-    raise ConfigError("This is no checkpoint of VidPrism's or MoTE's published code: "
-                      "it has neither pooling_layers nor spe_cls_feature.")
+    raise ConfigError(
+        "This is no checkpoint of VidPrism's or MoTE's published code: "
+        "it has neither pooling_layers nor spe_cls_feature."
+    )
 
-_TOWERS = {     # width and patch of OpenAI's image towers
+
+_TOWERS = {  # width and patch of OpenAI's image towers
     (768, 32): "ViT-B-32",
     (768, 16): "ViT-B-16",
     (1024, 14): "ViT-L-14",
 }
+
 
 def released_architecture(tower: dict) -> str:
     """Tell the architecture of a checkpoint's CLIP from its shapes.
@@ -404,9 +433,11 @@ def released_architecture(tower: dict) -> str:
         raise ConfigError("The checkpoint holds no CLIP tower (model_state_dict has no visual.conv1.weight).")
     width, _, _, patch = tower["visual.conv1.weight"].shape
     if (width, patch) not in _TOWERS:
-        raise ConfigError(f"No CLIP of OpenAI's has patches of {patch} and width {width}: "
-                          "name the architecture, encoder='open_clip:...'.")
+        raise ConfigError(
+            f"No CLIP of OpenAI's has patches of {patch} and width {width}: "
+            "name the architecture, encoder='open_clip:...'."
+        )
     patches = len(tower["visual.positional_embedding"]) - 1
-    size = patch * round(patches ** .5)
+    size = patch * round(patches**0.5)
     suffix = "" if size == 224 else f"-{size}"
     return f"{_TOWERS[width, patch]}{suffix}-quickgelu"

@@ -40,7 +40,7 @@ def window_shape(num_frames: int, rate: int) -> tuple[int, int, int]:
     return windows, size, last
 
 # %% ../../nbs/heads/rgsta.ipynb #9116659a
-def window_partition(x: Tensor, rate: int, value: float = 0.) -> Tensor:
+def window_partition(x: Tensor, rate: int, value: float = 0.0) -> Tensor:
     """Cut the time axis into windows, padding the last.
 
     Parameters
@@ -63,6 +63,7 @@ def window_partition(x: Tensor, rate: int, value: float = 0.) -> Tensor:
         padding = x.new_full((batch, size - last, *rest), value)
         x = torch.cat([x, padding], 1)
     return x.reshape(batch, windows, size, *rest)
+
 
 def _is_frame(x: Tensor, rate: int) -> Tensor:
     "x `[B,T]` -> `[B,W,r]` bool: which places of the windows hold a frame, and not padding."
@@ -87,6 +88,7 @@ class Merge(NamedTuple):
     similarity : Tensor
         `[B,W,r,r]`, cosine of the metric features within each window, eq. 5; 0 for padding.
     """
+
     tokens: Tensor
     lineage: Tensor
     scores: Tensor
@@ -168,7 +170,7 @@ def released_weights(similarity: Tensor, onehot: Tensor, rest: Tensor, tau: floa
     """
     itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
     kept = onehot.sum(2, keepdim=True).bool()
-    logits = similarity.masked_fill(itself, 0.) / tau
+    logits = similarity.masked_fill(itself, 0.0) / tau
     logits = logits.masked_fill(~(rest | kept), torch.finfo(logits.dtype).min)
     rows = logits.softmax(-1)
     columns = (onehot @ rows.transpose(-1, -2)) * rest
@@ -200,10 +202,7 @@ def block_diagonal(blocks: Tensor, num_frames: int, tokens: int) -> Tensor:
     return matrix[:, :tokens, :num_frames]
 
 # %% ../../nbs/heads/rgsta.ipynb #f05946ac
-WEIGHTS = dict(
-    paper=paper_weights,
-    released=released_weights,
-)
+WEIGHTS = dict(paper=paper_weights, released=released_weights)
 
 # %% ../../nbs/heads/rgsta.ipynb #01fc2e99
 class RgSTA(nn.Module):
@@ -232,13 +231,14 @@ class RgSTA(nn.Module):
         If `rate` or `keep` is not a whole number of 1 or more, `alpha` or `tau` is out of range, or `preset` is
         unknown.
     """
+
     def __init__(
         self,
         dim: int,
         rate: int,
-        alpha: float = .7,
-        tau: float = .1,
-        delta: float = .5,
+        alpha: float = 0.7,
+        tau: float = 0.1,
+        delta: float = 0.5,
         keep: int = 1,
         preset: str = "paper",
     ):
@@ -318,6 +318,7 @@ def middle_blocks(x, valid):
     middle = (length - 1) // 2
     return F.one_hot(middle, valid.shape[-1]).to(x.dtype)
 
+
 def average_blocks(x, valid):
     """Every frame of a window, evenly.
 
@@ -335,6 +336,7 @@ def average_blocks(x, valid):
     """
     length = valid.sum(-1, keepdim=True)
     return (valid / length).to(x.dtype)[:, :, None]
+
 
 def maximum_blocks(x, valid):
     """The share of the features that each frame wins.
@@ -356,11 +358,8 @@ def maximum_blocks(x, valid):
     wins = F.one_hot(winner, x.shape[2]).to(x.dtype)
     return wins.mean(2)[:, :, None]
 
-POOLS = dict(
-    hard=middle_blocks,
-    avg=average_blocks,
-    max=maximum_blocks,
-)
+
+POOLS = dict(hard=middle_blocks, avg=average_blocks, max=maximum_blocks)
 
 # %% ../../nbs/heads/rgsta.ipynb #f0bf385a
 class WindowPool(nn.Module):
@@ -380,6 +379,7 @@ class WindowPool(nn.Module):
     ConfigError
         If `rate` is not a whole number of 1 or more, or `mode` is unknown.
     """
+
     def __init__(self, dim: int, rate: int, mode: str):
         super().__init__()
         self.dim = dim

@@ -72,26 +72,27 @@ class VidPrismConfig(InProjConfig):
     projection : bool
         Send the clip's vector through two linear layers before it is compared with text (published text variant).
     """
+
     rates: tuple = (2, 4, 8, 16)
     preset: str = "paper"
     threshold: float | None = None
-    alpha: float = .7
-    tau: float = .1
-    delta: float = .5
+    alpha: float = 0.7
+    tau: float = 0.1
+    delta: float = 0.5
     keep: int = 1
     aggregation: str = "rgsta"
     interaction: str = "both"
     combination: str = "global"
     positions: str = "none"
     num_heads: int = 4
-    gate_start: float = .8
+    gate_start: float = 0.8
     straight_through: bool = True
-    temperature: float = .2
-    cls_weight: float = 1.
-    rank_weight: float = .1
-    div_weight: float = .2
-    gate_weight: float = .2
-    contrastive_weight: float = 0.
+    temperature: float = 0.2
+    cls_weight: float = 1.0
+    rank_weight: float = 0.1
+    div_weight: float = 0.2
+    gate_weight: float = 0.2
+    contrastive_weight: float = 0.0
     projection: bool = False
 
     def __post_init__(self):
@@ -152,11 +153,13 @@ def _make_projection(config: VidPrismConfig):
         layers.append(nn.LayerNorm(config.dim))
     return nn.Sequential(*layers)
 
+
 def _make_pool(config: VidPrismConfig, dim: int, rate: int, preset: str) -> nn.Module:
     "The aggregation of one rate."
     if config.aggregation != "rgsta":
         return WindowPool(dim, rate, config.aggregation)
     return RgSTA(dim, rate, config.alpha, config.tau, config.delta, config.keep, preset)
+
 
 def _loss_weights(config: VidPrismConfig) -> LossWeights:
     "The weights of the loss terms that a config names."
@@ -167,6 +170,7 @@ def _loss_weights(config: VidPrismConfig) -> LossWeights:
         gate=config.gate_weight,
         contrastive=config.contrastive_weight,
     )
+
 
 @register_head("vidprism")
 class VidPrismHead(Head):
@@ -187,6 +191,7 @@ class VidPrismHead(Head):
     presets : tuple of str
         Presets that a trained head can be asked to follow.
     """
+
     Config = VidPrismConfig
     presets = "paper", "released"
 
@@ -195,6 +200,7 @@ class VidPrismHead(Head):
         self.in_proj = make_in_proj(config)
         self.build(config.inner, config.stages)
         self.classifier = make_classifier(config)
+
 
 @patch
 def build(self: VidPrismHead, dim: int, preset: str):
@@ -217,7 +223,7 @@ def build(self: VidPrismHead, dim: int, preset: str):
     one_of(c.positions, ("none", "learned", "sinusoidal"), "positions")
     self.weights = _loss_weights(c)
     self.projection_head = _make_projection(c)
-    self.contrast = TextClassifier(c.dim, c.num_classes, 1.) if c.contrastive_weight > 0 else None
+    self.contrast = TextClassifier(c.dim, c.num_classes, 1.0) if c.contrastive_weight > 0 else None
     self.pools = nn.ModuleList(_make_pool(c, dim, rate, preset) for rate in c.rates)
     self.interaction = DBI(dim, c.rates, c.threshold, c.interaction, preset, c.gate_start, c.straight_through)
     self.positions = None if c.positions == "none" else Positions(c.positions, c.num_frames, dim)
@@ -235,6 +241,7 @@ def expert_names(self: VidPrismHead) -> tuple:
     """
     return tuple(self.config.rates)
 
+
 @patch(as_prop=True)
 def batch_independent(self: VidPrismHead) -> bool:
     """Whether a clip's answer is the same in every batch; the released preset opens a gate for the whole batch.
@@ -246,6 +253,7 @@ def batch_independent(self: VidPrismHead) -> bool:
     """
     return self.config.preset != "released"
 
+
 @patch(as_prop=True)
 def gate_threshold(self: VidPrismHead) -> float:
     """Score at which a gate opens.
@@ -256,6 +264,7 @@ def gate_threshold(self: VidPrismHead) -> float:
         0 to 1.
     """
     return self.interaction.threshold
+
 
 @patch(as_prop=True)
 def inference_options(self: VidPrismHead) -> tuple:
@@ -269,8 +278,10 @@ def inference_options(self: VidPrismHead) -> tuple:
     c = self.config
     numbers = ("threshold", "alpha", "tau", "delta") if c.aggregation == "rgsta" else ("threshold",)
     forms = ("interaction", "combination")
-    if len(self.presets) > 1: forms += ("preset",)
+    if len(self.presets) > 1:
+        forms += ("preset",)
     return numbers + forms
+
 
 def _projected_parts(projection: nn.Sequential, tokens: Tensor, rest: Tensor) -> tuple:
     "Terms [B,N,W] and a rest whose sum is the projection of the old sum; ReLU and LayerNorm are not linear."
@@ -280,6 +291,7 @@ def _projected_parts(projection: nn.Sequential, tokens: Tensor, rest: Tensor) ->
     tokens = F.linear(tokens, second.weight)
     rest = second(rest)
     return norm_parts(norm[0], tokens, rest) if norm else (tokens, rest)
+
 
 @patch
 def video_parts(self: VidPrismHead, output: HeadOutput, active_experts=None) -> Parts:
@@ -302,6 +314,7 @@ def video_parts(self: VidPrismHead, output: HeadOutput, active_experts=None) -> 
     if self._projects_video:
         tokens, rest = _projected_parts(self.projection_head, tokens, rest)
     return Parts(tokens, rest, [expert.shape[1] for expert in outputs])
+
 
 @patch(as_prop=True)
 def _projects_video(self: VidPrismHead) -> bool:
@@ -343,6 +356,7 @@ def run_stages(self: VidPrismHead, inputs: list, inspect: bool = False, active_e
         streams = [self.positions(stream, merge.kept) for stream, merge in zip(streams, merges)]
     return Trace(merges, exchange, self.mixture(streams, inspect, active_experts))
 
+
 @patch
 def inputs(self: VidPrismHead, features: Tensor) -> list:
     """What the aggregation of each rate reads: the same for all rates.
@@ -358,6 +372,7 @@ def inputs(self: VidPrismHead, features: Tensor) -> list:
         E times [B,T,W]; W is the head's width.
     """
     return [self.in_proj(features)] * len(self.pools)
+
 
 @patch
 def trace(self: VidPrismHead, features: Tensor, inspect: bool = False, active_experts=None) -> Trace:
@@ -379,18 +394,21 @@ def trace(self: VidPrismHead, features: Tensor, inspect: bool = False, active_ex
     """
     return self.run_stages(self.inputs(features), inspect, active_experts)
 
+
 @patch
 def _rank_losses(self: VidPrismHead, inputs: list, merges: list) -> list:
     "The ranking loss of each rate; only RgSTA predicts scores."
-    if self.config.aggregation != "rgsta": return []
+    if self.config.aggregation != "rgsta":
+        return []
     losses = []
     for x, merge, rate in zip(inputs, merges, self.config.rates):
         target = ranking_target(x, merge.similarity, rate)
         losses.append(ranking_loss(merge.predicted, target, rate, self.config.temperature))
     return losses
 
+
 @patch
-def losses(self: VidPrismHead, inputs: list, trace: Trace, logits, labels, smoothing: float = 0.) -> dict:
+def losses(self: VidPrismHead, inputs: list, trace: Trace, logits, labels, smoothing: float = 0.0) -> dict:
     """The loss terms and their weighted sum, eq. 16-22; the ranking term is the mean over rates.
 
     Parameters
@@ -428,6 +446,7 @@ def losses(self: VidPrismHead, inputs: list, trace: Trace, logits, labels, smoot
         projected = self.projection_head(trace.mixture.video)
         terms["contrastive"] = contrastive_loss(projected, self.contrast.of(), labels)
     return weigh(terms, self.weights)
+
 
 @patch
 def forward(

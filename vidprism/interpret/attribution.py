@@ -6,12 +6,13 @@
 __all__ = ['frame_parts', 'passed_on', 'bridge', 'head_rows', 'frame_drops', 'rank_correlation']
 
 # %% ../../nbs/interpret/attribution.ipynb #b8adec57
-import numpy as np, torch
+import numpy as np
+import torch
 from scipy.stats import rankdata
-from torch import nn, Tensor
+from torch import Tensor, nn
 
 # %% ../../nbs/interpret/attribution.ipynb #7b536323
-def frame_parts(merges, readout:Tensor, attention) -> Tensor:
+def frame_parts(merges, readout: Tensor, attention) -> Tensor:
     """Readout, carried through attention and lineage, by expert.
 
     Parameters
@@ -34,7 +35,8 @@ def frame_parts(merges, readout:Tensor, attention) -> Tensor:
         parts.append((w[:, None] @ passed_on(a) @ source).squeeze(1))
     return torch.stack(parts, 1)
 
-def passed_on(attention:Tensor) -> Tensor:
+
+def passed_on(attention: Tensor) -> Tensor:
     """Half by the residual path, half by attention, mean over heads.
 
     Parameters
@@ -48,10 +50,10 @@ def passed_on(attention:Tensor) -> Tensor:
         [B,N,N], rows sum to 1.
     """
     mean = attention.mean(1)
-    return .5 * (torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device) + mean)
+    return 0.5 * (torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device) + mean)
 
 # %% ../../nbs/interpret/attribution.ipynb #e96357d8
-def bridge(features:Tensor, stay:Tensor) -> Tensor:
+def bridge(features: Tensor, stay: Tensor) -> Tensor:
     """Frames that are taken out lie on the straight line between the nearest that stay.
 
     Parameters
@@ -70,13 +72,16 @@ def bridge(features:Tensor, stay:Tensor) -> Tensor:
     at = torch.arange(T, device=features.device)
     left = torch.where(stay, at, -1).cummax(1).values
     right = torch.where(stay, at, T).flip(1).cummin(1).values.flip(1)
-    left, right = torch.where(left < 0, right, left).clamp(max=T - 1), torch.where(right >= T, left, right).clamp(0, T - 1)
+    left, right = (
+        torch.where(left < 0, right, left).clamp(max=T - 1),
+        torch.where(right >= T, left, right).clamp(0, T - 1),
+    )
     part = ((at - left).to(features.dtype) / (right - left).clamp_min(1))[..., None]
     line = features[left] * (1 - part) + features[right] * part
     return torch.where(stay.any(1)[:, None, None], line, features.mean(0))
 
 # %% ../../nbs/interpret/attribution.ipynb #2ad65bc6
-def head_rows(head:nn.Module, features:Tensor, **options) -> Tensor:
+def head_rows(head: nn.Module, features: Tensor, **options) -> Tensor:
     """Each row as a clip of its own; one by one where the head lets a batch's clips decide for each other (preset `released`).
 
     Parameters
@@ -93,10 +98,12 @@ def head_rows(head:nn.Module, features:Tensor, **options) -> Tensor:
     Tensor
         [K,C] logits.
     """
-    if head.batch_independent: return head(features, **options).logits
+    if head.batch_independent:
+        return head(features, **options).logits
     return torch.cat([head(row[None], **options).logits for row in features])
 
-def frame_drops(head:nn.Module, features:Tensor, target:int, **options) -> Tensor:
+
+def frame_drops(head: nn.Module, features: Tensor, target: int, **options) -> Tensor:
     """How far the class's logit falls when a frame is bridged.
 
     Parameters
@@ -117,7 +124,7 @@ def frame_drops(head:nn.Module, features:Tensor, target:int, **options) -> Tenso
     """
     T = len(features)
     stay = torch.cat([torch.ones(1, T, dtype=torch.bool), ~torch.eye(T, dtype=torch.bool)]).to(features.device)
-    stay[1:] |= (stay.sum(1, keepdim=True) == 0)[1:]                  # the only frame stays
+    stay[1:] |= (stay.sum(1, keepdim=True) == 0)[1:]  # the only frame stays
     z = head_rows(head, bridge(features, stay), **options)[:, target]
     return z[0] - z[1:]
 
@@ -137,6 +144,8 @@ def rank_correlation(a, b) -> Tensor:
     Tensor
         [...]; NaN where one of them does not vary.
     """
-    a, b = (torch.from_numpy(rankdata(np.asarray(torch.as_tensor(v).detach().cpu(), dtype=float), axis=-1)) for v in (a, b))
+    a, b = (
+        torch.from_numpy(rankdata(np.asarray(torch.as_tensor(v).detach().cpu(), dtype=float), axis=-1)) for v in (a, b)
+    )
     a, b = (v - v.mean(-1, keepdim=True) for v in (a, b))
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))

@@ -6,9 +6,9 @@
 __all__ = ['Explanation', 'frame_attention', 'describe', 'explain']
 
 # %% ../../nbs/interpret/explanation.ipynb #3bee1590
-from typing import NamedTuple
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
+from typing import NamedTuple
 from ..data.clips import Clip
 from ..errors import ConfigError, one_of
 from ..heads.base import Head, HeadOutput, Trace
@@ -75,6 +75,7 @@ class Explanation(NamedTuple):
     method : str
         How the saliency was made.
     """
+
     clip: Clip
     answer: list
     logits: Tensor
@@ -147,16 +148,24 @@ def _temporal_parts(trace: TemporalTrace) -> tuple:
     even = torch.full_like(frames, 1 / T)
     return torch.stack([even, frames], 1) * shares[..., None], shares
 
+
 def _mixture_fields(head: Head, trace: Trace) -> dict:
     "What the stages of a mixture tell of the first clip; merges and gates only where there are gates."
     mixture = trace.mixture
     parts = frame_parts(trace.merges, mixture.readout, mixture.attention)[0]
-    found = dict(importance=parts.sum(0), parts=parts, shares=mixture.shares[0], readout=mixture.readout[0],
-                 attention=[a[0] for a in mixture.attention])
-    if head.gate_threshold is None: return found
+    found = dict(
+        importance=parts.sum(0),
+        parts=parts,
+        shares=mixture.shares[0],
+        readout=mixture.readout[0],
+        attention=[a[0] for a in mixture.attention],
+    )
+    if head.gate_threshold is None:
+        return found
     merges = [Merge(*(v[0] for v in m)) for m in trace.merges]
     exchange = trace.exchange
     return found | dict(merges=merges, gates=exchange.gates[0], open=exchange.open[0], threshold=head.gate_threshold)
+
 
 def _mixture_maps(names: tuple, trace: Trace) -> dict:
     "Attention between frames, by expert and of the readout."
@@ -168,11 +177,13 @@ def _mixture_maps(names: tuple, trace: Trace) -> dict:
     readout = (mixture.shares[0][:, None, None] * maps).sum(0)
     return dict(maps=torch.cat([maps, readout[None]]), map_names=(*names, "readout"))
 
+
 def _layer_maps(attention: list) -> dict:
     "Attention between frames, by layer."
     maps = torch.stack([a.mean(0) for a in attention])
     names = tuple(f"layer {i}" for i in range(len(maps)))
     return dict(maps=maps, map_names=names, readout_weight=maps.mean((0, 1)))
+
 
 def _ranked(logits: Tensor, labels: list) -> list:
     "[(label, probability)], best first."
@@ -227,18 +238,26 @@ def describe(head: Head, features: Tensor, clip: Clip, labels: list, active_expe
 # %% ../../nbs/interpret/explanation.ipynb #8ec7be46
 def _detached(x):
     "The same, without its graph."
-    if torch.is_tensor(x): return x.detach()
-    if isinstance(x, tuple) and type(x) is not tuple: return type(x)(*map(_detached, x))
+    if torch.is_tensor(x):
+        return x.detach()
+    if isinstance(x, tuple) and type(x) is not tuple:
+        return type(x)(*map(_detached, x))
     return type(x)(map(_detached, x)) if isinstance(x, list | tuple) else x
+
 
 def _explained_fields(head: Head, out: HeadOutput) -> dict:
     "The trace's part of an explanation, of the first clip."
-    if isinstance(out.trace, Trace): return _mixture_fields(head, out.trace)
+    if isinstance(out.trace, Trace):
+        return _mixture_fields(head, out.trace)
     parts, shares = _temporal_parts(out.trace)
-    return dict(importance=parts[0].sum(0), parts=parts[0], shares=shares[0], attention=[a[0] for a in out.trace.attention])
+    return dict(
+        importance=parts[0].sum(0), parts=parts[0], shares=shares[0], attention=[a[0] for a in out.trace.attention]
+    )
 
-def explain(model: VideoModel, clip, expert: int = None, target=None, method: str = "gradcam",
-            active_experts=None) -> Explanation:
+
+def explain(
+    model: VideoModel, clip, expert: int = None, target=None, method: str = "gradcam", active_experts=None
+) -> Explanation:
     """Run a clip once and say what counted: frames, experts, places.
 
     Parameters
@@ -267,12 +286,14 @@ def explain(model: VideoModel, clip, expert: int = None, target=None, method: st
         If the head does not split its answer, or an expert, class or method does not exist.
     """
     names = model.head.part_names
-    if not names: raise ConfigError(f"The head {model.head.name!r} has no experts to explain.")
+    if not names:
+        raise ConfigError(f"The head {model.head.name!r} has no experts to explain.")
     clip, y = model.open_clip(clip), find_class(model, target)
     if expert is not None and not 0 <= expert < len(names):
         raise ConfigError(f"There are experts 0 to {len(names) - 1}, not {expert}.")
-    if method is not None: one_of(method, METHODS, "method")
-    untapped = None if method else nn.Identity()                       # a layer that never runs
+    if method is not None:
+        one_of(method, METHODS, "method")
+    untapped = None if method else nn.Identity()  # a layer that never runs
     kept, out, split = keep_pass(model, clip.frames, y, active_experts, untapped, method in PIXELS)
     maps = kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method) if method else None
     features = kept.seen.pooled.detach()[0]
@@ -285,6 +306,18 @@ def explain(model: VideoModel, clip, expert: int = None, target=None, method: st
     with torch.no_grad():
         drops = frame_drops(model.head, features, y, active_experts=active_experts)
     agreement = float(rank_correlation(found["importance"], drops))
-    return Explanation(clip, _ranked(out.logits[0], model.labels), out.logits[0], names, target=y, logit=split.logit.item(),
-                       contributions=split.experts[0], bias=split.bias.item(), drops=drops, agreement=agreement,
-                       saliency=maps, method=method, **found)
+    return Explanation(
+        clip,
+        _ranked(out.logits[0], model.labels),
+        out.logits[0],
+        names,
+        target=y,
+        logit=split.logit.item(),
+        contributions=split.experts[0],
+        bias=split.bias.item(),
+        drops=drops,
+        agreement=agreement,
+        saliency=maps,
+        method=method,
+        **found,
+    )

@@ -30,6 +30,7 @@ class Curves(NamedTuple):
     insertion : Tensor
         `[K+1]` probability with only that part inserted, 0 to 1.
     """
+
     part: Tensor
     deletion: Tensor
     insertion: Tensor
@@ -41,6 +42,7 @@ class Curves(NamedTuple):
         insertion = torch.trapezoid(self.insertion, self.part).item()
         return deletion, insertion
 
+
 def _first_parts(order: Tensor, steps: int) -> tuple:
     "Of n parts, the most important first: bool [K+1,n], the first 0, n/K, ... n of them; and [K+1], how many of all."
     n = len(order)
@@ -48,6 +50,7 @@ def _first_parts(order: Tensor, steps: int) -> tuple:
     places = torch.arange(n, dtype=torch.float)
     rank = torch.empty(n).scatter_(0, order.cpu(), places)
     return rank[None] < counts[:, None], counts / n
+
 
 def curves(score, order: Tensor, steps: int = 8) -> Curves:
     """Delete and insert parts in an order.
@@ -90,12 +93,14 @@ def frame_score(head: nn.Module, features: Tensor, target: int):
     callable
         Function for `curves`: the frames that stay, bool `[K,T]` -> probabilities `[K]`.
     """
+
     @torch.no_grad()
     def score(stay):
         rows = bridge(features, stay.to(features.device))
         return head_rows(head, rows).softmax(-1)[:, target]
 
     return score
+
 
 def cell_score(model: VideoModel, pixels: Tensor, target: int, side: int = 8):
     """Probability of the class with some cells painted over.
@@ -132,6 +137,7 @@ def cell_score(model: VideoModel, pixels: Tensor, target: int, side: int = 8):
 
     return score
 
+
 def cell_order(maps: Tensor, side: int = 8) -> Tensor:
     """Order the cells of all frames by their mean value.
 
@@ -149,6 +155,7 @@ def cell_order(maps: Tensor, side: int = 8) -> Tensor:
     """
     values = F.adaptive_avg_pool2d(maps, side).flatten()
     return values.argsort(descending=True, stable=True)
+
 
 def random_areas(score, n: int, steps: int = 8, runs: int = 3, seed: int = 0) -> tuple:
     """The mean areas of random orders.
@@ -189,6 +196,7 @@ def _scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
             p.copy_(p.flatten()[order].view_as(p))
     return copied
 
+
 def scramble(model: VideoModel, part: str, seed: int = 0) -> VideoModel:
     """Permute the weights of one part of a model.
 
@@ -217,6 +225,7 @@ def scramble(model: VideoModel, part: str, seed: int = 0) -> VideoModel:
     parts[part] = _scrambled(parts[part], seed)
     return VideoModel(parts["encoder"], parts["head"], model.labels, model.sampling).eval()
 
+
 def likeness(a: Tensor, b: Tensor, side: int = 16) -> float:
     """Rank correlation of two maps, cell by cell.
 
@@ -240,10 +249,11 @@ def likeness(a: Tensor, b: Tensor, side: int = 16) -> float:
 # %% ../../nbs/interpret/faithfulness.ipynb #42e948df
 def _pixel_centres(height: int, width: int) -> Tensor:
     "Where each pixel is: [H*W,2] (x, y), 0 to 1."
-    rows = (torch.arange(height) + .5) / height
-    columns = (torch.arange(width) + .5) / width
+    rows = (torch.arange(height) + 0.5) / height
+    columns = (torch.arange(width) + 0.5) / width
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x, y], -1).flatten(0, 1)
+
 
 def pointing(maps: Tensor, place: Tensor, size: Tensor) -> Tensor:
     """Does each frame's peak lie on the thing?
@@ -265,6 +275,7 @@ def pointing(maps: Tensor, place: Tensor, size: Tensor) -> Tensor:
     highest = maps.flatten(-2).argmax(-1).cpu()
     peak = _pixel_centres(*maps.shape[-2:])[highest]
     return (peak - place).norm(dim=-1) <= size
+
 
 def random_hits(place: Tensor, size: Tensor, height: int, width: int) -> Tensor:
     """The part of the picture that the thing covers.
@@ -308,12 +319,14 @@ class Judgement(NamedTuple):
     signed : tuple of float
         The areas of deletion and insertion of the signed map; empty where there is none.
     """
+
     hits: float
     by_expert: Tensor
     peak: bool
     deletion: float
     insertion: float
     signed: tuple
+
 
 def contrast(pixels: Tensor) -> Tensor:
     """How far each pixel is from the clip's mean colour: a map that does not use the model.
@@ -330,6 +343,7 @@ def contrast(pixels: Tensor) -> Tensor:
     """
     distance = (pixels - flat_frame(pixels)).abs().sum(1)
     return blur(distance, pixels.shape[-1] / 32)
+
 
 def _judge_maps(strength: Tensor, signed, place, size, score, side: int = 8, steps: int = 8) -> Judgement:
     "All tests that need only maps: strength [E,T,S,S], and the signed map [T,S,S] or None."
@@ -350,6 +364,7 @@ def _strength(signed: Tensor, method: str) -> Tensor:
         return signed.abs()
     blurred = blur(signed.flatten(0, 1), signed.shape[-1] / 32)
     return blurred.view_as(signed).abs()
+
 
 def judge_methods(
     model: VideoModel,
@@ -396,5 +411,5 @@ def judge_methods(
     plain = contrast(pixels)
     found["contrast"] = _judge_maps(plain[None], None, place, size, score, side, steps)
     hits = random_hits(place, size, *pixels.shape[2:]).mean().item()
-    found["random"] = (hits, *random_areas(score, len(pixels) * side ** 2, steps, 1))
+    found["random"] = (hits, *random_areas(score, len(pixels) * side**2, steps, 1))
     return found

@@ -23,6 +23,7 @@ from ..model import VideoModel
 # %% ../../nbs/interpret/saliency.ipynb #11e33010
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
+
 @contextmanager
 def tap(module: nn.Module, change):
     """Change a module's output for as long as the block lasts.
@@ -39,6 +40,7 @@ def tap(module: nn.Module, change):
         yield
     finally:
         hook.remove()
+
 
 def hooks_on(model: nn.Module) -> int:
     """Count the hooks on a model and its parts.
@@ -60,7 +62,8 @@ def hooks_on(model: nn.Module) -> int:
     return count
 
 # %% ../../nbs/interpret/saliency.ipynb #ccc9842a
-_STAGE_CELLS = 7   # a side, at least, of a ResNet's stage whose map is used
+_STAGE_CELLS = 7  # a side, at least, of a ResNet's stage whose map is used
+
 
 def _last_stage(net: nn.Module, image_size: int) -> nn.Module:
     "A ResNet's last stage of at least 7 x 7 cells; the first stage where none has as many."
@@ -70,11 +73,13 @@ def _last_stage(net: nn.Module, image_size: int) -> nn.Module:
             return getattr(net, f"layer{number}")
     return net.layer1
 
+
 def _vision_net(encoder: nn.Module) -> nn.Module:
     "The network of pictures within an encoder."
     net = encoder.model
     net = getattr(net, "visual", net)
     return getattr(net, "trunk", net)
+
 
 def _last_block(encoder: nn.Module) -> nn.Module:
     "The layer whose map is used by default: `ln_1` of a ViT's last block, or a ResNet's `_last_stage`."
@@ -90,9 +95,11 @@ def _last_block(encoder: nn.Module) -> nn.Module:
             return getattr(net, name)[-1]
     raise ConfigError(f"Which layer of the encoder {encoder.name} to look at is not known: give one, as layer=.")
 
+
 def _unchanged(maps: Tensor) -> Tensor:
     "The way back from a map that is the layer's output itself."
     return maps
+
 
 def _as_map(out: Tensor) -> tuple:
     "A layer's output, a map or tokens [N,prefix + h*h,G], as (map [N,G,h,w], function from a map to such an output)."
@@ -100,7 +107,7 @@ def _as_map(out: Tensor) -> tuple:
         return out, _unchanged
     grid = to_grid(out)
     patches = grid.shape[1] * grid.shape[2]
-    prefix = out[:, :out.shape[1] - patches]
+    prefix = out[:, : out.shape[1] - patches]
 
     def back(maps):
         tokens = maps.flatten(2).transpose(1, 2)
@@ -121,9 +128,11 @@ class Seen(NamedTuple):
     pooled : Tensor
         `[1,T,D]` features.
     """
+
     pixels: Tensor
     maps: tuple
     pooled: Tensor
+
 
 def encode_pixels(encoder: nn.Module, pixels: Tensor) -> Tensor:
     """Encode pictures that are already prepared, `encoder.chunk` at a time.
@@ -142,6 +151,7 @@ def encode_pixels(encoder: nn.Module, pixels: Tensor) -> Tensor:
     """
     parts = [encoder.encode(part).pooled for part in pixels.split(encoder.chunk)]
     return torch.cat(parts)
+
 
 def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module = None, pixels: bool = False) -> Seen:
     """Run the encoder once; keep what saliency needs.
@@ -191,6 +201,7 @@ class _KeptLayer(nn.Module):
         "The maps, or the only one."
         return maps if len(maps) > 1 else maps[0]
 
+
 class KeptPass(nn.Module):
     """For captum a model from pixels to the experts' contributions; in truth a pass that was already run.
 
@@ -228,8 +239,10 @@ class KeptPass(nn.Module):
         self.layer(*self.seen.maps)
         return self.experts
 
+
 def _run_again(model: VideoModel, target: int, active_experts):
     "Function that runs encoder and head anew: pixels [n,T,3,S,S] -> contributions [n,E] to the logit of `target`."
+
     def run(pixels):
         pooled = encode_pixels(model.encoder, pixels)
         out = model.head(pooled[None], active_experts=active_experts)
@@ -239,6 +252,7 @@ def _run_again(model: VideoModel, target: int, active_experts):
         return torch.cat([run(pixels) for pixels in clips])
 
     return again
+
 
 def keep_pass(
     model: VideoModel,
@@ -289,6 +303,7 @@ def _gradient_again(forward, inputs, target=None, args=None):
     outputs = torch.unbind(_run_forward(forward, inputs, target, args))
     return torch.autograd.grad(outputs, inputs, retain_graph=True)
 
+
 def _spread_map(maps, size: int) -> Tensor:
     "A layer's map, a tensor or tuple of [t,g,h,w], summed over channels and interpolated to [T,size,size]."
     if isinstance(maps, tuple):
@@ -296,11 +311,13 @@ def _spread_map(maps, size: int) -> Tensor:
     summed = maps.detach().sum(1, keepdim=True)
     return LayerAttribution.interpolate(summed, (size, size), "bilinear")[:, 0]
 
+
 def _at_layer(method, kept: KeptPass, i: int) -> Tensor:
     "Expert i's map [T,S,S] by one of captum's classes for layers."
     x = kept.seen.pixels
     found = method(kept, kept.layer).attribute(x, target=i, grad_kwargs=dict(retain_graph=True))
     return _spread_map(found, x.shape[-1])
+
 
 def gradcam(kept: KeptPass, i: int) -> Tensor:
     """captum's LayerGradCam of one expert.
@@ -319,6 +336,7 @@ def gradcam(kept: KeptPass, i: int) -> Tensor:
     """
     return _at_layer(LayerGradCam, kept, i)
 
+
 def layer_gradient(kept: KeptPass, i: int) -> Tensor:
     """captum's LayerGradientXActivation of one expert.
 
@@ -335,6 +353,7 @@ def layer_gradient(kept: KeptPass, i: int) -> Tensor:
         `[T,S,S]` signed maps, interpolated from the layer's cells to the encoder's pixels.
     """
     return _at_layer(LayerGradientXActivation, kept, i)
+
 
 def input_x_gradient(kept: KeptPass, i: int) -> Tensor:
     """captum's InputXGradient of one expert.
@@ -372,6 +391,7 @@ def flat_frame(pixels: Tensor) -> Tensor:
     """
     return pixels.mean((0, 2, 3), keepdim=True).expand_as(pixels)
 
+
 def path_gradients(kept: KeptPass, i: int, steps: int = 16) -> tuple:
     """captum's IntegratedGradients of one expert, from a flat clip.
 
@@ -394,14 +414,10 @@ def path_gradients(kept: KeptPass, i: int, steps: int = 16) -> tuple:
     start = flat_frame(x[0])[None]
     method = IntegratedGradients(kept.again)
     found, delta = method.attribute(
-        x,
-        start,
-        target=i,
-        n_steps=steps,
-        internal_batch_size=1,
-        return_convergence_delta=True,
+        x, start, target=i, n_steps=steps, internal_batch_size=1, return_convergence_delta=True
     )
     return found[0].detach().sum(1), float(delta)
+
 
 def integrated_gradients(kept: KeptPass, i: int) -> Tensor:
     """The maps of `path_gradients` with 16 steps.
@@ -435,8 +451,9 @@ def _gaussian(sigma: float, like: Tensor) -> Tensor:
     "Weights of a Gaussian [2r + 1] that add up to 1; r is 3 sigma, rounded up."
     reach = math.ceil(3 * sigma)
     at = torch.arange(-reach, reach + 1, dtype=like.dtype, device=like.device)
-    weights = torch.exp(-at ** 2 / (2 * sigma ** 2))
+    weights = torch.exp(-(at**2) / (2 * sigma**2))
     return weights / weights.sum()
+
 
 def blur(maps: Tensor, sigma: float) -> Tensor:
     """A Gaussian blur; what leaves the picture is lost.
@@ -458,6 +475,7 @@ def blur(maps: Tensor, sigma: float) -> Tensor:
     rows = F.conv2d(maps[:, None], weights[None, None, None], padding=(0, reach))
     return F.conv2d(rows, weights[None, None, :, None], padding=(reach, 0))[:, 0]
 
+
 def _on_frame(maps: Tensor, how: Preprocess, height: int, width: int) -> Tensor:
     "Maps [...,S,S] of what the encoder saw, on the whole frame [...,H,W] at the encoder's scale."
     seen, side = how.size, how.resize or how.size
@@ -468,6 +486,7 @@ def _on_frame(maps: Tensor, how: Preprocess, height: int, width: int) -> Tensor:
     top = int(round((high - seen) / 2))
     left = int(round((wide - seen) / 2))
     return F.pad(maps, (left, wide - seen - left, top, high - seen - top))
+
 
 def kept_saliency(kept: KeptPass, how: Preprocess, size, method: str, signed: bool = False) -> Tensor:
     """Every expert's map of one kept pass.
@@ -500,6 +519,7 @@ def kept_saliency(kept: KeptPass, how: Preprocess, size, method: str, signed: bo
         maps = blurred.unflatten(0, maps.shape[:2])
     return _on_frame(maps.abs(), how, *size)
 
+
 def find_class(model: VideoModel, target) -> int | None:
     """Find a class by index or label.
 
@@ -527,6 +547,7 @@ def find_class(model: VideoModel, target) -> int | None:
     if not 0 <= int(target) < len(model.labels):
         raise ConfigError(f"There are classes 0 to {len(model.labels) - 1}, not {target}.")
     return int(target)
+
 
 def saliency_maps(
     model: VideoModel,

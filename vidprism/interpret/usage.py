@@ -6,13 +6,15 @@
 __all__ = ['Usage', 'js_bits', 'class_means', 'usage_distance', 'shares_of', 'expert_usage']
 
 # %% ../../nbs/interpret/usage.ipynb #ab9a4aa8
+import math
+import statistics
+import torch
+from torch import Tensor, nn
 from typing import NamedTuple
-import math, statistics, torch
-from torch import nn, Tensor
-from ..errors import ConfigError
 from ..encoders.base import evaluation_mode
-from ..heads.base import Trace
+from ..errors import ConfigError
 from ..evaluation.benchmark import Benchmark, FeatureSplit
+from ..heads.base import Trace
 
 # %% ../../nbs/interpret/usage.ipynb #28d3e6d9
 class Usage(NamedTuple):
@@ -37,6 +39,7 @@ class Usage(NamedTuple):
     from_train : float
         Bits, right from training.
     """
+
     train: Tensor
     right: Tensor
     wrong: Tensor
@@ -46,7 +49,8 @@ class Usage(NamedTuple):
     p: float
     from_train: float
 
-def js_bits(p:Tensor, q:Tensor) -> Tensor:
+
+def js_bits(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon divergence, 0 to 1 bit.
 
     Parameters
@@ -62,10 +66,11 @@ def js_bits(p:Tensor, q:Tensor) -> Tensor:
         [...].
     """
     m = (p + q) / 2
-    kl = lambda a: torch.where(a > 0, a * (a / m).log2(), 0.).sum(-1)
+    kl = lambda a: torch.where(a > 0, a * (a / m).log2(), 0.0).sum(-1)
     return (kl(p) + kl(q)) / 2
 
-def class_means(shares:Tensor, labels:Tensor, num_classes:int) -> tuple:
+
+def class_means(shares: Tensor, labels: Tensor, num_classes: int) -> tuple:
     """Mean share by class.
 
     Parameters
@@ -83,9 +88,12 @@ def class_means(shares:Tensor, labels:Tensor, num_classes:int) -> tuple:
         ([C,E] NaN where there is none, [C])
     """
     count = torch.bincount(labels, minlength=num_classes)
-    return torch.zeros(num_classes, shares.shape[1], dtype=shares.dtype).index_add_(0, labels, shares) / count[:, None], count
+    return torch.zeros(num_classes, shares.shape[1], dtype=shares.dtype).index_add_(0, labels, shares) / count[
+        :, None
+    ], count
 
-def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, num_classes:int) -> float:
+
+def usage_distance(shares: Tensor, labels: Tensor, right: Tensor, num_classes: int) -> float:
     """Weighted divergence of wrong from right usage; NaN where no class has both.
 
     Parameters
@@ -104,13 +112,16 @@ def usage_distance(shares:Tensor, labels:Tensor, right:Tensor, num_classes:int) 
     float
         Bits.
     """
-    (r, nr), (w, nw) = class_means(shares[right], labels[right], num_classes), class_means(shares[~right], labels[~right], num_classes)
+    (r, nr), (w, nw) = (
+        class_means(shares[right], labels[right], num_classes),
+        class_means(shares[~right], labels[~right], num_classes),
+    )
     both = (nr > 0) & (nw > 0)
     return float((js_bits(w[both], r[both]) * nw[both]).sum() / nw[both].sum()) if both.any() else math.nan
 
 # %% ../../nbs/interpret/usage.ipynb #b7732fb8
 @torch.no_grad()
-def shares_of(head:nn.Module, side:FeatureSplit, batch:int=256):
+def shares_of(head: nn.Module, side: FeatureSplit, batch: int = 256):
     """Each clip's shares and logits, first view.
 
     Parameters
@@ -137,7 +148,8 @@ def shares_of(head:nn.Module, side:FeatureSplit, batch:int=256):
             logits.append(out.logits)
     return torch.cat(shares), torch.cat(logits)
 
-def expert_usage(head:nn.Module, bench:Benchmark, permutations:int=500, seed:int=0) -> Usage:
+
+def expert_usage(head: nn.Module, bench: Benchmark, permutations: int = 500, seed: int = 0) -> Usage:
     """Usage by class over training, right and wrong test clips.
 
     Parameters
@@ -158,13 +170,27 @@ def expert_usage(head:nn.Module, bench:Benchmark, permutations:int=500, seed:int
     C, y = len(bench.classes), bench.test.labels
     shares, logits = shares_of(head, bench.test)
     right, g = logits.argmax(1) == y, torch.Generator().manual_seed(seed)
-    parts = [class_means(s, l, C) for s, l in ((shares_of(head, bench.train)[0], bench.train.labels), (shares[right], y[right]), (shares[~right], y[~right]))]
+    parts = [
+        class_means(s, l, C)
+        for s, l in (
+            (shares_of(head, bench.train)[0], bench.train.labels),
+            (shares[right], y[right]),
+            (shares[~right], y[~right]),
+        )
+    ]
     found, chance = usage_distance(shares, y, right, C), []
     for _ in range(permutations):
-        order = (torch.rand(len(y), generator=g) + y).argsort()          # a permutation within each class
-        mixed = torch.empty_like(right); mixed[torch.argsort(y, stable=True)] = right[order]
+        order = (torch.rand(len(y), generator=g) + y).argsort()  # a permutation within each class
+        mixed = torch.empty_like(right)
+        mixed[torch.argsort(y, stable=True)] = right[order]
         chance.append(usage_distance(shares, y, mixed, C))
     seen = parts[1][1] > 0
-    near = float((js_bits(parts[1][0], parts[0][0])[seen] * parts[1][1][seen]).sum() / parts[1][1][seen].sum()) if seen.any() else math.nan
+    near = (
+        float((js_bits(parts[1][0], parts[0][0])[seen] * parts[1][1][seen]).sum() / parts[1][1][seen].sum())
+        if seen.any()
+        else math.nan
+    )
     p = math.nan if math.isnan(found) else (1 + sum(c >= found for c in chance)) / (1 + permutations)
-    return Usage(*(m for m, _ in parts), torch.stack([n for _, n in parts], 1), found, statistics.fmean(chance), p, near)
+    return Usage(
+        *(m for m, _ in parts), torch.stack([n for _, n in parts], 1), found, statistics.fmean(chance), p, near
+    )

@@ -62,17 +62,18 @@ class TrainConfig:
     workers : int
         Processes that load clips, for each process that trains; 0: none.
     """
+
     epochs: int = 40
     batch: int = 64
     lr: float = 1e-3
-    weight_decay: float = .05
+    weight_decay: float = 0.05
     decay_all: bool = False
-    warmup: float = .1
-    clip_norm: float = 1.
+    warmup: float = 0.1
+    clip_norm: float = 1.0
     accumulate: int = 1
     precision: str = "no"
     seed: int = 0
-    encoder_lr: float = .07
+    encoder_lr: float = 0.07
     checkpointing: bool = False
     workers: int = 0
 
@@ -119,6 +120,7 @@ class TensorClips(Dataset):
     ConfigError
         If there are no clips, or clips and labels differ in number.
     """
+
     def __init__(self, features: Tensor, labels: Tensor):
         if len(features) != len(labels):
             raise ConfigError(f"There are {len(features)} clips and {len(labels)} labels.")
@@ -136,8 +138,10 @@ class TensorClips(Dataset):
     def __getitems__(self, indices):
         return self.features[indices], self.labels[indices]
 
+
 class _EpochOrder(Sampler):
     "A permutation that depends on seed and epoch alone; unlike `ClipOrder`'s, its numbers do not carry the epoch."
+
     def __init__(self, count: int, seed: int = 0):
         self.count = count
         self.seed = seed
@@ -163,8 +167,10 @@ def _part_of(count: int, process: int, processes: int) -> slice:
     end = count * (process + 1) // processes
     return slice(start, end)
 
+
 class _SharedBatches(Sampler):
     "Whole batches in the order of clips, each divided evenly among processes: the parts of one process."
+
     def __init__(self, order, batch: int, process: int = 0, processes: int = 1):
         self.order = order
         self.batch = batch
@@ -196,12 +202,13 @@ def _as_is(batch):
     "What a data set fetched as one batch."
     return batch
 
+
 def _batches_of(data: Dataset, batches, workers: int = 0) -> DataLoader:
     "A loader of lists of clip numbers: `_SharedBatches`, read anew each epoch, or a list, read once."
     each_epoch = workers > 0 and isinstance(batches, _SharedBatches)
     if each_epoch and hasattr(data, "clip_shape"):
         return SharedBatchLoader(data, batches.batch, workers, worker_init_fn=keep_freed, batch_sampler=batches)
-    told_the_epoch = hasattr(data, "set_epoch")     # such a data set must be sent to its workers anew each epoch
+    told_the_epoch = hasattr(data, "set_epoch")  # such a data set must be sent to its workers anew each epoch
     return DataLoader(
         data,
         batch_sampler=batches,
@@ -212,6 +219,7 @@ def _batches_of(data: Dataset, batches, workers: int = 0) -> DataLoader:
         worker_init_fn=keep_freed,
     )
 
+
 def _order_of(data: Dataset, batch: int, seed: int | None):
     "The order of clips: the data set's own where it has a loader; without a seed, that of the list."
     if hasattr(data, "loader"):
@@ -220,13 +228,16 @@ def _order_of(data: Dataset, batch: int, seed: int | None):
         return range(len(data))
     return _EpochOrder(len(data), seed)
 
-def _make_loader(data: Dataset, batch: int, seed: int | None = None, workers: int = 0,
-                 process: int = 0, processes: int = 1) -> DataLoader:
+
+def _make_loader(
+    data: Dataset, batch: int, seed: int | None = None, workers: int = 0, process: int = 0, processes: int = 1
+) -> DataLoader:
     "Batches (clips, labels): the parts that one of the training processes takes of every whole batch."
     if isinstance(data, IterableDataset):
         return data.loader(batch, seed, workers, process, processes, worker_init_fn=keep_freed)
     order = _order_of(data, batch, seed)
     return _batches_of(data, _SharedBatches(order, batch, process, processes), workers)
+
 
 def _begin_epoch(loader: DataLoader, epoch: int):
     "Tell the order and the data set which epoch this is."
@@ -256,14 +267,15 @@ def rate_at(step: int, steps: int, warmup: float) -> float:
     if step < rise:
         return (step + 1) / (rise + 1)
     progress = math.pi * (step - rise) / max(steps - rise, 1)
-    return .5 * (1 + math.cos(progress))
+    return 0.5 * (1 + math.cos(progress))
 
 # %% ../../nbs/training/trainer.ipynb #71a2e9b4
 def _parameter_group(parameters: list, encoder: bool, decays: bool, config: TrainConfig) -> dict:
     "A group of AdamW's parameters, with its learning rate and decay."
     lr = config.lr * config.encoder_lr if encoder else config.lr
-    weight_decay = config.weight_decay if decays else 0.
+    weight_decay = config.weight_decay if decays else 0.0
     return dict(params=parameters, lr=lr, weight_decay=weight_decay)
+
 
 def make_optimizer(module: nn.Module, config: TrainConfig):
     """AdamW, fused, over the parameters that are not frozen.
@@ -296,10 +308,13 @@ def make_optimizer(module: nn.Module, config: TrainConfig):
         raise ConfigError("There is nothing to train: every parameter is frozen.")
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
+
 def _make_schedule(optimizer, steps: int, warmup: float) -> LambdaLR:
     "The learning rate over `steps` steps; it stays at its last value afterwards."
+
     def rate(step: int) -> float:
         return rate_at(min(step, steps), steps, warmup)
+
     return LambdaLR(optimizer, rate)
 
 # %% ../../nbs/training/trainer.ipynb #a696d053
@@ -309,6 +324,7 @@ def _image_tower(encoder: nn.Module) -> nn.Module:
         if name.endswith("visual"):
             return part
     return encoder
+
 
 def finetune_encoder(model: nn.Module) -> nn.Module:
     """Let the image tower of a model's encoder learn. The text tower stays frozen.
@@ -325,6 +341,7 @@ def finetune_encoder(model: nn.Module) -> nn.Module:
     """
     _image_tower(model.encoder).requires_grad_(True)
     return model
+
 
 def train_mode(module: nn.Module):
     """Set training mode, except for parts whose parameters are all frozen.
@@ -351,10 +368,12 @@ def _set_checkpointing(part: nn.Module, on: bool):
         else:
             part.gradient_checkpointing_disable()
 
+
 def _recomputes(part: nn.Module) -> bool:
     "Whether a tower learns and recomputes its blocks. The setter of open_clip's ResNets has no effect."
     on = getattr(part, "grad_checkpointing", False) or getattr(part, "gradient_checkpointing", False)
     return bool(on) and any(p.requires_grad for p in part.parameters())
+
 
 def checkpoint_blocks(module: nn.Module, on: bool = True) -> int:
     """Have towers of open_clip, timm and transformers keep no activations inside their blocks, and recompute them.
@@ -388,9 +407,11 @@ class Score(NamedTuple):
     logits : Tensor
         [N,C], in the order of the clips.
     """
+
     top1: float
     loss: float
     logits: Tensor
+
 
 @torch.no_grad()
 def _logits_of(module: nn.Module, batches, device) -> tuple:
@@ -403,6 +424,7 @@ def _logits_of(module: nn.Module, batches, device) -> tuple:
             logits.append(found.float().cpu())
             labels.append(its_labels)
     return torch.cat(logits), torch.cat(labels)
+
 
 def score(module: nn.Module, features: Tensor, labels: Tensor, batch: int = 256) -> Score:
     """Top-1 and loss of a head on features, in evaluation mode.
@@ -440,6 +462,7 @@ def _save_checkpoint(accelerator: Accelerator, folder, story: dict):
         unfinished.write_text(json.dumps(story, indent=1))
         unfinished.replace(folder / "story.json")
 
+
 def _check_story(story: dict, folder, config: TrainConfig, labels):
     "Refuse a checkpoint of another config or other labels."
     if story["labels"] != labels:
@@ -448,6 +471,7 @@ def _check_story(story: dict, folder, config: TrainConfig, labels):
     other = [name for name, value in asdict(config).items() if saved.get(name) != value]
     if other:
         raise ConfigError(f"The checkpoint in {folder} was trained with another {', '.join(other)}.")
+
 
 def _load_checkpoint(accelerator: Accelerator, folder, config: TrainConfig, labels) -> list:
     "Check that a checkpoint fits this run, load its state and return its rows."
@@ -462,6 +486,7 @@ def _load_checkpoint(accelerator: Accelerator, folder, config: TrainConfig, labe
 # %% ../../nbs/training/trainer.ipynb #6cb186f8
 class _Loop(NamedTuple):
     "What the steps of a training share; `model` is a prepared `LossesOnly`, `loader` gives this process's batches."
+
     accelerator: Accelerator
     model: nn.Module
     loader: DataLoader
@@ -469,12 +494,15 @@ class _Loop(NamedTuple):
     schedule: LambdaLR
     config: TrainConfig
 
+
 class _Share(NamedTuple):
     "This process's part of a whole batch: `own` of its clips count (all, or none), `whole` in all processes."
+
     clips: Tensor
     labels: Tensor
     own: int
     whole: int
+
 
 def _count_everywhere(accelerator: Accelerator, own: int) -> int:
     "A count, summed over the processes."
@@ -482,6 +510,7 @@ def _count_everywhere(accelerator: Accelerator, own: int) -> int:
         return own
     counted = torch.tensor(own, device=accelerator.device)
     return int(accelerator.reduce(counted))
+
 
 def _shares(loader: DataLoader, accelerator: Accelerator):
     "Yield the shares of an epoch; a process that has run out repeats its last batch, uncounted, until all have."
@@ -497,6 +526,7 @@ def _shares(loader: DataLoader, accelerator: Accelerator):
         if last is None:
             raise ConfigError("There are more processes than clips.")
         yield _Share(*last, own, whole)
+
 
 def _add_to(sums: dict, more: dict):
     "Add numbers to sums of the same names."
@@ -516,6 +546,7 @@ def _backpropagate(loop: _Loop, share: _Share, clips_of_step: int) -> dict:
     accelerator.backward(losses["total"] * weight)
     return losses
 
+
 def _take_step(loop: _Loop, group: list) -> dict:
     "A step on a group of shares; returns each loss summed over the group's own clips, and their number."
     accelerator = loop.accelerator
@@ -533,10 +564,12 @@ def _take_step(loop: _Loop, group: list) -> dict:
     own = sum(share.own for share in group)
     return {**sums, "clips": own}
 
+
 def _reduced(accelerator: Accelerator, value) -> float:
     "A number, summed over the processes."
     value = torch.as_tensor(value, device=accelerator.device)
     return float(accelerator.reduce(value.float()))
+
 
 def _train_epoch(loop: _Loop) -> dict:
     "One pass over the loader; returns the mean of each loss over the clips of all processes."
@@ -547,6 +580,7 @@ def _train_epoch(loop: _Loop) -> dict:
         loop.schedule.step()
     totals = {name: _reduced(loop.accelerator, total) for name, total in totals.items()}
     return {name: total / totals["clips"] for name, total in totals.items() if name != "clips"}
+
 
 def _top1_shared(accelerator: Accelerator, module: nn.Module, test, config: TrainConfig) -> float:
     "Top-1 on test clips, a data set or (features, labels); each process scores its part."
@@ -576,9 +610,11 @@ class History(NamedTuple):
     device : str
         Where it ran.
     """
+
     rows: list
     seconds: float
     device: str
+
 
 class LossesOnly(nn.Module):
     """The losses of a module, and nothing else of its output, for distributed training to follow.
@@ -588,6 +624,7 @@ class LossesOnly(nn.Module):
     module : nn.Module
         Maps (clips, labels) to a `HeadOutput`.
     """
+
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
@@ -612,10 +649,11 @@ class LossesOnly(nn.Module):
         with sdpa_kernel(SDPBackend.MATH) if features_on_cpu and in_bf16 else nullcontext():
             return self.module(clips, labels).losses
 
+
 @contextmanager
 def _accelerator_for(config: TrainConfig):
     "An Accelerator that leaves no state behind in the process."
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)     # a head may draw which experts learn
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a head may draw which experts learn
     try:
         yield Accelerator(mixed_precision=config.precision, kwargs_handlers=[unused])
     finally:
@@ -636,6 +674,7 @@ def _start(accelerator: Accelerator, module: nn.Module, train: Dataset, config: 
     model, optimizer = accelerator.prepare(LossesOnly(module), optimizer)
     return _Loop(accelerator, model, loader, optimizer, schedule, config)
 
+
 def _run_epoch(loop: _Loop, epoch: int, module: nn.Module, train: Dataset, test) -> dict:
     "Train for one epoch and score the test clips; returns the epoch's row of the history."
     _begin_epoch(loop.loader, epoch)
@@ -649,8 +688,16 @@ def _run_epoch(loop: _Loop, epoch: int, module: nn.Module, train: Dataset, test)
     return row
 
 # %% ../../nbs/training/trainer.ipynb #b47e0d2c
-def fit(module: nn.Module, train: Dataset, test=None, config: TrainConfig = TrainConfig(), folder=None,
-        resume: bool = False, labels: list = None, on_epoch=None) -> History:
+def fit(
+    module: nn.Module,
+    train: Dataset,
+    test=None,
+    config: TrainConfig = TrainConfig(),
+    folder=None,
+    resume: bool = False,
+    labels: list = None,
+    on_epoch=None,
+) -> History:
     """Train a module. Under `accelerate launch`, every process calls this.
 
     The module is left in evaluation mode, on the CPU.

@@ -15,13 +15,15 @@ from .style import AMOUNT, INK, QUIET, Sketch, Spec, drawn, expert_name, finish,
 from .style import frame_words, label, label_room, numbers, rate_color, shortened, slowest_first
 
 # %% ../../nbs/viz/charts.ipynb #c1a70002
-_REFERENCE = "#8b929c"   # lines that a value is compared with
-_PALE = "#aab0ba"        # bars other than the answer
+_REFERENCE = "#8b929c"  # lines that a value is compared with
+_PALE = "#aab0ba"  # bars other than the answer
 _LEGEND_ABOVE = dict(orientation="h", y=1.02, yanchor="bottom", x=0)
+
 
 def _time_axis(sketch, times):
     "The x axis of a chart over frames."
     sketch.update_xaxes(**frame_axis(times), title=dict(text="frame, and its time", standoff=6))
+
 
 def _row_axis(sketch, ticktext):
     "The y axis of a chart with a row a class or expert, the first on top."
@@ -29,7 +31,7 @@ def _row_axis(sketch, ticktext):
     sketch.update_yaxes(
         tickvals=list(range(count)),
         ticktext=ticktext,
-        range=[count - .5, -.5],
+        range=[count - 0.5, -0.5],
         showgrid=False,
         zeroline=False,
         fixedrange=True,
@@ -50,27 +52,24 @@ def _share_bars(sketch, shares, rates, names):
         hovertext=hover,
     )
 
+
 def _equal_share(sketch, count):
     "A dashed line at the share that each of `count` experts would have if all were equal."
-    share, end = 1 / count, count - .5
+    share, end = 1 / count, count - 0.5
     sketch.add_shape(
         type="line",
         x0=share,
         x1=share,
-        y0=-.5,
+        y0=-0.5,
         y1=end,
         line=dict(color=_REFERENCE, dash="dash", width=1.5),
         layer="below",
         name="equal share",
     )
     sketch.add_annotation(
-        x=share,
-        y=end,
-        text=f"equal share {share:.0%}",
-        showarrow=False,
-        yshift=-10,
-        font=dict(size=11, color=QUIET),
+        x=share, y=end, text=f"equal share {share:.0%}", showarrow=False, yshift=-10, font=dict(size=11, color=QUIET)
     )
+
 
 def _share_numbers(sketch, shares, x):
     "The shares as text, in a column at `x`."
@@ -115,7 +114,7 @@ def shares_figure(shares, rates) -> Spec:
     _share_bars(sketch, shares, ordered, names)
     _equal_share(sketch, len(rates))
     longest = max(1 / len(rates), float(shares.max()))
-    _share_numbers(sketch, shares, longest * 1.03)   # beyond all bars and the line
+    _share_numbers(sketch, shares, longest * 1.03)  # beyond all bars and the line
     sketch.update_xaxes(range=[0, longest * 1.22], tickformat=".0%", visible=False, fixedrange=True)
     _row_axis(sketch, [label(rate, rates) for rate in ordered])
     told = [f"{name}: {share:.1%}." for name, share in zip(names, shares)]
@@ -132,6 +131,7 @@ def _importance_parts(importance, per_expert, rates) -> list:
         parts.append((expert_name(rates[i], rates), rate_color(rates[i]), per_expert[i]))
     return parts
 
+
 def _importance_bars(sketch, name, color, part, importance, times):
     "One expert's part of each frame; the hover says the part and the whole."
     name = html.escape(name)
@@ -139,14 +139,7 @@ def _importance_bars(sketch, name, color, part, importance, times):
     for t, second in enumerate(times):
         lines = [frame_text(t, second), f"{name}: {part[t]:.4f}", f"all: {importance[t]:.4f}"]
         hover.append("<br>".join(lines))
-    sketch.add_bar(
-        x=list(range(len(times))),
-        y=part,
-        name=name,
-        marker_color=color,
-        hoverinfo="text",
-        hovertext=hover,
-    )
+    sketch.add_bar(x=list(range(len(times))), y=part, name=name, marker_color=color, hoverinfo="text", hovertext=hover)
 
 # %% ../../nbs/viz/charts.ipynb #8640faee
 @drawn
@@ -183,11 +176,7 @@ def importance_figure(importance, times, per_expert=None, rates=None) -> Spec:
     _time_axis(sketch, times)
     sketch.update_yaxes(title=dict(text="importance", standoff=8), fixedrange=True, rangemode="tozero")
     layout = dict(
-        barmode="relative",
-        bargap=.15,
-        showlegend=len(parts) > 1,
-        margin=(64, 16, 34, 60),
-        legend=_LEGEND_ABOVE,
+        barmode="relative", bargap=0.15, showlegend=len(parts) > 1, margin=(64, 16, 34, 60), legend=_LEGEND_ABOVE
     )
     return finish(sketch, 290, frame_words(times, importance), **layout)
 
@@ -196,6 +185,7 @@ def _drop_hover(t, second, drop) -> str:
     "What happens without one frame."
     change = "falls" if drop >= 0 else "rises"
     return f"{frame_text(t, second)}<br>without it the logit {change} by {abs(drop):.3f}"
+
 
 def _drop_words(drops, times) -> str:
     "The three frames without which the logit falls most."
@@ -239,13 +229,14 @@ def drops_figure(drops, times) -> Spec:
     )
     _time_axis(sketch, times)
     sketch.update_yaxes(title=dict(text="fall of the logit", standoff=8), fixedrange=True, zerolinecolor=_REFERENCE)
-    return finish(sketch, 230, [_drop_words(drops, times)], bargap=.15, margin=(64, 16, 12, 60))
+    return finish(sketch, 230, [_drop_words(drops, times)], bargap=0.15, margin=(64, 16, 12, 60))
 
 # %% ../../nbs/viz/charts.ipynb #c1a70007
 def _ranked(answer) -> list:
     "(label, probability), the most probable first."
     pairs = [(str(name), float(probability)) for name, probability in answer]
     return sorted(pairs, key=lambda pair: -pair[1])
+
 
 def _answer_bars(sketch, answer):
     "A bar a class; the first is black."
@@ -291,14 +282,16 @@ def answer_figure(answer) -> Spec:
     return finish(sketch, 24 + 34 * len(answer), told, width=640, margin=(left, 30, 8, 8))
 
 # %% ../../nbs/viz/charts.ipynb #c1a70008
-_COLUMN_DOMAINS = [[0, .47], [.53, 1]]   # of the two columns, parts of the width
+_COLUMN_DOMAINS = [[0, 0.47], [0.53, 1]]  # of the two columns, parts of the width
+
 
 def _best_rows(sides, best) -> list:
     "The classes of either list of best ones, the most probable on either side first."
     highest = {}
     for name in {*best[0], *best[1]}:
-        highest[name] = max(side.get(name, 0.) for side in sides)
+        highest[name] = max(side.get(name, 0.0) for side in sides)
     return sorted(highest, key=lambda name: (-highest[name], name))
+
 
 def _column_bars(sketch, x_axis, values, rows, top, name):
     "A bar a class; the answer of this side is black."
@@ -317,6 +310,7 @@ def _column_bars(sketch, x_axis, values, rows, top, name):
         textfont_color=INK,
         hovertext=hover,
     )
+
 
 def _column_name(sketch, x, name):
     "The name over a column."
@@ -370,11 +364,11 @@ def before_after_figure(before, after, names=("before", "after"), topk: int = 5)
     """
     sides = [{str(name): float(value) for name, value in answer} for answer in (before, after)]
     best = [sorted(side, key=side.get, reverse=True)[:topk] for side in sides]
-    rows = _best_rows(sides, best)[:topk + 2]
+    rows = _best_rows(sides, best)[: topk + 2]
     top = [ranked[0] for ranked in best]
     sketch = Sketch()
     for k, (side, name) in enumerate(zip(sides, names)):
-        values = [side.get(row, 0.) for row in rows]
+        values = [side.get(row, 0.0) for row in rows]
         _answer_column(sketch, k, values, rows, top[k], name)
     short = [shortened(row) for row in rows]
     _row_axis(sketch, [f"<b>{text}</b>" if row in top else text for row, text in zip(rows, short)])
@@ -397,18 +391,20 @@ def _attention_curve(sketch, name, color, dash, curve, times):
         hovertext=hover,
     )
 
+
 def _even_line(sketch, T):
     "A dashed line where each of T frames is read alike."
     sketch.add_shape(
         type="line",
-        x0=-.5,
-        x1=T - .5,
+        x0=-0.5,
+        x1=T - 0.5,
         y0=1 / T,
         y1=1 / T,
         line=dict(color=_REFERENCE, dash="dash", width=1.2),
         layer="below",
         name="even",
     )
+
 
 def _curve_words(name, curve, times) -> str:
     "Which frame one expert reads most."
@@ -461,7 +457,8 @@ def attention_curve_figure(curves, times, names, colors=None, dashes=None) -> Sp
 
 # %% ../../nbs/viz/charts.ipynb #c1a7000b
 _LINES = [INK, AMOUNT, "#b45309", "#0f766e", "#be185d", "#64748b", "#65a30d"]
-_DASHES = ["solid", "dash", "dot"]   # of the first, second and third round of `_LINES`
+_DASHES = ["solid", "dash", "dot"]  # of the first, second and third round of `_LINES`
+
 
 def _line_color(name: str, place: int) -> str:
     "The rate's colour where the name begins with `rate N`; else the colour of this place."
@@ -470,9 +467,10 @@ def _line_color(name: str, place: int) -> str:
         return rate_color(int(rest[0]))
     return _LINES[place % len(_LINES)]
 
+
 def _history_line(sketch, name, values, x, place):
     "One line over training; a dot where there is only one number."
-    x = range(len(values)) if x is None else [float(v) for v in list(x)[:len(values)]]
+    x = range(len(values)) if x is None else [float(v) for v in list(x)[: len(values)]]
     sketch.add_scatter(
         x=list(x),
         y=numbers(values, None),
@@ -481,6 +479,7 @@ def _history_line(sketch, name, values, x, place):
         line=dict(color=_line_color(name, place), width=2, dash=_DASHES[place // len(_LINES) % 3]),
         hovertemplate="%{y:.4g}",
     )
+
 
 def _history_words(history) -> list:
     "The first and last number of each line."
@@ -522,12 +521,7 @@ def curve_figure(history: dict, x=None, x_title="step", y_title="") -> Spec:
         _history_line(sketch, name, values, x, place)
     sketch.update_xaxes(title=dict(text=x_title, standoff=6), showgrid=False, linecolor="#c4c7cc")
     sketch.update_yaxes(title=y_title, automargin=True)
-    layout = dict(
-        showlegend=True,
-        hovermode="x unified",
-        margin=(64, 16, 34, 48),
-        legend=_LEGEND_ABOVE,
-    )
+    layout = dict(showlegend=True, hovermode="x unified", margin=(64, 16, 34, 48), legend=_LEGEND_ABOVE)
     return finish(sketch, 330, _history_words(history), **layout)
 
 # %% ../../nbs/viz/charts.ipynb #c1a7000c
@@ -553,7 +547,9 @@ def live_curve(keys=("total", "top1"), every: int = 1):
         Takes the history so far, a list of dicts with an `epoch`, and draws it; for `on_epoch` of `fit`.
     """
     from IPython.display import display
+
     handles = []
+
     def draw(rows):
         "Draw the rows, where it is their turn."
         if len(rows) > 1 and len(rows) % every:
@@ -564,4 +560,5 @@ def live_curve(keys=("total", "top1"), every: int = 1):
             handles[0].update(bundle, raw=True)
         else:
             handles.append(display(bundle, raw=True, display_id=True))
+
     return draw

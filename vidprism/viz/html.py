@@ -42,6 +42,7 @@ def _in_words(fig) -> str:
         return ""
     return f"<details><summary>In words</summary><ul>{lines}</ul></details>"
 
+
 def _part(part, figures: list, label: str) -> str:
     "One figure, or one piece of html, as html; a figure's JSON is added to `figures`."
     if not isinstance(part, go.Figure):
@@ -60,6 +61,7 @@ def _part(part, figures: list, label: str) -> str:
         told=_in_words(part),
     )
 
+
 def _section(k: int, heading: str, note: str, content, figures: list) -> str:
     "The k-th section as html; its figures' JSON is added to `figures`."
     contents = content if isinstance(content, (list, tuple)) else [content]
@@ -71,7 +73,9 @@ FRAME_LIGHTS = """
 .shapelayer path.lit { stroke: #111 !important; stroke-width: 4px !important; stroke-opacity: 1 !important }
 .shapelayer path.dim { opacity: .06 !important }
 """
-_CSS = FRAME_LIGHTS + """
+_CSS = (
+    FRAME_LIGHTS
+    + """
 :root {
   color-scheme: light dark;
   --ink: #1c2129; --quiet: #5b6472; --page: #f6f7f9; --card: #fff; --line: #dfe3e8; --link: #5b2c91;
@@ -119,6 +123,7 @@ ul { margin: .4rem 0; padding-left: 1.2rem }
 table { border-collapse: collapse }
 td, th { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: left }
 """
+)
 
 # %% ../../nbs/viz/html.ipynb #96556324
 LINKS = """
@@ -173,7 +178,9 @@ function linked(root) {
   };
 }
 """
-_JS = LINKS + """
+_JS = (
+    LINKS
+    + """
 const plots = [...document.querySelectorAll('.plot')];
 const specs = JSON.parse(document.getElementById('figures').textContent);
 const link = linked(document);
@@ -186,6 +193,7 @@ async function draw(gd, i) {
 
 Promise.all(plots.map(draw)).then(() => { document.documentElement.dataset.ready = 'yes'; });
 """
+)
 
 # %% ../../nbs/viz/html.ipynb #093b6b23
 def _page_html(title: str, sections, intro: str = "") -> str:
@@ -204,6 +212,7 @@ def _page_html(title: str, sections, intro: str = "") -> str:
         data=f"[{','.join(figures)}]",
         js=_JS,
     )
+
 
 def write_page(path, title: str, sections, intro="") -> Path:
     """Write one self-contained interactive page.
@@ -241,6 +250,7 @@ def _intro(reading, changes) -> str:
     for sentence in tell(reading):
         lines.append(f"<p>{html.escape(sentence)}</p>")
     return "".join(lines)
+
 
 def prism_page(e, path) -> Path:
     """Write the panels of an explanation as one self-contained page.

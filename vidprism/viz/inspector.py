@@ -6,41 +6,82 @@
 __all__ = ['ClipInspector']
 
 # %% ../../nbs/viz/inspector.ipynb #865bc322
-from pathlib import Path
-import html, re, tempfile
+import html
 import ipywidgets as W
+import re
+import tempfile
 from fastcore.basics import patch
-from .widget import PanelView
+from pathlib import Path
 from ..errors import ConfigError, VidPrismError
-from .style import expert_name, pictures, slowest_first
-from .session import ORDERS, Session, Settings, frame_order, settings_of
-from .panels import PANELS, Screen, make_panels, tell
 from .html import prism_page
+from .panels import PANELS, Screen, make_panels, tell
+from .session import ORDERS, Session, Settings, frame_order, settings_of
+from .style import expert_name, pictures, slowest_first
+from .widget import PanelView
 
 # %% ../../nbs/viz/inspector.ipynb #ea7c017e
-TABS = {"What counted":("counted",), "Kept and merged":("merged",), "Gates":("gates",), "Attention":("attention",), "Where each looks":("looks",), "Two models":("beside",)}
+TABS = {
+    "What counted": ("counted",),
+    "Kept and merged": ("merged",),
+    "Gates": ("gates",),
+    "Attention": ("attention",),
+    "Where each looks": ("looks",),
+    "Two models": ("beside",),
+}
+
 
 def _slider(name, low, high, step, value):
-    return W.FloatSlider(value=value, min=low, max=high, step=step, description=name, readout_format=".2f", layout=W.Layout(width="290px"), style=dict(description_width="70px"))
+    return W.FloatSlider(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=name,
+        readout_format=".2f",
+        layout=W.Layout(width="290px"),
+        style=dict(description_width="70px"),
+    )
+
 
 def _choice(name, options, value, width="250px"):
-    return W.Dropdown(options=options, value=value, description=name, layout=W.Layout(width=width), style=dict(description_width="85px"))
+    return W.Dropdown(
+        options=options,
+        value=value,
+        description=name,
+        layout=W.Layout(width=width),
+        style=dict(description_width="85px"),
+    )
 
-def _numbers(head) -> dict: # widgets by field
+
+def _numbers(head) -> dict:  # widgets by field
     "Sliders for threshold, alpha, tau and delta."
     c, have = head.config, settings_of(head)
-    spans = dict(threshold=(0., 1., .01), alpha=(0., 1., .01), tau=(.01, 1., .01), delta=(0., 2., .05))
+    spans = dict(threshold=(0.0, 1.0, 0.01), alpha=(0.0, 1.0, 0.01), tau=(0.01, 1.0, 0.01), delta=(0.0, 2.0, 0.05))
     values = dict(threshold=head.gate_threshold) if "threshold" in have else {}
-    return {k: _slider(k, *span, values.get(k, getattr(c, k, 0.) or 0.)) for k, span in spans.items() if k in have}
+    return {k: _slider(k, *span, values.get(k, getattr(c, k, 0.0) or 0.0)) for k, span in spans.items() if k in have}
+
 
 def _forms(head) -> dict:
     "Choices of interaction, combination and preset; those that need untrained weights say so."
     c, have = head.config, settings_of(head)
-    need = dict(interaction=lambda v: c.interaction != "both" and v not in ("none", c.interaction), combination=lambda v: v not in ("avg", c.combination), preset=lambda v: v != c.preset)
-    options = dict(interaction=("none", "slow2fast", "fast2slow", "both"), combination=("avg", "linear", "mlp", "local", "global"), preset=("paper", "released"))
-    return {k: _choice(k, [(f"{v} (untrained)" if need[k](v) else v, v) for v in o], getattr(c, k)) for k, o in options.items() if k in have}
+    need = dict(
+        interaction=lambda v: c.interaction != "both" and v not in ("none", c.interaction),
+        combination=lambda v: v not in ("avg", c.combination),
+        preset=lambda v: v != c.preset,
+    )
+    options = dict(
+        interaction=("none", "slow2fast", "fast2slow", "both"),
+        combination=("avg", "linear", "mlp", "local", "global"),
+        preset=("paper", "released"),
+    )
+    return {
+        k: _choice(k, [(f"{v} (untrained)" if need[k](v) else v, v) for v in o], getattr(c, k))
+        for k, o in options.items()
+        if k in have
+    }
 
-def parse_places(text:str) -> tuple:
+
+def parse_places(text: str) -> tuple:
     """Frame numbers as a person writes them.
 
     Parameters
@@ -61,7 +102,8 @@ def parse_places(text:str) -> tuple:
     places = set()
     for part in filter(None, re.split(r"[,\s]+", text.strip())):
         m = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if not m: raise ConfigError(f"Frames to drop are written as 3, 5-7, not {part!r}.")
+        if not m:
+            raise ConfigError(f"Frames to drop are written as 3, 5-7, not {part!r}.")
         places |= set(range(int(m[1]), int(m[2] or m[1]) + 1))
     return tuple(sorted(places))
 
@@ -80,115 +122,210 @@ class ClipInspector(W.VBox):
     name : str
         What `model` is called beside another.
     """
-    def __init__(self, model, clips=(), beside=None, name:str="this model"):
+
+    def __init__(self, model, clips=(), beside=None, name: str = "this model"):
         beside = beside or {}
-        if not isinstance(beside, dict): beside = {beside.head.name: beside}
+        if not isinstance(beside, dict):
+            beside = {beside.head.name: beside}
         self.session, self.name, self.trouble = Session(model, clips, beside), name, ""
         self.folder, self._maps, self._quiet = tempfile.TemporaryDirectory(prefix="vidprism-"), {}, False
         self._made = {}
         self.view, self.status = PanelView(self._picked, self._taken), W.HTML()
-        self._make_clip_row(); self._make_handles()
-        super().__init__([self.top, self.experts, self.sliders, self.choices, self.status, W.HBox([self.frame, self.again], layout=W.Layout(flex_flow="row wrap")), self.tabs, self.view])
+        self._make_clip_row()
+        self._make_handles()
+        super().__init__(
+            [
+                self.top,
+                self.experts,
+                self.sliders,
+                self.choices,
+                self.status,
+                W.HBox([self.frame, self.again], layout=W.Layout(flex_flow="row wrap")),
+                self.tabs,
+                self.view,
+            ]
+        )
         self.add_class("vidprism-inspector")
-        if self.session.clips: self._open(self.session.clips[0])
-        else: self._say("Choose a clip, or drop one in.")
+        if self.session.clips:
+            self._open(self.session.clips[0])
+        else:
+            self._say("Choose a clip, or drop one in.")
 
 # %% ../../nbs/viz/inspector.ipynb #2a8295d1
 @patch
-def _make_clip_row(self:ClipInspector):
+def _make_clip_row(self: ClipInspector):
     "Clip, upload, sampling, frames."
     s = self.session
     self.clip = _choice("clip", [(p.name, p) for p in s.clips], s.clips[0] if s.clips else None, "330px")
-    self.upload = W.FileUpload(accept="video/*", multiple=False, description="upload a clip", tooltip="or drop a file on the panels", layout=W.Layout(width="165px"))
+    self.upload = W.FileUpload(
+        accept="video/*",
+        multiple=False,
+        description="upload a clip",
+        tooltip="or drop a file on the panels",
+        layout=W.Layout(width="165px"),
+    )
     self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "190px")
     self.count = _choice("frames", sorted({8, 16, 32, 64, s.num_frames}), s.num_frames, "170px")
     self.top = W.HBox([self.clip, self.upload, self.sampling, self.count], layout=W.Layout(flex_flow="row wrap"))
     self.clip.observe(lambda c: self._quiet or self._open(c.new), "value")
     self.upload.observe(lambda c: self._quiet or self._uploaded(c.new), "value")
-    for w in (self.sampling, self.count): w.observe(lambda c: self._quiet or self._open(s.clip.path if s.clip else self.clip.value), "value")
+    for w in (self.sampling, self.count):
+        w.observe(lambda c: self._quiet or self._open(s.clip.path if s.clip else self.clip.value), "value")
+
 
 @patch
-def _make_handles(self:ClipInspector):
+def _make_handles(self: ClipInspector):
     "A widget a handle, and what each writes."
     head = self.session.model.head
     names = head.expert_names
-    self.on = {i: W.ToggleButton(value=True, description=expert_name(names[i], names), icon="check", tooltip="switch this expert off or on", layout=W.Layout(width="150px")) for i in slowest_first(names)}
+    self.on = {
+        i: W.ToggleButton(
+            value=True,
+            description=expert_name(names[i], names),
+            icon="check",
+            tooltip="switch this expert off or on",
+            layout=W.Layout(width="150px"),
+        )
+        for i in slowest_first(names)
+    }
     self.reset = W.Button(description="as trained", icon="undo", tooltip="put all handles back")
     self.experts = W.HBox([*self.on.values(), self.reset], layout=W.Layout(flex_flow="row wrap"))
     self.numbers, self.forms = _numbers(head), _forms(head)
     self.order = _choice("order", ORDERS, ORDERS[0], "200px")
-    self.dropped = W.Text(description="drop frames", placeholder="3, 5-7", continuous_update=False, layout=W.Layout(width="230px"), style=dict(description_width="85px"))
+    self.dropped = W.Text(
+        description="drop frames",
+        placeholder="3, 5-7",
+        continuous_update=False,
+        layout=W.Layout(width="230px"),
+        style=dict(description_width="85px"),
+    )
     self.sliders = W.HBox(list(self.numbers.values()), layout=W.Layout(flex_flow="row wrap"))
     self.choices = W.HBox([*self.forms.values(), self.order, self.dropped], layout=W.Layout(flex_flow="row wrap"))
-    self.frame = W.IntSlider(description="frame", min=0, max=max(self.session.num_frames - 1, 0), layout=W.Layout(width="560px"), style=dict(description_width="60px"))
-    self.tabs = W.ToggleButtons(options=[t for t in TABS if t != "Two models" or self.session.beside], style=dict(button_width="auto"))
-    self.again = W.Button(description="look again", icon="eye", tooltip="saliency of the handles as they stand", layout=W.Layout(width="110px"))
+    self.frame = W.IntSlider(
+        description="frame",
+        min=0,
+        max=max(self.session.num_frames - 1, 0),
+        layout=W.Layout(width="560px"),
+        style=dict(description_width="60px"),
+    )
+    self.tabs = W.ToggleButtons(
+        options=[t for t in TABS if t != "Two models" or self.session.beside], style=dict(button_width="auto")
+    )
+    self.again = W.Button(
+        description="look again",
+        icon="eye",
+        tooltip="saliency of the handles as they stand",
+        layout=W.Layout(width="110px"),
+    )
     self.again.on_click(self.look_again)
-    for w in (*self.on.values(), *self.numbers.values(), *self.forms.values(), self.order, self.dropped): w.observe(self._turned, "value")
-    for w in (self.frame, self.tabs): w.observe(self._moved, "value")
+    for w in (*self.on.values(), *self.numbers.values(), *self.forms.values(), self.order, self.dropped):
+        w.observe(self._turned, "value")
+    for w in (self.frame, self.tabs):
+        w.observe(self._moved, "value")
     self.reset.on_click(lambda _: self._put_back(Settings(), show=True))
 
 # %% ../../nbs/viz/inspector.ipynb #0ce9f93c
 @patch
-def _wanted(self:ClipInspector) -> dict:
+def _wanted(self: ClipInspector) -> dict:
     "What the widgets say, as fields of Settings; a number at its trained value is None."
     c, trained = self.session.model.head.config, _trained(self.session.model.head)
     reported = {k: None if abs(w.value - trained[k]) < 1e-9 else w.value for k, w in self.numbers.items()}
     reported |= {k: None if w.value == getattr(c, k) else w.value for k, w in self.forms.items()}
-    return reported | dict(off=tuple(sorted(i for i, b in self.on.items() if not b.value)), order=self.order.value, frozen=self.frame.value if self.order.value == "frozen" else 0, dropped=parse_places(self.dropped.value))
+    return reported | dict(
+        off=tuple(sorted(i for i, b in self.on.items() if not b.value)),
+        order=self.order.value,
+        frozen=self.frame.value if self.order.value == "frozen" else 0,
+        dropped=parse_places(self.dropped.value),
+    )
 
-def _trained(head) -> dict: # numbers as trained
-    return {k: head.gate_threshold if k == "threshold" else getattr(head.config, k) for k in ("threshold", "alpha", "tau", "delta") if k in settings_of(head)}
+
+def _trained(head) -> dict:  # numbers as trained
+    return {
+        k: head.gate_threshold if k == "threshold" else getattr(head.config, k)
+        for k in ("threshold", "alpha", "tau", "delta")
+        if k in settings_of(head)
+    }
+
 
 @patch
-def _turned(self:ClipInspector, change):
+def _turned(self: ClipInspector, change):
     "A handle was turned: run the head, or say why not and put it back."
-    for b in self.on.values(): b.icon = "check" if b.value else "ban"
-    if self._quiet: return
+    for b in self.on.values():
+        b.icon = "check" if b.value else "ban"
+    if self._quiet:
+        return
     try:
-        if self.session.clip is None: raise ConfigError("There is no clip open.")
-        self._after = self.session.change(**self._wanted()); self._say("")
+        if self.session.clip is None:
+            raise ConfigError("There is no clip open.")
+        self._after = self.session.change(**self._wanted())
+        self._say("")
     except VidPrismError as e:
-        self._say(str(e)); self._put_back(self.session.settings)
+        self._say(str(e))
+        self._put_back(self.session.settings)
     self._show()
 
+
 @patch
-def _put_back(self:ClipInspector, s:Settings, show=False):
+def _put_back(self: ClipInspector, s: Settings, show=False):
     "Move the widgets to these settings, without running anything until the end."
     self._quiet, head = True, self.session.model.head
-    for i, b in self.on.items(): b.value = i not in s.off
-    for b in self.on.values(): b.icon = "check" if b.value else "ban"
-    for k, w in self.numbers.items(): w.value = _trained(head)[k] if getattr(s, k) is None else getattr(s, k)
-    for k, w in self.forms.items(): w.value = getattr(s, k) or getattr(head.config, k)
+    for i, b in self.on.items():
+        b.value = i not in s.off
+    for b in self.on.values():
+        b.icon = "check" if b.value else "ban"
+    for k, w in self.numbers.items():
+        w.value = _trained(head)[k] if getattr(s, k) is None else getattr(s, k)
+    for k, w in self.forms.items():
+        w.value = getattr(s, k) or getattr(head.config, k)
     self.order.value, self.dropped.value, self._quiet = s.order, ", ".join(map(str, s.dropped)), False
-    if show: self._turned(None)
+    if show:
+        self._turned(None)
+
 
 @patch
-def _moved(self:ClipInspector, change):
+def _moved(self: ClipInspector, change):
     "The frame slider or a tab moved; when the clip is frozen, it freezes at the frame marked."
-    if self._quiet or self.session.clip is None: return
-    if change.owner is self.frame and self.session.settings.order == "frozen": self._turned(change)
-    else: self._show()
+    if self._quiet or self.session.clip is None:
+        return
+    if change.owner is self.frame and self.session.settings.order == "frozen":
+        self._turned(change)
+    else:
+        self._show()
+
 
 @patch
-def _picked(self:ClipInspector, frame:int): self.frame.value = min(frame, self.frame.max)
+def _picked(self: ClipInspector, frame: int):
+    self.frame.value = min(frame, self.frame.max)
 
 # %% ../../nbs/viz/inspector.ipynb #cacaccea
 @patch
-def _open(self:ClipInspector, path):
+def _open(self: ClipInspector, path):
     "Open a clip; if it can't be read, say why and keep the last good one."
     s = self.session
-    try: s.open(path, self.sampling.value, self.count.value); self._say("")
-    except (VidPrismError, OSError) as e: self._say(f"{Path(str(path)).name} was not opened: {str(e).replace(str(path), Path(str(path)).name)}" + (f" Still showing {s.clip.path.name}." if s.clip else ""))
+    try:
+        s.open(path, self.sampling.value, self.count.value)
+        self._say("")
+    except (VidPrismError, OSError) as e:
+        self._say(
+            f"{Path(str(path)).name} was not opened: {str(e).replace(str(path), Path(str(path)).name)}"
+            + (f" Still showing {s.clip.path.name}." if s.clip else "")
+        )
     self._quiet = True
     if s.clip is not None:
-        if s.clip.path in s.clips: self.clip.value = s.clip.path
-        self.sampling.value, self.count.value, self.dropped.value = s.sampling, s.num_frames, ", ".join(map(str, s.settings.dropped))
+        if s.clip.path in s.clips:
+            self.clip.value = s.clip.path
+        self.sampling.value, self.count.value, self.dropped.value = (
+            s.sampling,
+            s.num_frames,
+            ", ".join(map(str, s.settings.dropped)),
+        )
     self._quiet = False
-    if s.clip is not None: self._refresh()
+    if s.clip is not None:
+        self._refresh()
+
 
 @patch
-def _refresh(self:ClipInspector):
+def _refresh(self: ClipInspector):
     "Read the clip just opened: before, and after."
     s = self.session
     if self._key() != getattr(self, "_opened", None):
@@ -197,46 +334,74 @@ def _refresh(self:ClipInspector):
     self._after = self._before if s.settings == Settings() else s.read(s.settings)
     self._show()
 
-@patch
-def _key(self:ClipInspector): return id(self.session.clip), self.session.encoded
 
 @patch
-def _uploaded(self:ClipInspector, files):
+def _key(self: ClipInspector):
+    return id(self.session.clip), self.session.encoded
+
+
+@patch
+def _uploaded(self: ClipInspector, files):
     "A file came through the upload button."
-    if not files: return
-    self._quiet = True; self.upload.value = (); self._quiet = False
+    if not files:
+        return
+    self._quiet = True
+    self.upload.value = ()
+    self._quiet = False
     self._taken(files[0]["name"], files[0]["content"])
 
+
 @patch
-def _taken(self:ClipInspector, name:str, content):
+def _taken(self: ClipInspector, name: str, content):
     "Keep a file that came through the browser, open it, and offer it among the clips."
     path = Path(self.folder.name) / (Path(name).name or "clip")
     path.write_bytes(bytes(content))
-    if path not in self.session.clips: added = [*self.session.clips, path]
-    else: added = self.session.clips
-    try: self.session.open(path, self.sampling.value, self.count.value)
-    except (VidPrismError, OSError): return self._open(path)
+    if path not in self.session.clips:
+        added = [*self.session.clips, path]
+    else:
+        added = self.session.clips
+    try:
+        self.session.open(path, self.sampling.value, self.count.value)
+    except (VidPrismError, OSError):
+        return self._open(path)
     self.session.clips, self._quiet = added, True
-    self.clip.options = [(p.name, p) for p in added]; self.clip.value = path
+    self.clip.options = [(p.name, p) for p in added]
+    self.clip.value = path
     self._quiet = False
-    self._say(""); self._refresh()
+    self._say("")
+    self._refresh()
+
 
 @patch
-def _say(self:ClipInspector, text:str):
+def _say(self: ClipInspector, text: str):
     "One sentence over the panels."
     self.trouble = text
-    self.status.value = f'<div role="alert" class="vidprism-status" style="background:#fdf0e6;border-left:4px solid #d55e00;color:#1c2129;padding:2px 10px">{html.escape(text)}</div>' if text else ""
+    self.status.value = (
+        f'<div role="alert" class="vidprism-status" style="background:#fdf0e6;border-left:4px solid #d55e00;color:#1c2129;padding:2px 10px">{html.escape(text)}</div>'
+        if text
+        else ""
+    )
 
 # %% ../../nbs/viz/inspector.ipynb #aa45cd72
 @patch
-def _screen(self:ClipInspector, **more) -> Screen:
+def _screen(self: ClipInspector, **more) -> Screen:
     "What the readings tell, and where the handles stand."
-    if self.session.clip is None: raise ConfigError("There is no clip open.")
+    if self.session.clip is None:
+        raise ConfigError("There is no clip open.")
     order = frame_order(len(self.session.clip.frames), self.session.settings)
-    return Screen(self._after, self._before, self.session.differs(), name=self.name, frame=self.frame.value, pics=self._pics.pick(order.tolist()), **more)
+    return Screen(
+        self._after,
+        self._before,
+        self.session.differs(),
+        name=self.name,
+        frame=self.frame.value,
+        pics=self._pics.pick(order.tolist()),
+        **more,
+    )
+
 
 @patch
-def screen(self:ClipInspector, slider=True) -> Screen:
+def screen(self: ClipInspector, slider=True) -> Screen:
     """All that is on show.
 
     Parameters
@@ -254,39 +419,55 @@ def screen(self:ClipInspector, slider=True) -> Screen:
         If a value is out of range, or a name does not exist.
     """
     s, tab = self.session, lambda name: slider or self.tabs.value == name
-    if s.clip is None: raise ConfigError("There is no clip open.")
+    if s.clip is None:
+        raise ConfigError("There is no clip open.")
     beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if tab("Two models") else {}
     looks, looked = self._saliency(again=slider) if tab("Where each looks") else (None, "")
     drops = self._once("drops", lambda: s.drops(self._after)) if tab("What counted") else None
-    return self._screen(slider=slider, beside=beside, saliency=looks, looked=looked, look_names=() if looks is None else s.model.head.part_names, drops=drops)
+    return self._screen(
+        slider=slider,
+        beside=beside,
+        saliency=looks,
+        looked=looked,
+        look_names=() if looks is None else s.model.head.part_names,
+        drops=drops,
+    )
+
 
 @patch
-def _read_beside(self:ClipInspector, name:str):
+def _read_beside(self: ClipInspector, name: str):
     "What another model does, or why it gives no answer: it may not take so many frames."
-    try: return self.session.read_beside(name, self.session.settings)
-    except VidPrismError as e: return str(e)
+    try:
+        return self.session.read_beside(name, self.session.settings)
+    except VidPrismError as e:
+        return str(e)
+
 
 @patch
-def _once(self:ClipInspector, what:str, make):
+def _once(self: ClipInspector, what: str, make):
     "What is made once for the reading on show; a moved frame slider makes nothing anew."
-    if self._made.get("of") is not self._after: self._made = dict(of=self._after)
-    if what not in self._made: self._made[what] = make()
+    if self._made.get("of") is not self._after:
+        self._made = dict(of=self._after)
+    if what not in self._made:
+        self._made[what] = make()
     return self._made[what]
 
+
 @patch
-def _show(self:ClipInspector):
+def _show(self: ClipInspector):
     "Send the panels that are in view."
     self._quiet = True
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False
     first = self._screen(slider=False)
     first = [(k, PANELS[k](first)) for k in ("answer", "readout", "frames")]
-    self.view.show(first, more=True)                        # the browser draws these while the tab's panel is made
+    self.view.show(first, more=True)  # the browser draws these while the tab's panel is made
     screen = self.screen(slider=False)
     self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[self.tabs.value])])
 
+
 @patch
-def panels(self:ClipInspector) -> list:
+def panels(self: ClipInspector) -> list:
     """Every panel as it stands, as plotly figures: the form that is readable where widgets don't run.
 
     Returns
@@ -296,8 +477,9 @@ def panels(self:ClipInspector) -> list:
     """
     return make_panels(self.screen())
 
+
 @patch
-def save(self:ClipInspector, path) -> Path:
+def save(self: ClipInspector, path) -> Path:
     """What is on the screen, and behind its tabs, as one self-contained page.
 
     Parameters
@@ -311,19 +493,26 @@ def save(self:ClipInspector, path) -> Path:
     """
     return prism_page(self.screen(), path)
 
+
 @patch
-def _saliency(self:ClipInspector, again=False) -> tuple: # [E,T,H,W] or None, a sentence
+def _saliency(self: ClipInspector, again=False) -> tuple:  # [E,T,H,W] or None, a sentence
     "The maps: made once a clip, or when asked again, as the encoder has to run for them; older ones say so."
     s = self.session
     try:
-        if again and self._maps.get("of") != s.settings or not self._maps: self._maps = dict(maps=s.saliency(s.settings), of=s.settings)
-    except ConfigError as e: return None, str(e)
-    if self._maps["of"] == s.settings: return self._maps["maps"], ""
+        if again and self._maps.get("of") != s.settings or not self._maps:
+            self._maps = dict(maps=s.saliency(s.settings), of=s.settings)
+    except ConfigError as e:
+        return None, str(e)
+    if self._maps["of"] == s.settings:
+        return self._maps["maps"], ""
     frames = all(getattr(self._maps["of"], k) == getattr(s.settings, k) for k in ("order", "dropped", "frozen"))
-    return self._maps["maps"] if frames else None, "The maps are of the handles as they stood before: press “look again”."
+    return self._maps[
+        "maps"
+    ] if frames else None, "The maps are of the handles as they stood before: press “look again”."
+
 
 @patch
-def look_again(self:ClipInspector, _=None):
+def look_again(self: ClipInspector, _=None):
     """Make the maps of the handles as they stand.
 
     Parameters
@@ -331,12 +520,20 @@ def look_again(self:ClipInspector, _=None):
     _ : optional
         The button; not used.
     """
-    if self.session.clip is not None: self._maps = {}; self._show()
+    if self.session.clip is not None:
+        self._maps = {}
+        self._show()
+
 
 @patch
-def _repr_mimebundle_(self:ClipInspector, **kwargs):
+def _repr_mimebundle_(self: ClipInspector, **kwargs):
     "The widget, and the story in words for where widgets don't run."
     bundle = super(ClipInspector, self)._repr_mimebundle_(**kwargs)
-    if self.session.clip is None: return bundle
-    lines = "".join(f"<li>{html.escape(x)}</li>" for x in ([f"Changed: {', '.join(self.session.differs())}."] if self.session.differs() else []) + tell(self._after))
+    if self.session.clip is None:
+        return bundle
+    lines = "".join(
+        f"<li>{html.escape(x)}</li>"
+        for x in ([f"Changed: {', '.join(self.session.differs())}."] if self.session.differs() else [])
+        + tell(self._after)
+    )
     return {**bundle, "text/html": f"<p><b>{html.escape(self.session.clip.path.name)}</b></p><ul>{lines}</ul>"}

@@ -16,15 +16,17 @@ from .style import AMOUNT, INK, Sketch, Spec, drawn, expert_name, finish, grid, 
 from .style import numbers, pictures, rate_color, seconds, slowest_first
 
 # %% ../../nbs/viz/maps.ipynb #3a950001
-_SHUT = "#eeeff2"      # the square of a shut gate
-_HATCH = "#bfc3ca"     # its hatching
-_NO_GATE = "#b6bac1"   # the dash of a pair that has no gate
+_SHUT = "#eeeff2"  # the square of a shut gate
+_HATCH = "#bfc3ca"  # its hatching
+_NO_GATE = "#b6bac1"  # the dash of a pair that has no gate
 _PURPLES = [[0, "#f3eff8"], [1, AMOUNT]]
+
 
 def _gate_states(gates, open) -> np.ndarray:
     "[E,E] of `open`, `shut`, and `none` where there is no such pair."
     closed = np.where(gates > 0, "shut", "none")
     return np.where(open, "open", closed)
+
 
 def _gate_text(sender, receiver, gate, state, threshold) -> str:
     "One gate's hover."
@@ -35,6 +37,7 @@ def _gate_text(sender, receiver, gate, state, threshold) -> str:
         return f"{text}<br>(below {threshold:g})"
     return text
 
+
 def _gate_hover(gates, state, rates, threshold) -> list:
     "The hovers, a row a sender."
     hover = []
@@ -44,6 +47,7 @@ def _gate_hover(gates, state, rates, threshold) -> list:
             row.append(_gate_text(sender, receiver, gates[i, j], state[i, j], threshold))
         hover.append(row)
     return hover
+
 
 def _gate_words(hover, state, threshold) -> list:
     "The threshold, and each pair that has a gate."
@@ -56,7 +60,7 @@ def _gate_words(hover, state, threshold) -> list:
 # %% ../../nbs/viz/maps.ipynb #3a950003
 def _gate_bar(threshold) -> dict:
     "The colour bar, with the threshold written at its height; 0 and 1 make room for it."
-    ends = [v for v in (0, 1) if abs(v - threshold) > .12]
+    ends = [v for v in (0, 1) if abs(v - threshold) > 0.12]
     return dict(
         tickvals=[*ends, threshold],
         ticktext=[*map(str, ends), f"<b>◂ opens</b><br>at {threshold:g}"],
@@ -65,32 +69,36 @@ def _gate_bar(threshold) -> dict:
         outlinewidth=0,
     )
 
+
 def _gate_square(sketch, i, j, state):
     "A square over the colour of a gate that is not open; with every gate shut the colours still have their bar."
     sketch.add_shape(
         type="rect",
-        x0=j - .5,
-        x1=j + .5,
-        y0=i - .5,
-        y1=i + .5,
+        x0=j - 0.5,
+        x1=j + 0.5,
+        y0=i - 0.5,
+        y1=i + 0.5,
         line=dict(color="white", width=3),
         fillcolor=_SHUT if state == "shut" else "white",
         name=f"{state} {i}/{j}",
     )
 
+
 def _hatch_path(i, j) -> str:
     "Five slanting lines in a square."
-    left, right, top, bottom = j - .47, j + .47, i - .46, i + .46
+    left, right, top, bottom = j - 0.47, j + 0.47, i - 0.46, i + 0.46
     path = ""
-    for a in (.31, .62):
+    for a in (0.31, 0.62):
         path += f"M {left + a},{top} L {left},{top + a} "
         path += f"M {right - a},{bottom} L {right},{bottom - a} "
     return path + f"M {right},{top} L {left},{bottom}"
+
 
 def _gate_hatch(sketch, i, j):
     "The hatching of a shut gate."
     line = dict(color=_HATCH, width=1.5)
     sketch.add_shape(type="path", path=_hatch_path(i, j), line=line, name=f"hatch {i}/{j}")
+
 
 def _gate_font(gate, state) -> dict:
     "Size and colour of a gate's number."
@@ -98,7 +106,8 @@ def _gate_font(gate, state) -> dict:
         return dict(size=11, color=INK)
     if state == "none":
         return dict(size=13, color=_NO_GATE)
-    return dict(size=13, color="white" if gate > .55 else INK)
+    return dict(size=13, color="white" if gate > 0.55 else INK)
+
 
 def _gate_cell(sketch, i, j, gate, state):
     "The number of a gate; hatched where shut, empty where there is none."
@@ -116,21 +125,15 @@ def _gate_cell(sketch, i, j, gate, state):
         font=_gate_font(gate, state),
     )
 
+
 def _gate_axes(sketch, rates, ordered):
     "Receivers from left to right, senders from top to bottom."
     E = len(ordered)
     ticks = [label(rate, rates).replace(" (", "<br>(") for rate in ordered]
-    axis = dict(
-        tickvals=list(range(E)),
-        ticktext=ticks,
-        tickangle=0,
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-    )
+    axis = dict(tickvals=list(range(E)), ticktext=ticks, tickangle=0, showgrid=False, zeroline=False, fixedrange=True)
     to, sent = dict(text="to (receiver)", standoff=8), dict(text="from (sender)", standoff=10)
-    sketch.update_xaxes(**axis, side="top", title=to, range=[-.5, E - .5])
-    sketch.update_yaxes(**axis, title=sent, range=[E - .5, -.5], ticksuffix=" ")
+    sketch.update_xaxes(**axis, side="top", title=to, range=[-0.5, E - 0.5])
+    sketch.update_yaxes(**axis, title=sent, range=[E - 0.5, -0.5], ticksuffix=" ")
 
 # %% ../../nbs/viz/maps.ipynb #dd9bb473
 @drawn
@@ -189,12 +192,14 @@ def _token_labels(N: int, kept) -> list:
         return [f"{n}" for n in range(N)]
     return [f"{n} (frame {int(kept[n])})" for n in range(N)]
 
+
 def _attention_hover(attention, names) -> list:
     "The hovers, a row a token that reads."
     hover = []
     for i, row in enumerate(attention):
         hover.append([f"token {names[i]} reads token {names[j]}: {weight:.4f}" for j, weight in enumerate(row)])
     return hover
+
 
 def _attention_words(attention, names) -> list:
     "Which token each token reads most."
@@ -203,6 +208,7 @@ def _attention_words(attention, names) -> list:
         j = row.argmax()
         lines.append(f"Token {names[i]} reads token {names[j]} most ({row[j]:.3f}).")
     return lines
+
 
 def _attention_axes(sketch, names, who):
     "Tokens that are read from left to right, tokens that read from top to bottom; at most 16 of them are named."
@@ -218,8 +224,8 @@ def _attention_axes(sketch, names, who):
     read = dict(text="token that is read", standoff=8)
     reads = dict(text=f"token that reads, {html.escape(who)}", standoff=10)
     ticks = [str(n) for n in range(N)][::step]
-    sketch.update_xaxes(**axis, ticktext=ticks, tickangle=0, title=read, range=[-.5, N - .5])
-    sketch.update_yaxes(**axis, ticktext=names[::step], title=reads, range=[N - .5, -.5], ticksuffix=" ")
+    sketch.update_xaxes(**axis, ticktext=ticks, tickangle=0, title=read, range=[-0.5, N - 0.5])
+    sketch.update_yaxes(**axis, ticktext=names[::step], title=reads, range=[N - 0.5, -0.5], ticksuffix=" ")
 
 # %% ../../nbs/viz/maps.ipynb #8a70c16e
 @drawn
@@ -267,6 +273,7 @@ def _axis_number(k) -> str:
     "plotly's number of the k-th axis; the first has none."
     return str(k + 1) if k else ""
 
+
 def _attention_map(sketch, name, attention, n):
     "The heatmap of one expert's [T,T] on axes n."
     sketch.add_heatmap(
@@ -278,29 +285,29 @@ def _attention_map(sketch, name, attention, n):
         hovertemplate=f"{name}: frame %{{y}} reads frame %{{x}}, %{{z:.4f}}<extra></extra>",
     )
 
+
 def _map_axes(sketch, n, place, T, titles):
     "The axes of one map, at its `place` in the figure, with a tick at every quarter of the frames."
     x, y = place
     below, beside = [dict(text=text, standoff=2, font_size=11) for text in titles]
     axis = dict(
-        tickvals=list(range(0, T, max(1, T // 4))),
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-        tickfont_size=10,
+        tickvals=list(range(0, T, max(1, T // 4))), showgrid=False, zeroline=False, fixedrange=True, tickfont_size=10
     )
-    sketch.update_xaxes(n, **axis, domain=x, anchor=f"y{n}", range=[-.5, T - .5], tickangle=0, title=below)
-    sketch.update_yaxes(n, **axis, domain=y, anchor=f"x{n}", range=[T - .5, -.5], title=beside)
+    sketch.update_xaxes(n, **axis, domain=x, anchor=f"y{n}", range=[-0.5, T - 0.5], tickangle=0, title=below)
+    sketch.update_yaxes(n, **axis, domain=y, anchor=f"x{n}", range=[T - 0.5, -0.5], title=beside)
+
 
 def _map_titles(k, columns, rows) -> tuple:
     "The titles of the k-th map's axes: of x in the last row, of y at the first map."
     return "frame read" if k // columns == rows - 1 else "", "" if k else "frame that reads"
+
 
 def _most_read(name, attention) -> str:
     "Which frame one expert reads most."
     read = attention.mean(0)
     even = 1 / len(read)
     return f"{name}: frame {int(read.argmax())} is read most, by {read.max():.3f} on average (even: {even:.3f})."
+
 
 def _shared_scale(top) -> dict:
     "One colour scale for all maps, up to `top`."
@@ -347,13 +354,8 @@ def frame_attention_figure(maps, names, columns: int = 5) -> Spec:
         _map_axes(sketch, n, place, len(maps[i]), _map_titles(k, columns, rows))
         heading(sketch, *place, label(names[i], names))
         told.append(_most_read(name, maps[i]))
-    wide = 114 + 177 * columns   # a map is about as wide as high, for one map and for five
-    layout = dict(
-        width=wide,
-        least=wide - 99,
-        margin=(44, 70, 30, 34),
-        coloraxis=_shared_scale(top),
-    )
+    wide = 114 + 177 * columns  # a map is about as wide as high, for one map and for five
+    layout = dict(width=wide, least=wide - 99, margin=(44, 70, 30, 34), coloraxis=_shared_scale(top))
     return finish(sketch, 60 + 216 * rows, told, **layout)
 
 # %% ../../nbs/viz/maps.ipynb #3a950006
@@ -387,25 +389,22 @@ def saliency_cells(saliency, side: int = 28) -> torch.Tensor:
     return percent.round().to(torch.uint8)
 
 # %% ../../nbs/viz/maps.ipynb #3a950008
-_CLEAR_TO_PURPLE = [[0, "rgba(106,61,154,0)"], [.25, "rgba(106,61,154,.35)"], [1, "rgba(76,20,130,.95)"]]
+_CLEAR_TO_PURPLE = [[0, "rgba(106,61,154,0)"], [0.25, "rgba(106,61,154,.35)"], [1, "rgba(76,20,130,.95)"]]
+
 
 def _percent_scale() -> dict:
     "One scale for all maps, transparent at 0."
     title = dict(text="% of the strongest", side="right")
-    return dict(
-        cmin=0,
-        cmax=100,
-        colorscale=_CLEAR_TO_PURPLE,
-        colorbar=dict(title=title, thickness=12, outlinewidth=0),
-    )
+    return dict(cmin=0, cmax=100, colorscale=_CLEAR_TO_PURPLE, colorbar=dict(title=title, thickness=12, outlinewidth=0))
+
 
 def _picture(sketch, uri, n, size, opacity):
     "The frame as the background of a cell of `size` (high, wide)."
     high, wide = size
     sketch.add_layout_image(
         source=uri,
-        x=-.5,
-        y=-.5,
+        x=-0.5,
+        y=-0.5,
         sizex=wide,
         sizey=high,
         xref=f"x{n}",
@@ -417,13 +416,14 @@ def _picture(sketch, uri, n, size, opacity):
         opacity=opacity,
     )
 
+
 def _picture_axes(sketch, n, place, size):
     "Hidden axes, which keep the picture's shape."
     (x, y), (high, wide) = place, size
     sketch.update_xaxes(
         n,
         domain=x,
-        range=[-.5, wide - .5],
+        range=[-0.5, wide - 0.5],
         visible=False,
         fixedrange=True,
         anchor=f"y{n}",
@@ -433,7 +433,7 @@ def _picture_axes(sketch, n, place, size):
     sketch.update_yaxes(
         n,
         domain=y,
-        range=[high - .5, -.5],
+        range=[high - 0.5, -0.5],
         visible=False,
         fixedrange=True,
         anchor=f"x{n}",
@@ -449,14 +449,16 @@ def _corner(sketch, size):
     middle = dict(x=[wide / 2], y=[high / 2])
     sketch.add_scatter(**middle, mode="markers", marker_opacity=0, hoverinfo="skip", name="frame")
 
+
 def _picture_cell(sketch, k, uri, count, size, title):
     "The k-th of `count` pictures with its name above; the first is the frame itself, the others are pale."
-    n, place = _axis_number(k), grid(k, count, 1, .012)
-    _picture(sketch, uri, n, size, .45 if k else 1.)
+    n, place = _axis_number(k), grid(k, count, 1, 0.012)
+    _picture(sketch, uri, n, size, 0.45 if k else 1.0)
     if k == 0:
         _corner(sketch, size)
     _picture_axes(sketch, n, place, size)
     heading(sketch, *place, title)
+
 
 def _saliency_map(sketch, k, cells, name):
     "One expert's map over its background."
@@ -471,6 +473,7 @@ def _saliency_map(sketch, k, cells, name):
         hovertemplate=f"{name}: %{{z}}%<extra></extra>",
     )
 
+
 def _strongest(name, cells) -> str:
     "Where one expert's map [T,h,w] is strongest."
     by_frame = cells.flatten(1).max(1)[0]
@@ -480,11 +483,8 @@ def _strongest(name, cells) -> str:
 def _slider_step(t, cells, images) -> dict:
     "A step of the slider, with the maps `cells` [E,h,w] and the backgrounds of frame t."
     traces = list(range(1, len(cells) + 1))
-    return dict(
-        method="update",
-        label=str(t),
-        args=[dict(z=cells.tolist()), dict(images=images), traces],
-    )
+    return dict(method="update", label=str(t), args=[dict(z=cells.tolist()), dict(images=images), traces])
+
 
 def _frame_slider(pics, cells, times, frame, sketch) -> dict:
     "plotly's own slider over the frames, of `cells` [E,T,h,w] in the figure's order."
@@ -492,14 +492,8 @@ def _frame_slider(pics, cells, times, frame, sketch) -> dict:
     for t in range(len(times)):
         images = [{**image, "source": pics.uris[t]} for image in sketch.layout["images"]]
         steps.append(_slider_step(t, cells[:, t], images))
-    return dict(
-        active=frame,
-        steps=steps,
-        currentvalue=dict(prefix="frame "),
-        pad=dict(t=8, b=0),
-        x=0,
-        len=1,
-    )
+    return dict(active=frame, steps=steps, currentvalue=dict(prefix="frame "), pad=dict(t=8, b=0), x=0, len=1)
+
 
 def _saliency_words(cells, names, order, frame, times) -> list:
     "Which frame is shown, and where each expert's map is strongest."

@@ -8,18 +8,24 @@ __all__ = ['PANELS', 'percent', 'tell', 'has_merges', 'has_gates', 'Screen', 'an
            'looks_panel', 'beside_panel', 'make_panels']
 
 # %% ../../nbs/viz/panels.ipynb #4fab8da7
-from dataclasses import dataclass, field
 import torch
+from dataclasses import dataclass, field
 from ..interpret.attribution import rank_correlation
 from ..interpret.explanation import Explanation
-from .style import INK, Pictures, expert_name, pictures, slowest_first
-from .charts import answer_figure, attention_curve_figure, before_after_figure, drops_figure
-from .charts import importance_figure, shares_figure
+from vidprism.viz.charts import (
+    answer_figure,
+    attention_curve_figure,
+    before_after_figure,
+    drops_figure,
+    importance_figure,
+    shares_figure,
+)
 from .maps import attention_figure, frame_attention_figure, gates_figure, saliency_figure
 from .strips import merge_figure, strip_figure
+from .style import INK, Pictures, expert_name, pictures, slowest_first
 
 # %% ../../nbs/viz/panels.ipynb #22da4a26
-def percent(p:float) -> str:
+def percent(p: float) -> str:
     """A probability in words; near 0 and 1 with a decimal, as no answer is certain.
 
     Parameters
@@ -31,8 +37,10 @@ def percent(p:float) -> str:
     -------
     str
     """
-    if p > .999 or p < .001: return "over 99.9%" if p > .5 else "under 0.1%"
-    return f"{p:.0%}" if .01 <= p <= .99 else f"{p:.1%}"
+    if p > 0.999 or p < 0.001:
+        return "over 99.9%" if p > 0.5 else "under 0.1%"
+    return f"{p:.0%}" if 0.01 <= p <= 0.99 else f"{p:.1%}"
+
 
 def tell(e) -> list:
     """What happened, in a few sentences; what a model has not is left out.
@@ -48,18 +56,33 @@ def tell(e) -> list:
         Sentences.
     """
     label, p = e.answer[0]
-    said = [f"The answer is “{label}” with probability {percent(p)}" + (f"; next comes “{e.answer[1][0]}” with {percent(e.answer[1][1])}." if len(e.answer) > 1 else ".")]
+    said = [
+        f"The answer is “{label}” with probability {percent(p)}"
+        + (f"; next comes “{e.answer[1][0]}” with {percent(e.answer[1][1])}." if len(e.answer) > 1 else ".")
+    ]
     if e.shares is not None:
         i = int(e.shares.argmax())
-        said.append(f"The readout listened most to the expert of {expert_name(e.rates[i])}: {float(e.shares[i]):.0%} of its attention.".replace("the expert of expert", "expert"))
+        said.append(
+            f"The readout listened most to the expert of {expert_name(e.rates[i])}: {float(e.shares[i]):.0%} of its attention.".replace(
+                "the expert of expert", "expert"
+            )
+        )
     if has_merges(e):
         slow = slowest_first(e.rates)[0]
-        said.append(f"The slowest expert, rate {e.rates[slow]}, saw the clip as {len(e.merges[slow].kept)} tokens, built on frames {', '.join(map(str, e.merges[slow].kept.tolist()))}.")
+        said.append(
+            f"The slowest expert, rate {e.rates[slow]}, saw the clip as {len(e.merges[slow].kept)} tokens, built on frames {', '.join(map(str, e.merges[slow].kept.tolist()))}."
+        )
     if e.importance is not None:
         best = e.importance.argsort(descending=True, stable=True)[:3].sort().values.tolist()
-        said.append("The frames that counted most are " + ", ".join(f"{t} ({float(e.clip.times[t]):.2f} s)" for t in best) + ".")
-    if has_gates(e): said.append(f"{int(e.open.sum())} of {int((e.gates > 0).sum())} ways between streams were open (threshold {e.threshold:g}).")
+        said.append(
+            "The frames that counted most are " + ", ".join(f"{t} ({float(e.clip.times[t]):.2f} s)" for t in best) + "."
+        )
+    if has_gates(e):
+        said.append(
+            f"{int(e.open.sum())} of {int((e.gates > 0).sum())} ways between streams were open (threshold {e.threshold:g})."
+        )
     return said
+
 
 def has_merges(e: Explanation) -> bool:
     """Whether frames were merged; a homogeneous expert sees every frame.
@@ -74,6 +97,7 @@ def has_merges(e: Explanation) -> bool:
     bool
     """
     return bool(e.merges) and not isinstance(e.rates[0], str)
+
 
 def has_gates(e: Explanation) -> bool:
     """Whether there are gates between rates.
@@ -123,6 +147,7 @@ class Screen:
     pics : Pictures
         Thumbnails of the frames; without it, they are made.
     """
+
     after: object
     before: object = None
     changes: list = field(default_factory=list)
@@ -137,13 +162,16 @@ class Screen:
     topk: int = 5
     pics: Pictures = None
 
-    def __post_init__(self): self.pics = self.pics or pictures(self.after.clip.frames)
+    def __post_init__(self):
+        self.pics = self.pics or pictures(self.after.clip.frames)
+
 
 def _lacks(what: str, s: Screen) -> str:
     "Why a panel is empty."
     return f"{s.name[0].upper()}{s.name[1:]} has no {what}, so there is nothing to show here."
 
-def answer_panel(s:Screen):
+
+def answer_panel(s: Screen):
     """The most probable classes.
 
     Parameters
@@ -152,11 +180,21 @@ def answer_panel(s:Screen):
         What is on the screen.
     """
     fresh = s.after.untrained
-    warn = f" Careful: {len(fresh)} tensors of this form were never trained ({', '.join(sorted({n.rpartition('.')[0] for n in fresh}))}); they are random." if fresh else ""
-    if not s.changes or s.before is None: return "The answer", "The most probable classes." + warn, [answer_figure.spec(s.after.answer[:s.topk])]
-    return "The answer", f"Left: as trained and filmed. Right: {', '.join(s.changes)}.{warn}", [before_after_figure.spec(s.before.answer, s.after.answer, ("before", "after"), s.topk)]
+    warn = (
+        f" Careful: {len(fresh)} tensors of this form were never trained ({', '.join(sorted({n.rpartition('.')[0] for n in fresh}))}); they are random."
+        if fresh
+        else ""
+    )
+    if not s.changes or s.before is None:
+        return "The answer", "The most probable classes." + warn, [answer_figure.spec(s.after.answer[: s.topk])]
+    return (
+        "The answer",
+        f"Left: as trained and filmed. Right: {', '.join(s.changes)}.{warn}",
+        [before_after_figure.spec(s.before.answer, s.after.answer, ("before", "after"), s.topk)],
+    )
 
-def frames_panel(s:Screen):
+
+def frames_panel(s: Screen):
     """Every frame, ringed by how much it counted.
 
     Parameters
@@ -165,10 +203,22 @@ def frames_panel(s:Screen):
         What is on the screen.
     """
     c = s.after.clip
-    return ("The frames", "Every frame the model saw, in its order, with its time; the wider its purple ring and bar, the more it counted.",
-            [strip_figure.spec(s.pics, c.times, s.after.importance if s.after.importance is not None else s.after.readout_weight, c.indices, None if s.slider else s.frame)])
+    return (
+        "The frames",
+        "Every frame the model saw, in its order, with its time; the wider its purple ring and bar, the more it counted.",
+        [
+            strip_figure.spec(
+                s.pics,
+                c.times,
+                s.after.importance if s.after.importance is not None else s.after.readout_weight,
+                c.indices,
+                None if s.slider else s.frame,
+            )
+        ],
+    )
 
-def counted_panel(s:Screen):
+
+def counted_panel(s: Screen):
     """The frames' importance by expert, and what the removal of a frame costs.
 
     Parameters
@@ -177,14 +227,17 @@ def counted_panel(s:Screen):
         What is on the screen.
     """
     a = s.after
-    if a.importance is None: return "What counted, through which expert", _lacks("readout over experts", s), []
+    if a.importance is None:
+        return "What counted, through which expert", _lacks("readout over experts", s), []
     figures = [importance_figure.spec(a.importance, a.clip.times, a.parts, a.rates)]
     note = "High columns are the frames behind the answer; a column's colours are the experts it came through."
-    if s.drops is None: return "What counted, through which expert", note, figures
+    if s.drops is None:
+        return "What counted, through which expert", note, figures
     note += f" Below: how far the answer's logit falls when a frame is taken out. Rank correlation of the two: {float(rank_correlation(a.importance, s.drops)):.2f}."
     return "What counted, through which expert", note, [*figures, drops_figure.spec(s.drops, a.clip.times)]
 
-def merged_panel(s:Screen):
+
+def merged_panel(s: Screen):
     """Kept and merged frames of each rate.
 
     Parameters
@@ -193,12 +246,16 @@ def merged_panel(s:Screen):
         What is on the screen.
     """
     a = s.after
-    if not has_merges(a): return "Kept and merged", _lacks("merges: every frame is a token", s), []
-    return ("Kept and merged", "One band a rate, slowest on top. A picture in a band is a kept frame; lines come from the frames merged into it, the thicker the more. Click a token to mark its frames.",
-            [merge_figure.spec(s.pics, a.clip.times, a.merges, a.rates, a.clip.indices)])
+    if not has_merges(a):
+        return "Kept and merged", _lacks("merges: every frame is a token", s), []
+    return (
+        "Kept and merged",
+        "One band a rate, slowest on top. A picture in a band is a kept frame; lines come from the frames merged into it, the thicker the more. Click a token to mark its frames.",
+        [merge_figure.spec(s.pics, a.clip.times, a.merges, a.rates, a.clip.indices)],
+    )
 
 # %% ../../nbs/viz/panels.ipynb #8ae8bf42
-def readout_panel(s:Screen):
+def readout_panel(s: Screen):
     """Each expert's share of the readout.
 
     Parameters
@@ -206,10 +263,16 @@ def readout_panel(s:Screen):
     s : Screen
         What is on the screen.
     """
-    if s.after.shares is None: return "Readout weight of each expert", _lacks("readout over experts", s), []
-    return "Readout weight of each expert", "Each expert's share of the readout's attention.", [shares_figure.spec(s.after.shares, s.after.rates)]
+    if s.after.shares is None:
+        return "Readout weight of each expert", _lacks("readout over experts", s), []
+    return (
+        "Readout weight of each expert",
+        "Each expert's share of the readout's attention.",
+        [shares_figure.spec(s.after.shares, s.after.rates)],
+    )
 
-def gates_panel(s:Screen):
+
+def gates_panel(s: Screen):
     """The gates between rates.
 
     Parameters
@@ -218,10 +281,16 @@ def gates_panel(s:Screen):
         What is on the screen.
     """
     a = s.after
-    if not has_gates(a): return "Gates between rates", _lacks("gates", s), []
-    return ("Gates between rates", f"Row sends to column. A way is open at {a.threshold:g} or above; a shut way sends nothing.", [gates_figure.spec(a.gates, a.open, a.rates, a.threshold)])
+    if not has_gates(a):
+        return "Gates between rates", _lacks("gates", s), []
+    return (
+        "Gates between rates",
+        f"Row sends to column. A way is open at {a.threshold:g} or above; a shut way sends nothing.",
+        [gates_figure.spec(a.gates, a.open, a.rates, a.threshold)],
+    )
 
-def attention_panel(s:Screen):
+
+def attention_panel(s: Screen):
     """Attention between frames.
 
     Parameters
@@ -230,9 +299,14 @@ def attention_panel(s:Screen):
         What is on the screen.
     """
     a = s.after
-    if a.maps is None: return tokens_panel(s)
-    return ("Attention between frames", "Row reads column. Dark columns are frames that all others read; flat grey chooses nothing. The curve is the mean of the columns.",
-            attention_pictures(a))
+    if a.maps is None:
+        return tokens_panel(s)
+    return (
+        "Attention between frames",
+        "Row reads column. Dark columns are frames that all others read; flat grey chooses nothing. The curve is the mean of the columns.",
+        attention_pictures(a),
+    )
+
 
 def attention_pictures(a) -> list:
     """An explanation's maps between frames, and their curves.
@@ -247,10 +321,12 @@ def attention_pictures(a) -> list:
     list
     """
     maps, names, curves = a.maps, a.map_names, a.maps.mean(1)
-    if a.shares is not None: curves = torch.cat([curves[:-1], a.readout_weight[None].to(curves)])
+    if a.shares is not None:
+        curves = torch.cat([curves[:-1], a.readout_weight[None].to(curves)])
     return [frame_attention_figure.spec(maps, names), attention_curve_figure.spec(curves, a.clip.times, names)]
 
-def tokens_panel(s:Screen):
+
+def tokens_panel(s: Screen):
     """Attention between tokens, where no maps between frames were made.
 
     Parameters
@@ -259,10 +335,23 @@ def tokens_panel(s:Screen):
         What is on the screen.
     """
     a = s.after
-    figures = [attention_figure.spec(a.attention[i].mean(0), a.rates[i], a.merges[i].kept) for i in slowest_first(a.rates) if a.attention[i].shape[-1] > 1] if a.attention and has_merges(a) else []
-    return "Attention inside the experts", "Row reads column: which moments an expert put together." if figures else _lacks("attention", s), figures
+    figures = (
+        [
+            attention_figure.spec(a.attention[i].mean(0), a.rates[i], a.merges[i].kept)
+            for i in slowest_first(a.rates)
+            if a.attention[i].shape[-1] > 1
+        ]
+        if a.attention and has_merges(a)
+        else []
+    )
+    return (
+        "Attention inside the experts",
+        "Row reads column: which moments an expert put together." if figures else _lacks("attention", s),
+        figures,
+    )
 
-def looks_panel(s:Screen):
+
+def looks_panel(s: Screen):
     """Saliency of each expert.
 
     Parameters
@@ -270,11 +359,30 @@ def looks_panel(s:Screen):
     s : Screen
         What is on the screen.
     """
-    if s.saliency is None: return "Where each expert looks", s.looked or ("No saliency was computed here." if s.after.rates else _lacks("experts", s)), []
-    return ("Where each expert looks", "The stronger the purple, the more the expert's part of the answer hangs on that place. One scale for all experts and frames. " + s.looked,
-            [saliency_figure.spec(s.pics, s.saliency, s.look_names or s.after.rates, s.after.clip.times, min(s.frame, len(s.pics.uris) - 1), s.slider)])
+    if s.saliency is None:
+        return (
+            "Where each expert looks",
+            s.looked or ("No saliency was computed here." if s.after.rates else _lacks("experts", s)),
+            [],
+        )
+    return (
+        "Where each expert looks",
+        "The stronger the purple, the more the expert's part of the answer hangs on that place. One scale for all experts and frames. "
+        + s.looked,
+        [
+            saliency_figure.spec(
+                s.pics,
+                s.saliency,
+                s.look_names or s.after.rates,
+                s.after.clip.times,
+                min(s.frame, len(s.pics.uris) - 1),
+                s.slider,
+            )
+        ],
+    )
 
-def beside_panel(s:Screen):
+
+def beside_panel(s: Screen):
     """Two models on the same frames.
 
     Parameters
@@ -282,23 +390,59 @@ def beside_panel(s:Screen):
     s : Screen
         What is on the screen.
     """
-    if not s.beside: return "Two models", "No other model was given to compare with.", []
+    if not s.beside:
+        return "Two models", "No other model was given to compare with.", []
     figures, said = [], []
     for name, other in s.beside.items():
-        if isinstance(other, str): said.append(f"{name[0].upper()}{name[1:]} has no answer to this clip: {other}"); continue
+        if isinstance(other, str):
+            said.append(f"{name[0].upper()}{name[1:]} has no answer to this clip: {other}")
+            continue
         figures.append(before_after_figure.spec(s.after.answer, other.answer, (s.name, name), s.topk))
-        if other.maps is not None: figures.append(attention_pictures(other)[0])
+        if other.maps is not None:
+            figures.append(attention_pictures(other)[0])
         lines = {k: r.readout_weight for k, r in ((s.name, s.after), (name, other)) if r.readout_weight is not None}
-        if lines: figures.append(attention_curve_figure.spec(torch.stack(list(lines.values())), other.clip.times, list(lines), [INK, "#be185d"], ["solid", "dash"]))
-        missing = [w for w, there in (("merges", has_merges(other)), ("gates", has_gates(other)), ("attention between frames", other.maps is not None)) if not there]
-        if missing: said.append(f"{name[0].upper()}{name[1:]} has no {' and no '.join(missing)}: those panels are left out.")
-    return "Two models", " ".join(["The same frames, two models: their answers, and how much each frame is read."] + said), figures
+        if lines:
+            figures.append(
+                attention_curve_figure.spec(
+                    torch.stack(list(lines.values())),
+                    other.clip.times,
+                    list(lines),
+                    [INK, "#be185d"],
+                    ["solid", "dash"],
+                )
+            )
+        missing = [
+            w
+            for w, there in (
+                ("merges", has_merges(other)),
+                ("gates", has_gates(other)),
+                ("attention between frames", other.maps is not None),
+            )
+            if not there
+        ]
+        if missing:
+            said.append(f"{name[0].upper()}{name[1:]} has no {' and no '.join(missing)}: those panels are left out.")
+    return (
+        "Two models",
+        " ".join(["The same frames, two models: their answers, and how much each frame is read."] + said),
+        figures,
+    )
 
-PANELS = dict(answer=answer_panel, frames=frames_panel, counted=counted_panel, merged=merged_panel, readout=readout_panel, gates=gates_panel,
-              attention=attention_panel, looks=looks_panel, beside=beside_panel)
+
+PANELS = dict(
+    answer=answer_panel,
+    frames=frames_panel,
+    counted=counted_panel,
+    merged=merged_panel,
+    readout=readout_panel,
+    gates=gates_panel,
+    attention=attention_panel,
+    looks=looks_panel,
+    beside=beside_panel,
+)
 
 # %% ../../nbs/viz/panels.ipynb #f4d91745
-def make_panels(e, topk:int=5) -> list:
+def make_panels(e, topk: int = 5) -> list:
     """Everything there is to see, in reading order; what is not there is left out.
 
     Parameters
@@ -314,5 +458,7 @@ def make_panels(e, topk:int=5) -> list:
         [(heading, what to look at, figure or figures)].
     """
     screen = e if isinstance(e, Screen) else Screen(e, topk=topk, saliency=e.saliency, drops=e.drops)
-    made = [(h, note, [spec.figure() for spec in specs]) for h, note, specs in (panel(screen) for panel in PANELS.values())]
+    made = [
+        (h, note, [spec.figure() for spec in specs]) for h, note, specs in (panel(screen) for panel in PANELS.values())
+    ]
     return [(h, note, figs[0] if len(figs) == 1 else figs) for h, note, figs in made if figs]

@@ -14,7 +14,8 @@ from .style import AMOUNT, INK, Sketch, Spec, drawn, expert_name, finish, frame_
 from .style import frame_words, numbers, pictures, rate_color, seconds, slowest_first
 
 # %% ../../nbs/viz/strips.ipynb #57a10001
-_GREY = "#c4c7cc"   # the ring of a frame of no importance
+_GREY = "#c4c7cc"  # the ring of a frame of no importance
+
 
 def _image(sketch, uri, x, y, sizex, sizey):
     "A picture centred at x, y; below the traces."
@@ -32,9 +33,11 @@ def _image(sketch, uri, x, y, sizex, sizey):
         layer="below",
     )
 
+
 def _unseen(size) -> dict:
     "An invisible square of `size` px that can be pointed at."
     return dict(size=size, symbol="square", color="rgba(0,0,0,0)")
+
 
 def _frame_points(sketch, x, y, hover, size):
     "What is pointed at for each frame."
@@ -49,9 +52,11 @@ def _frame_points(sketch, x, y, hover, size):
         customdata=[[f"frame {t}"] for t in range(len(x))],
     )
 
+
 def _channels(color: str) -> np.ndarray:
     "Red, green and blue, 0 to 255, of `#rrggbb`."
-    return np.array([int(color[i:i + 2], 16) for i in (1, 3, 5)])
+    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+
 
 def _ring(part) -> dict:
     "The line around a frame: grey and thin for 0, the purple of an amount and thick for 1."
@@ -63,15 +68,17 @@ def _ring(part) -> dict:
 # %% ../../nbs/viz/strips.ipynb #57a10003
 class _Grid(NamedTuple):
     "How the frames of a strip are placed."
+
     columns: int
     rows: int
-    tall: float   # px, height of a picture
-    wide: float   # columns, width of a picture
-    cell: float   # px, height of a row, with bar and label
+    tall: float  # px, height of a picture
+    wide: float  # columns, width of a picture
+    cell: float  # px, height of a row, with bar and label
 
     def at(self, t: int) -> tuple:
         "Column, and y of the top, of frame t."
         return t % self.columns, t // self.columns * self.cell
+
 
 def _strip_grid(T: int, aspect: float) -> _Grid:
     "At most 16 frames a row, as large as 968 px allow."
@@ -80,9 +87,11 @@ def _strip_grid(T: int, aspect: float) -> _Grid:
     wide = tall * aspect / 968 * columns
     return _Grid(columns, -(-T // columns), tall, wide, tall + 34)
 
+
 def _frame_label(t, second) -> str:
     "A frame's number and time."
     return f"<b>{t}</b>  {seconds(second)}"
+
 
 def _strip_cell(sketch, grid, t, uri, part):
     "One frame of the strip, with its ring."
@@ -113,6 +122,7 @@ def _strip_mark(sketch, grid, t, second):
         borderpad=1,
     )
 
+
 def _strip_bars(sketch, grid, x, y, part):
     "A bar under each frame, as long as its part of the width."
     sketch.add_bar(
@@ -126,6 +136,7 @@ def _strip_bars(sketch, grid, x, y, part):
         name="importance",
     )
 
+
 def _strip_labels(sketch, grid, x, y, times):
     "Number and time under each frame."
     sketch.add_scatter(
@@ -137,6 +148,7 @@ def _strip_labels(sketch, grid, x, y, times):
         hoverinfo="skip",
         name="labels",
     )
+
 
 def _strip_hover(times, indices, share) -> list:
     "Which frame it is, and its importance."
@@ -192,7 +204,7 @@ def strip_figure(frames, times, importance=None, indices=None, mark: int = None)
         _strip_bars(sketch, grid, x, y, part)
     _strip_labels(sketch, grid, x, y, times)
     high = grid.rows * grid.cell
-    sketch.update_xaxes(range=[-.5, grid.columns - .5], visible=False, fixedrange=True)
+    sketch.update_xaxes(range=[-0.5, grid.columns - 0.5], visible=False, fixedrange=True)
     sketch.update_yaxes(range=[high, -4], visible=False, fixedrange=True)
     return finish(sketch, high + 8, frame_words(times, share), margin=(16, 16, 2, 2), least=960)
 
@@ -215,6 +227,7 @@ class _Token(NamedTuple):
     weights : dict
         Frame -> weight, with the kept one's.
     """
+
     rate: int
     number: int
     kept: int
@@ -228,6 +241,7 @@ class _Token(NamedTuple):
         "Frames of its part of the window."
         return (self.stop - self.start) / self.place[1]
 
+
 def _token_list(lineage, kept, rate: int) -> list:
     "The tokens of one clip at one rate, from a merge's `lineage` [N,T] and `kept` [N]."
     lineage = numbers(lineage, None, None)
@@ -238,44 +252,52 @@ def _token_list(lineage, kept, rate: int) -> list:
     for n, (row, k) in enumerate(zip(lineage, kept)):
         mates = np.flatnonzero(window == window[n])
         start = int(window[n] * size)
-        tokens.append(_Token(
-            rate=int(rate),
-            number=n,
-            kept=int(k),
-            start=start,
-            stop=min(start + size, T),
-            place=(n - int(mates[0]), len(mates)),
-            weights={int(t): float(row[t]) for t in np.flatnonzero(row)},
-        ))
+        tokens.append(
+            _Token(
+                rate=int(rate),
+                number=n,
+                kept=int(k),
+                start=start,
+                stop=min(start + size, T),
+                place=(n - int(mates[0]), len(mates)),
+                weights={int(t): float(row[t]) for t in np.flatnonzero(row)},
+            )
+        )
     return tokens
 
 # %% ../../nbs/viz/strips.ipynb #57a10005
-_FAN = 42   # px, height of a fan of lines
-_DOT = 9    # px, room for its dots
+_FAN = 42  # px, height of a fan of lines
+_DOT = 9  # px, room for its dots
+
 
 class _Slot(NamedTuple):
     "Where a token's picture stands."
-    x: float      # frames, its centre
-    wide: float   # frames
-    tall: float   # px
+
+    x: float  # frames, its centre
+    wide: float  # frames
+    tall: float  # px
+
 
 class _Clip(NamedTuple):
     "What all bands of a figure share."
+
     uris: list
-    aspect: float   # width over height
+    aspect: float  # width over height
     times: np.ndarray
     indices: object
-    unit: float     # px a frame
+    unit: float  # px a frame
 
     def text(self, t) -> str:
         "Which frame this is."
         return frame_text(t, self.times[t], self.indices)
 
+
 class _Band(NamedTuple):
     "One rate's part of the picture."
+
     tokens: list
     slots: list
-    top: float   # px
+    top: float  # px
     color: str
 
     @property
@@ -301,15 +323,16 @@ class _Band(NamedTuple):
 # %% ../../nbs/viz/strips.ipynb #57a10008
 def _inside(x, token, wide) -> float:
     "`x`, moved so that something `wide` around it stays in the token's part of its window."
-    left = token.start - .5 + token.place[0] * token.room
-    edge = min(.06, (token.room - wide) / 2)
+    left = token.start - 0.5 + token.place[0] * token.room
+    edge = min(0.06, (token.room - wide) / 2)
     lowest = left + edge + wide / 2
     highest = left + token.room - edge - wide / 2
     return min(max(x, lowest), highest)
 
+
 def _slot(token, aspect, unit) -> _Slot:
     "Where a token's picture goes, with `unit` px a frame."
-    tall = min(60, token.room * unit * .9 / aspect)
+    tall = min(60, token.room * unit * 0.9 / aspect)
     wide = tall * aspect / unit
     return _Slot(_inside(token.kept, token, wide), wide, tall)
 
@@ -318,37 +341,41 @@ def _box(left, top, right, bottom) -> str:
     "A box as a path."
     return f"M {left},{top} L {right},{top} L {right},{bottom} L {left},{bottom} Z"
 
+
 def _windows(sketch, band):
     "The windows' boxes, from their dots to their tokens; plotly draws one path as fast as one box."
     firsts = [token for token in band.tokens if token.place[0] == 0]
-    boxes = [_box(token.start - .44, band.top - 6, token.stop - .56, band.foot) for token in firsts]
+    boxes = [_box(token.start - 0.44, band.top - 6, token.stop - 0.56, band.foot) for token in firsts]
     sketch.add_shape(
         type="path",
         path=" ".join(boxes),
         layer="below",
-        opacity=.13,
+        opacity=0.13,
         fillcolor=band.color,
         line_width=0,
         name=f"windows {band.rate}",
     )
 
+
 def _line_path(frame, x, top, end) -> str:
     "A curve from a frame down to a token."
-    return f"M {frame},{top} C {frame},{top + _FAN * .55} {x},{end - _FAN * .6} {x},{end}"
+    return f"M {frame},{top} C {frame},{top + _FAN * 0.55} {x},{end - _FAN * 0.6} {x},{end}"
+
 
 def _line(sketch, band, token, slot, frame, weight):
     "One non-zero entry of the lineage, to the kept frame, or to the edge of a picture that had to move away from it."
     left, right = slot.x - slot.wide / 2, slot.x + slot.wide / 2
     x = min(max(token.kept, left), right)
-    strength = min(1., abs(weight)) ** .5
+    strength = min(1.0, abs(weight)) ** 0.5
     sketch.add_shape(
         type="path",
         path=_line_path(frame, x, band.dots, band.foot),
         layer="below",
-        opacity=.25 + .75 * strength,
-        line=dict(color=band.color, width=.6 + 3.6 * strength),
+        opacity=0.25 + 0.75 * strength,
+        line=dict(color=band.color, width=0.6 + 3.6 * strength),
         name=f"line {token.rate}/{token.number}/{frame}",
     )
+
 
 def _kept(sketch, band, uris):
     "The tokens' pictures: their kept frames, framed."
@@ -356,12 +383,7 @@ def _kept(sketch, band, uris):
     for token, (x, wide, tall), middle in zip(band.tokens, band.slots, band.middles):
         _image(sketch, uris[token.kept], x, middle, wide, tall)
         boxes.append(_box(x - wide / 2, band.foot, x + wide / 2, band.foot + tall))
-    sketch.add_shape(
-        type="path",
-        path=" ".join(boxes),
-        line=dict(color=band.color, width=2),
-        name=f"kept {band.rate}",
-    )
+    sketch.add_shape(type="path", path=" ".join(boxes), line=dict(color=band.color, width=2), name=f"kept {band.rate}")
 
 # %% ../../nbs/viz/strips.ipynb #57a1000b
 def _uses(tokens) -> dict:
@@ -372,10 +394,12 @@ def _uses(tokens) -> dict:
             uses.setdefault(frame, []).append((token, weight))
     return uses
 
+
 def _use_text(frame, token, weight) -> str:
     "What one token makes of a frame."
     use = "kept as" if frame == token.kept else "merged into"
     return f"<br>{use} token {token.number} (frame {token.kept}), weight {weight:.3f}"
+
 
 def _dot_marker(frames, kept, color) -> dict:
     "Kept frames are large and full, the others small and empty."
@@ -384,6 +408,7 @@ def _dot_marker(frames, kept, color) -> dict:
         color=[color if frame in kept else "white" for frame in frames],
         line=dict(color=color, width=1.5),
     )
+
 
 def _dots(sketch, band, clip):
     "The frames of one rate; each hover says which tokens the frame goes into."
@@ -412,8 +437,9 @@ def _merged_rows(token) -> str:
     rest = [f"{frame}: {weight:.3f}" for frame, weight in token.weights.items() if frame != token.kept]
     if not rest:
         return "nothing merged"
-    rows = [" · ".join(rest[i:i + 5]) for i in range(0, len(rest), 5)]
+    rows = [" · ".join(rest[i : i + 5]) for i in range(0, len(rest), 5)]
     return "<br>".join(["merged, frame: weight", *rows])
+
 
 def _token_text(token, clip) -> str:
     "A token's hover."
@@ -425,9 +451,11 @@ def _token_text(token, clip) -> str:
     ]
     return "<br>".join(lines)
 
+
 def _token_handles(token) -> list:
     "What a page highlights with this token."
     return [f"{token.rate}/{token.number}"] + [f"frame {frame}" for frame in token.weights]
+
 
 def _nodes(sketch, band, clip):
     "One hover point a token: its number, its kept frame, every merged frame with its weight."
@@ -455,6 +483,7 @@ def _token_name(token, second, room) -> str:
         return f"{frame} at {time}"
     return f"frame {frame} at {time}"
 
+
 def _token_names(sketch, band, clip):
     "What stands under the tokens, inside their windows."
     text, at, sizes = [], [], []
@@ -481,12 +510,13 @@ def _count(tokens) -> str:
     "How many tokens there are."
     return f"{len(tokens)} token" if len(tokens) == 1 else f"{len(tokens)} tokens"
 
+
 def _band_name(sketch, band, rates):
     "The rate, and its number of tokens, to the left of its band."
     name = expert_name(band.rate, rates).replace(" (", "<br>(")
     swatch = f'<span style="color:{band.color}">■</span>'
     sketch.add_annotation(
-        x=-.5,
+        x=-0.5,
         y=band.top + _DOT + _FAN / 2 + 8,
         xanchor="right",
         xshift=-8,
@@ -495,6 +525,7 @@ def _band_name(sketch, band, rates):
         bgcolor="white",
         text=f"{swatch} <b>{name}</b><br>{_count(band.tokens)}",
     )
+
 
 def _draw_band(sketch, clip, tokens, top, rates) -> float:
     "Draw one rate from `top` down; where the next may begin."
@@ -523,6 +554,7 @@ def _token_words(token, times) -> str:
     second = seconds(times[token.kept])
     return f"– token {token.number} keeps frame {token.kept} at {second}; it merges {what}."
 
+
 def _merge_words(tokens, times, rates) -> list:
     "One rate in words."
     name = expert_name(tokens[0].rate, rates)
@@ -536,19 +568,15 @@ def _merge_frame(sketch, t, uri, tall, wide):
     "One input frame over the bands."
     _image(sketch, uri, t, tall / 2, wide, tall)
     sketch.add_shape(
-        type="rect",
-        x0=t - wide / 2,
-        x1=t + wide / 2,
-        y0=0,
-        y1=tall,
-        line=dict(color=_GREY, width=1),
-        name=f"frame {t}",
+        type="rect", x0=t - wide / 2, x1=t + wide / 2, y0=0, y1=tall, line=dict(color=_GREY, width=1), name=f"frame {t}"
     )
+
 
 def _merge_frames(sketch, clip, tall):
     "The input frames in a row."
     for t, uri in enumerate(clip.uris):
         _merge_frame(sketch, t, uri, tall, tall * clip.aspect / clip.unit)
+
 
 def _merge_points(sketch, clip, tall):
     "The hovers of the input frames."
@@ -587,7 +615,7 @@ def merge_figure(frames, times, merges, rates, indices=None) -> Spec:
     uris, aspect = pictures(frames)
     times = numbers(times, len(uris))
     clip = _Clip(uris, aspect, times, indices, 868 / len(times))
-    tall = min(60, clip.unit * .94 / aspect)
+    tall = min(60, clip.unit * 0.94 / aspect)
     sketch, lines, y = Sketch(), [], tall + 26
     _merge_frames(sketch, clip, tall)
     for i in slowest_first(rates):
@@ -597,5 +625,5 @@ def merge_figure(frames, times, merges, rates, indices=None) -> Spec:
     _merge_points(sketch, clip, tall)
     sketch.update_xaxes(**frame_axis(times, all_numbers=True), side="top")
     sketch.update_yaxes(range=[y, 0], visible=False, fixedrange=True)
-    sketch.add_annotation(x=-.5, y=tall / 2, text="frames", xanchor="right", xshift=-8, showarrow=False)
+    sketch.add_annotation(x=-0.5, y=tall / 2, text="frames", xanchor="right", xshift=-8, showarrow=False)
     return finish(sketch, y + 52, lines, margin=(116, 16, 44, 8), least=960)

@@ -26,30 +26,16 @@ INK = "#262b33"
 QUIET = "#6b7280"
 AMOUNT = "#6a3d9a"
 _FAINT = "#e5e7eb"
-_RATE_COLORS = {
-    1: "#cc79a7",
-    2: "#d55e00",
-    4: "#e69f00",
-    8: "#009e73",
-    16: "#0072b2",
-    32: "#56b4e9",
-}
-_OTHER_COLORS = [
-    "#882255",
-    "#999933",
-    "#117733",
-    "#aa4499",
-    "#332288",
-    "#88ccee",
-    "#661100",
-    "#44aa99",
-]
+_RATE_COLORS = {1: "#cc79a7", 2: "#d55e00", 4: "#e69f00", 8: "#009e73", 16: "#0072b2", 32: "#56b4e9"}
+_OTHER_COLORS = ["#882255", "#999933", "#117733", "#aa4499", "#332288", "#88ccee", "#661100", "#44aa99"]
+
 
 def _name_color(name: str) -> str:
     "The colour of an expert without a rate, by the number in its name or else by its letters."
     digits = re.sub(r"\D", "", name)
     place = int(digits) if digits else sum(map(ord, name))
     return _OTHER_COLORS[place % len(_OTHER_COLORS)]
+
 
 def rate_color(rate) -> str:
     """The colour of a rate, the same in every picture.
@@ -95,11 +81,13 @@ def expert_name(rate, rates=()) -> str:
         ends = {max(others): " (slowest)", min(others): " (fastest)"}
     return f"rate {rate}{ends.get(rate, '')}"
 
+
 def _order_key(rate) -> tuple:
     "Sorts rates from slow to fast, and names behind them."
     if isinstance(rate, str):
         return (1, 0)
     return (0, -rate)
+
 
 def slowest_first(rates) -> list[int]:
     """The order of experts in every picture.
@@ -123,6 +111,7 @@ def _jpeg(image) -> str:
     image.save(out, "JPEG", quality=80, optimize=True)
     encoded = base64.b64encode(out.getvalue()).decode()
     return "data:image/jpeg;base64," + encoded
+
 
 def thumbnails(frames, height: int = 64) -> list[str]:
     """Each frame as a small JPEG in a data URI.
@@ -165,6 +154,7 @@ class Pictures(NamedTuple):
     aspect : float
         Width over height of a frame.
     """
+
     uris: list
     aspect: float
 
@@ -182,6 +172,7 @@ class Pictures(NamedTuple):
             One picture a place.
         """
         return self._replace(uris=[self.uris[t] for t in order])
+
 
 def pictures(frames, height: int = 84) -> Pictures:
     """Make frames small.
@@ -214,6 +205,7 @@ class Spec(NamedTuple):
     layout : dict
         Axes, shapes, images, annotations, sizes; `layout["meta"]["words"]` is the figure in words.
     """
+
     data: list
     layout: dict
 
@@ -224,6 +216,7 @@ class Spec(NamedTuple):
     def text(self) -> str:
         "The JSON that plotly.js reads; a number that is not finite is a ValueError."
         return json.dumps(self._asdict(), separators=(",", ":"), allow_nan=False)
+
 
 def drawn(draw):
     """Make a figure function of a function that returns a `Spec`.
@@ -238,12 +231,14 @@ def drawn(draw):
     callable
         Function of the same arguments that returns a plotly `Figure`. Its attribute `spec` is `draw`.
     """
+
     @functools.wraps(draw)
     def figure(*args, **kwargs) -> go.Figure:
         return draw(*args, **kwargs).figure()
 
     figure.spec = draw
     return figure
+
 
 def words(fig) -> list[str]:
     """What a figure shows, in words.
@@ -262,13 +257,15 @@ def words(fig) -> list[str]:
     return list(meta.get("words", []))
 
 # %% ../../nbs/viz/style.ipynb #a269db7d
-_ONE_WORD = {"paper_bgcolor", "plot_bgcolor"}   # names with an underscore that do not stand for nested names
+_ONE_WORD = {"paper_bgcolor", "plot_bgcolor"}  # names with an underscore that do not stand for nested names
+
 
 def _listed(x):
     "A numpy value as lists and numbers; what is not a number is None."
     if x.dtype.kind == "f" and np.isnan(x).any():
         x = np.where(np.isnan(x), None, x)
     return x.tolist()
+
 
 def _nest_entry(name: str, value) -> tuple:
     "An entry `line_width=2` as (`line`, {`width`: 2}); a title's text as {`text`: ...}."
@@ -281,6 +278,7 @@ def _nest_entry(name: str, value) -> tuple:
         return head, dict(text=value)
     return head, _nest(value)
 
+
 def _nest_dict(entries: dict) -> dict:
     "All entries written out; those with the same first word become one."
     out = {}
@@ -291,6 +289,7 @@ def _nest_dict(entries: dict) -> dict:
             nested = {**before, **nested}
         out[head] = nested
     return out
+
 
 def _nest(x):
     "Short names written out at every depth, arrays as lists."
@@ -408,7 +407,7 @@ _AXIS = dict(
     zerolinewidth=2,
 )
 _TEMPLATE = dict(
-    data=dict(bar=[dict(marker=dict(line=dict(color="white", width=.5)))]),
+    data=dict(bar=[dict(marker=dict(line=dict(color="white", width=0.5)))]),
     layout=dict(
         font=dict(family="system-ui, Segoe UI, Helvetica, Arial, sans-serif", size=12, color=INK),
         xaxis=_AXIS,
@@ -420,6 +419,7 @@ _TEMPLATE = dict(
         hoverlabel=dict(align="left", bgcolor="white", font=dict(size=12, color=INK)),
     ),
 )
+
 
 def finish(sketch: Sketch, height, words, width=1000, margin=(110, 16, 24, 48), least=None, **layout) -> Spec:
     """The common template, size, margins and words for a figure.
@@ -503,6 +503,7 @@ def seconds(t) -> str:
     """
     return f"{t:.2f} s"
 
+
 def frame_text(t, second, indices=None) -> str:
     """Which frame this is.
 
@@ -524,6 +525,7 @@ def frame_text(t, second, indices=None) -> str:
     if indices is None:
         return text
     return f"{text} (no. {int(indices[t])} of the file)"
+
 
 def frame_words(times, share=None) -> list[str]:
     """Frames and the most important of them in words.
@@ -566,6 +568,7 @@ def label(rate, rates) -> str:
     name = html.escape(expert_name(rate, rates))
     return f'<span style="color:{rate_color(rate)}">■</span> {name}'
 
+
 def shortened(name: str, longest=30) -> str:
     """A class's name as a tick shows it: a very long one is cut (hover and words have it whole).
 
@@ -582,8 +585,9 @@ def shortened(name: str, longest=30) -> str:
         As html.
     """
     if len(name) > longest:
-        name = name[:longest - 1].rstrip() + "…"
+        name = name[: longest - 1].rstrip() + "…"
     return html.escape(name)
+
 
 def label_room(names) -> int:
     """How much room tick labels need: an upper bound of their widths in bold, so that plotly need not measure them.
@@ -610,6 +614,7 @@ def _tick_text(t: int, times, every: int, time_first: bool) -> str:
         return f"{seconds(times[t])}<br>{t}"
     return f"{t}<br>{seconds(times[t])}"
 
+
 def frame_axis(times, all_numbers=False) -> dict:
     """An x axis of frames: their numbers, and the times of at most 8 of them.
 
@@ -631,7 +636,7 @@ def frame_axis(times, all_numbers=False) -> dict:
     step = -(-count // 40) if all_numbers else every
     ticks = range(0, count, step)
     return dict(
-        range=[-.5, count - .5],
+        range=[-0.5, count - 0.5],
         tickvals=list(ticks),
         ticktext=[_tick_text(t, times, every, all_numbers) for t in ticks],
         tickangle=0,
@@ -642,7 +647,7 @@ def frame_axis(times, all_numbers=False) -> dict:
     )
 
 # %% ../../nbs/viz/style.ipynb #9348894f
-def grid(k, columns, rows, gap=.035, high=.16) -> tuple:
+def grid(k, columns, rows, gap=0.035, high=0.16) -> tuple:
     """Where one of several small pictures stands.
 
     Parameters
@@ -668,6 +673,7 @@ def grid(k, columns, rows, gap=.035, high=.16) -> tuple:
     left = (k % columns) * (wide + gap)
     top = 1 - (k // columns) * (tall + high)
     return [left, left + wide], [top - tall, top]
+
 
 def heading(sketch, x, y, text):
     """Write a name over a small picture.

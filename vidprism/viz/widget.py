@@ -13,7 +13,9 @@ from plotly.offline import get_plotlyjs
 from .html import FRAME_LIGHTS, LINKS
 
 # %% ../../nbs/viz/widget.ipynb #7b1adbb8
-_VIEW_JS = LINKS + """
+_VIEW_JS = (
+    LINKS
+    + """
 let library; // plotly.js, sent once by the kernel; nothing comes from a network
 const bare = {displaylogo: false, displayModeBar: false, scrollZoom: false};
 
@@ -218,9 +220,12 @@ async function render({model, el}) {
 
 export default {render};
 """
+)
 
 # %% ../../nbs/viz/widget.ipynb #a7900001
-_VIEW_CSS = FRAME_LIGHTS + """
+_VIEW_CSS = (
+    FRAME_LIGHTS
+    + """
 .prism {
   color: #1c2129; max-width: 1000px; font: 14px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif;
 }
@@ -241,6 +246,7 @@ _VIEW_CSS = FRAME_LIGHTS + """
 .prism .words { font-size: .85rem; color: #5b6472; border-top: 1px solid #eef0f3; padding: .15rem .7rem }
 .prism .words ul { margin: .2rem 0; padding-left: 1.1rem }
 """
+)
 
 # %% ../../nbs/viz/widget.ipynb #6b8c4787
 class PanelView(anywidget.AnyWidget):
@@ -253,6 +259,7 @@ class PanelView(anywidget.AnyWidget):
     dropped : callable, optional
         Called with the name and the bytes of a file that was dropped on the panels.
     """
+
     _esm = traitlets.Unicode(_VIEW_JS).tag(sync=True)
     _css = traitlets.Unicode(_VIEW_CSS).tag(sync=True)
 
