@@ -50,9 +50,8 @@ def migrate_rows(file: Path):
     "Rename the heads of the rows of small_data.json."
     data = json.loads(file.read_text())
     for row in [*data["rows"], *data.get("unfinished", [])]:
-        row["settings"].update(
-            zip(("head", "options"), todays_head(row["settings"]["head"], row["settings"]["options"]))
-        )
+        settings = row["settings"]
+        settings["head"], settings["options"] = todays_head(settings["head"], settings["options"])
     for row in data.get("world", []):
         row["settings"]["options"] = todays_head("vidprism", row["settings"]["options"])[1]
     file.write_text(json.dumps(data, indent=1) + "\n")
@@ -68,6 +67,7 @@ def migrate_old_numbers(file: Path):
 
 
 def main(folders):
+    "Migrate studies, the table of small data, and the numbers of 0.1.0."
     for folder in folders:
         print(f"{folder.name}: {migrate(folder)} results renamed")
     migrate_rows(ROOT / "benchmarks" / "small_data.json")
@@ -75,4 +75,5 @@ def main(folders):
 
 
 if __name__ == "__main__":
-    main([Path(a) for a in sys.argv[1:]] or sorted(p for p in (ROOT / "benchmarks" / "tables").iterdir() if p.is_dir()))
+    studies = sorted(p for p in (ROOT / "benchmarks" / "tables").iterdir() if p.is_dir())
+    main([Path(a) for a in sys.argv[1:]] or studies)

@@ -1,4 +1,6 @@
-"README.md is nbs/index.ipynb as markdown, outputs included. `--write` makes it and its picture; without, it says whether it is current."
+"""README.md is nbs/index.ipynb as markdown, outputs included.
+
+`--write` makes it and its picture; without, it says whether it is current."""
 
 import nbformat
 import re
@@ -19,9 +21,8 @@ def make() -> str:
         if c.cell_type == "code" and c.source.startswith("#| echo: false"):
             c.source = ""
     nb.metadata["language_info"] = dict(name="python")
-    exporter = MarkdownExporter(
-        config=Config(NbConvertBase=dict(display_data_priority=["text/markdown", "text/plain"]))
-    )
+    kinds = ["text/markdown", "text/plain"]
+    exporter = MarkdownExporter(config=Config(NbConvertBase=dict(display_data_priority=kinds)))
     text, _ = exporter.from_notebook_node(nb)
     text = re.sub(r"```python\n\s*```\n", "", text).replace("](prism.png)", "](nbs/prism.png)")
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -34,7 +35,8 @@ def draw():
     from vidprism.model import sample_model
     from vidprism.viz.panels import make_panels
 
-    figure = next(f for h, _, f in make_panels(explain(sample_model(), default_clip())) if h == "Kept and merged")
+    panels = make_panels(explain(sample_model(), default_clip()))
+    figure = next(figure for heading, _, figure in panels if heading == "Kept and merged")
     path = ROOT / "nbs" / "prism.png"
     figure.write_image(path, scale=1.5)
     Image.open(path).convert("RGB").quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)

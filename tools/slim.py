@@ -12,11 +12,8 @@ from PIL import Image
 
 def slim(png: str) -> str:
     "A base64 PNG with a palette, if that is smaller."
-    image = (
-        Image.open(io.BytesIO(b64decode(png)))
-        .convert("RGB")
-        .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    )
+    image = Image.open(io.BytesIO(b64decode(png))).convert("RGB")
+    image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     small = b64encode(out.getvalue()).decode()
@@ -29,23 +26,39 @@ def nameless(text: str) -> str:
 
 
 def passing(output) -> bool:
-    "A progress bar, whose widget is gone once the notebook is closed; or a log line of the program that draws the pictures."
+    """Whether an output is of no use later.
+
+    Such are a progress bar, whose widget is gone once the notebook is closed, and a log line of the program that draws
+    the pictures."""
     bar = set(output.get("data", {})) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
     lines = output.get("text", "").splitlines() if output.get("name") == "stderr" else []
-    return bar or bool(lines) and all("choreographer" in line or "kaleido" in line for line in lines)
+    log = bool(lines) and all("choreographer" in line or "kaleido" in line for line in lines)
+    return bar or log
 
 
-for path in map(Path, sys.argv[1:]):
+def lighten(output):
+    "Slim an output's picture, and leave names of temporary folders out of its text."
+    data = output.get("data", {})
+    if "text" in output:
+        output.text = nameless(output.text)
+    if "text/plain" in data:
+        data["text/plain"] = nameless(data["text/plain"])
+    if "image/png" in data:
+        data["image/png"] = slim(data["image/png"].replace("\n", "")) + "\n"
+
+
+def lighten_notebook(path):
+    "Make a notebook's outputs light, in its file."
     nb = nbformat.read(path, 4)
     nb.metadata.pop("widgets", None)
     for cell in nb.cells:
         if "outputs" in cell:
             cell.outputs = [o for o in cell.outputs if not passing(o)]
         for output in cell.get("outputs", []):
-            if "text" in output:
-                output.text = nameless(output.text)
-            if "text/plain" in output.get("data", {}):
-                output.data["text/plain"] = nameless(output.data["text/plain"])
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = slim(output.data["image/png"].replace("\n", "")) + "\n"
+            lighten(output)
     nbformat.write(nb, path)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        lighten_notebook(Path(name))

@@ -281,8 +281,9 @@ def _by_kind(rows) -> list:
 def _count_line(made) -> str:
     "Files, seconds and verdicts."
     before = f" ({made.resumed} of them before)" if made.resumed else ""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in made.counts.items())
-    return f"{len(made.rows)} files read to their end in {made.seconds:.0f} s{before}: {counts}."
+    read = f"{len(made.rows)} files read to their end in {made.seconds:.0f} s{before}"
+    counts = [f"{count} {verdict}" for verdict, count in made.counts.items()]
+    return f"{read}: {', '.join(counts)}."
 
 
 def _unreadable_lines(rows) -> list:
@@ -343,7 +344,16 @@ class Audit(NamedTuple):
         return {verdict: len(self.of(verdict)) for verdict in VERDICTS}
 
     def of(self, verdict: str) -> list:
-        "The rows of one verdict."
+        """The rows of one verdict.
+
+        Parameters
+        ----------
+        verdict : one of `VERDICTS`
+
+        Returns
+        -------
+        list of `AuditRow`, in the order of `rows`
+        """
         return [row for row in self.rows if row.verdict == verdict]
 
     def __str__(self):
@@ -414,23 +424,24 @@ def _write_json(path: Path, content: dict) -> None:
 def _write_report(made: Audit) -> None:
     "Write the four files."
     rows = [row._asdict() for row in made.rows]
-    root, total, seconds = str(made.root.resolve()), len(rows), round(made.seconds, 1)
-    bad = {row.item: row.why for row in made.of("unreadable")}
-    _write_csv(made.folder / "audit.csv", rows)
-    _write_json(
-        made.folder / "audit.json", dict(root=root, files=total, counts=made.counts, seconds=seconds, rows=rows)
+    whole = dict(
+        root=str(made.root.resolve()), files=len(rows), counts=made.counts, seconds=round(made.seconds, 1), rows=rows
     )
+    quarantine = dict(root=whole["root"], total=len(rows), clips={row.item: row.why for row in made.of("unreadable")})
+    _write_csv(made.folder / "audit.csv", rows)
+    _write_json(made.folder / "audit.json", whole)
     (made.folder / "audit.md").write_text(_markdown_report(made), encoding="utf-8")
-    _write_json(made.quarantine, dict(root=root, total=total, clips=bad))
+    _write_json(made.quarantine, quarantine)
 
 # %% ../../nbs/data/audit.ipynb #955bf080
 def _files_of(data, format=None, root=None) -> tuple:
     "The root and [(item, path, listed frames)]: every video below a folder, or the clips of a list."
     if not isinstance(data, ClipList) and Path(data).is_dir() and format is None:
-        files = [(name, Path(data) / name, 0) for name in clip_names(data)]
+        root = Path(data)
+        files = [(name, root / name, 0) for name in clip_names(data)]
         if not files:
             raise ConfigError(f"{data} holds no videos.")
-        return Path(data), files
+        return root, files
     clips = ClipList.from_any(data, format, root)
     frames = clips.frames or [0] * len(clips)
     files = {}  # each path once

@@ -117,7 +117,7 @@ class Preprocess(NamedTuple):
     interpolation: str = "bicubic"
     resize: int = None
 
-# %% ../../nbs/encoders/base.ipynb #new00001
+# %% ../../nbs/encoders/base.ipynb #5f24bf39
 def _check_sides(how: Preprocess):
     "Refuse a crop that is larger than the resized picture."
     side = how.resize or how.size
@@ -304,7 +304,7 @@ class FrameEncoder(nn.Module):
         trainable = any(p.requires_grad for p in self.parameters())
         return super().train(mode and trainable)
 
-# %% ../../nbs/encoders/base.ipynb #new00003
+# %% ../../nbs/encoders/base.ipynb #29ac3584
 @patch
 def window_of(self: FrameEncoder, num_frames: int) -> int:
     """Frames that are encoded together.
@@ -522,8 +522,24 @@ def listen(layer: nn.Module):
         hook.remove()
 
 
-def to_grid(out):
-    "A map [N,G,h,w] or tokens [N,prefix + h*h,G] as a grid [N,h,w,G], without the tokens before the patches."
+def to_grid(out: torch.Tensor) -> torch.Tensor:
+    """A layer's output as a grid, without the tokens before the patches.
+
+    Parameters
+    ----------
+    out : Tensor
+        A map [N,G,h,w], or tokens [N,prefix + h*h,G].
+
+    Returns
+    -------
+    Tensor
+        [N,h,w,G].
+
+    Raises
+    ------
+    ConfigError
+        If it has another number of axes.
+    """
     if out.ndim == 4:
         return out.permute(0, 2, 3, 1)
     if out.ndim != 3:

@@ -104,7 +104,7 @@ _STORAGES = {
     "Bool": torch.bool,
 }
 
-# %% ../../nbs/encoders/weights.ipynb #neww0001
+# %% ../../nbs/encoders/weights.ipynb #19c52a1d
 class _ArchiveReader(pickle.Unpickler):
     "Reads the objects of a TorchScript archive and runs none of its code."
 
@@ -217,7 +217,7 @@ def load_raw(path) -> dict:
         raise ConfigError(f"{path} holds no state dict")
     return found
 
-# %% ../../nbs/encoders/weights.ipynb #neww0003
+# %% ../../nbs/encoders/weights.ipynb #76b858a2
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict")
 _PREFIXES = ("_orig_mod.", "module.")
 
@@ -276,7 +276,7 @@ def _fold_names(names) -> list:
         groups.setdefault(pattern, []).append(name)
     return [_folded(pattern, group) for pattern, group in groups.items()]
 
-# %% ../../nbs/encoders/weights.ipynb #neww0007
+# %% ../../nbs/encoders/weights.ipynb #f7ba80e7
 def _listed(texts: list) -> str:
     "The first six texts, and how many more there are."
     more = len(texts) - 6
@@ -519,7 +519,7 @@ def find_on_hub(repo: str, names, seconds: float = 4.0, revision=None, token=Non
             raise ConfigError(f"the hub knows no open repository {repo}; a closed one needs `hf auth login`")
     raise ConfigError(f"{repo} has none of {', '.join(names)}")
 
-# %% ../../nbs/encoders/weights.ipynb #neww0008
+# %% ../../nbs/encoders/weights.ipynb #9ef49c46
 def _download(repo: str, name: str, what: str, instead: str) -> Path:
     "Download a file of the hub, or say what to do."
     from huggingface_hub import hf_hub_download

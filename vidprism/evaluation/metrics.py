@@ -19,13 +19,13 @@ class Measures(NamedTuple):
     Attributes
     ----------
     top1 : float
-        Part of clips whose best class is right.
+        Part of the clips whose best class is right, 0..1.
     top5 : float
-        Part of clips with the right class among the best five.
-    per_class : list
-        C, part of each class's clips that is right; NaN where it has none.
+        Part of the clips with the right class among the best five, 0..1.
+    per_class : list of float
+        C parts of each class's clips that are right; NaN where a class has no clip.
     confusion : Tensor
-        [C,C] counts, true class by answer.
+        [C,C] int64 counts, true class by answer.
     """
 
     top1: float
@@ -42,25 +42,29 @@ def measure(logits: Tensor, labels: Tensor) -> Measures:
     logits : Tensor
         [N,C].
     labels : Tensor
-        [N].
+        [N] int64, the true classes.
 
     Returns
     -------
     Measures
+        Over all N clips.
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If there are no clips.
     """
     C = logits.shape[1]
     if not len(labels):
         raise ConfigError("There are no clips to measure.")
     best = logits.topk(min(5, C), dim=1).indices
-    confusion = torch.bincount(labels * C + best[:, 0], minlength=C * C).reshape(C, C)
-    per_class = (confusion.diagonal() / confusion.sum(1)).tolist()
+    cells = labels * C + best[:, 0]
+    confusion = torch.bincount(cells, minlength=C * C).reshape(C, C)
+    per_class = confusion.diagonal() / confusion.sum(1)
     hit = best == labels[:, None]
-    return Measures(hit[:, 0].float().mean().item(), hit.any(1).float().mean().item(), per_class, confusion)
+    top1 = hit[:, 0].float().mean()
+    top5 = hit.any(1).float().mean()
+    return Measures(top1.item(), top5.item(), per_class.tolist(), confusion)
 
 # %% ../../nbs/evaluation/metrics.ipynb #c2bb42aa
 @torch.no_grad()
@@ -70,22 +74,25 @@ def view_logits(head: nn.Module, features: Tensor, batch: int = 256, **call) -> 
     Parameters
     ----------
     head : nn.Module
-        The head.
+        A head. Its mode is restored.
     features : Tensor
         [N,T,D], or [N,V,T,D] for V views.
     batch : int
         Views at a time.
     **call
-        Passed to the head: keep=, text=.
+        Passed to the head, such as `text` or `active_experts`.
 
     Returns
     -------
     Tensor
-        [N,C], averaged over views.
+        [N,C] float32 on the CPU, averaged over views.
     """
     x = features if features.ndim == 4 else features[:, None]
     device = next(head.parameters(), features).device
+    parts = []
     with evaluation_mode(head):
-        parts = [head(part.to(device), **call).logits.float().cpu() for part in x.flatten(0, 1).split(batch)]
+        for part in x.flatten(0, 1).split(batch):
+            output = head(part.to(device), **call)
+            parts.append(output.logits.float().cpu())
     logits = torch.cat(parts)
     return logits.unflatten(0, x.shape[:2]).mean(1)

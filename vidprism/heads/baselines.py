@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXPERT_SHAPES', 'MeanConfig', 'MeanHead', 'classified', 'StatisticsConfig', 'StatisticsHead', 'Route', 'blend',
-           'ExpertFFN', 'TemporalTrace', 'TemporalLayer', 'TemporalModule', 'heads_for', 'TransformerConfig',
-           'TemporalHead', 'TransformerHead', 'BMoEConfig', 'unmerged', 'BMoEHead']
+           'ExpertFFN', 'TemporalTrace', 'TemporalLayer', 'TemporalModule', 'TransformerConfig', 'TemporalHead',
+           'TransformerHead', 'BMoEConfig', 'BMoEHead']
 
 # %% ../../nbs/heads/baselines.ipynb #62482ddc
 import math
@@ -15,25 +15,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..errors import ConfigError, one_of, positive_int
-from vidprism.heads.base import (
-    Head,
-    HeadConfig,
-    HeadOutput,
-    InProjConfig,
-    LinearClassifier,
-    Parts,
-    Positions,
-    Trace,
-    check_features,
-    make_classifier,
-    make_in_proj,
-    register_head,
-)
+from .base import Head, HeadConfig, HeadOutput, InProjConfig, LinearClassifier, Parts, Positions
 from .dbi import Exchange
 from .hmoe import HMoE, QuickGELU
 from .losses import gate_balance_loss
 from .lowdata import STATISTICS, Standardise, time_statistics
 from .rgsta import Merge
+
+# isort: split
+from .base import Trace, check_features, make_classifier, make_in_proj, register_head
 
 # %% ../../nbs/heads/baselines.ipynb #294be54b
 @dataclass(frozen=True)
@@ -60,34 +50,37 @@ class MeanHead(Head):
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Run it.
+        """Frame features to logits and losses.
 
         Parameters
         ----------
         features : Tensor
             [B,T,D] frame features.
         labels : Tensor, optional
-            [B] classes; with them the losses are computed.
+            [B] class indices; with them the losses are computed.
         inspect : bool
-            Also keep attention.
+            Ignored: there is no attention.
         active_experts : optional
-            The experts left on; without it, all.
+            Ignored: there are no experts.
         text : Tensor, optional
-            [C,D] text features of other classes.
+            [C',D] text features of other classes; the logits are then [B,C'].
 
         Returns
         -------
         HeadOutput
+            Logits [B,C], clip vectors [B,D] and losses (empty without labels); no trace.
 
         Raises
         ------
         ConfigError
-            If a value is out of range, or a name does not exist.
+            If features, labels or text have the wrong shape, a label names no class, or the classifier is linear and
+            `text` is given.
         """
         check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
         video = features.mean(1)
         logits = self.classifier(video, text)
-        return HeadOutput(logits, video, {} if labels is None else classified(logits, labels))
+        losses = {} if labels is None else classified(logits, labels)
+        return HeadOutput(logits, video, losses)
 
 
 def classified(logits: Tensor, labels: Tensor, **more) -> dict:
@@ -98,14 +91,14 @@ def classified(logits: Tensor, labels: Tensor, **more) -> dict:
     logits : Tensor
         [B,C].
     labels : Tensor
-        [B] classes.
-    **more : scalar Tensor
-        Further terms, already weighted.
+        [B] class indices, 0 to C - 1.
+    **more : Tensor
+        Further scalar terms by name, already weighted.
 
     Returns
     -------
     dict
-        "cls", the further terms, and "total".
+        Scalars by name: "cls", the further terms, and "total".
     """
     cls = F.cross_entropy(logits, labels)
     return dict(cls=cls, **more, total=cls + sum(more.values()))
@@ -115,16 +108,16 @@ def classified(logits: Tensor, labels: Tensor, **more) -> dict:
 class StatisticsConfig(HeadConfig):
     """A linear classifier on statistics over time; the defaults are those of `vidprism_lowdata`.
 
-    The other fields are those of `HeadConfig`.
+    The other fields are those of `HeadConfig`; the classifier must be linear.
 
     Attributes
     ----------
-    statistics : tuple
-        Names of `STATISTICS`.
+    statistics : tuple of str
+        Keys of `STATISTICS`, one or more.
     power : float
-        Of the features first, the sign kept; 1: as they are.
+        Exponent of the signed power of which the statistics are taken, above 0 to 1; 1: the features as they are.
     scale : float
-        Length of each standardised block.
+        Length of each standardised block, above 0.
     """
 
     statistics: tuple = ("mean", "deviation", "change", "drift")
@@ -160,55 +153,57 @@ class StatisticsHead(Head):
 
     def __init__(self, config: StatisticsConfig):
         super().__init__(config)
-        c = config
-        width = c.dim * len(c.statistics)
-        self.clip_scale, self.classifier = Standardise(width), LinearClassifier(width, c.num_classes)
+        width = config.dim * len(config.statistics)
+        self.clip_scale = Standardise(width)
+        self.classifier = LinearClassifier(width, config.num_classes)
         nn.init.zeros_(self.classifier.weight)
 
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Run it.
+        """Frame features to logits and losses; in training mode the standardisation is updated first.
 
         Parameters
         ----------
         features : Tensor
             [B,T,D] frame features.
         labels : Tensor, optional
-            [B] classes; with them the losses are computed.
+            [B] class indices; with them the losses are computed.
         inspect : bool
-            Also keep attention.
+            Ignored: there is no attention.
         active_experts : optional
-            The experts left on; without it, all.
+            Ignored: there are no experts.
         text : Tensor, optional
-            [C,D] text features of other classes.
+            [C',D], refused: the classifier is linear.
 
         Returns
         -------
         HeadOutput
+            Logits [B,C], clip vectors [B,S*D] for S statistics, and losses (empty without labels); no trace.
 
         Raises
         ------
         ConfigError
-            If a value is out of range, or a name does not exist.
+            If features or labels have the wrong shape, a label names no class, or `text` is given.
         """
         c = self.config
         check_features(features, c.dim, labels, c.num_classes)
         statistics = torch.cat(time_statistics(features, c.statistics, c.power), -1)
         video = self.clip_scale(statistics) * (c.scale / math.sqrt(c.dim))
         logits = self.classifier(video, text)
-        return HeadOutput(logits, video, {} if labels is None else classified(logits, labels))
+        losses = {} if labels is None else classified(logits, labels)
+        return HeadOutput(logits, video, losses)
 
 # %% ../../nbs/heads/baselines.ipynb #075d3c6d
 class Route(NamedTuple):
-    """Which experts a layer runs: an index, or N merge weights, for either projection.
+    """Which experts a layer runs: for each projection an index, or N merge weights.
 
     Attributes
     ----------
     up : int or tuple of float
-        Of the first projection.
+        For the first projection, D to 4 D.
     down : int or tuple of float
-        Of the second projection.
+        For the second projection, 4 D to D.
     """
 
     up: object
@@ -216,34 +211,35 @@ class Route(NamedTuple):
 
 
 def blend(layers, choice) -> tuple:
-    """The layer picked, or the weighted sum of those with a weight.
+    """The weights of the layer picked, or the weighted sum over layers.
 
     Parameters
     ----------
     layers : sequence of nn.Linear
-        The experts of one projection.
+        N experts of one projection; of a single one, `choice` does not matter.
     choice : int or tuple of float
-        The expert to run, or a weight for each.
+        Index of the expert to run, or N weights; an expert of weight 0 is left out.
 
     Returns
     -------
-    tuple
-        (weight, bias) of one linear layer.
+    tuple of Tensor
+        Weight [out,in] and bias [out] of one linear layer.
     """
     if len(layers) == 1:
         return layers[0].weight, layers[0].bias
     if isinstance(choice, int):
         return layers[choice].weight, layers[choice].bias
-    return tuple(sum(w * getattr(l, part) for w, l in zip(choice, layers) if w) for part in ("weight", "bias"))
+    weighted = [(w, layer) for w, layer in zip(choice, layers) if w]
+    return sum(w * layer.weight for w, layer in weighted), sum(w * layer.bias for w, layer in weighted)
 
 
-EXPERT_SHAPES = dict(
+EXPERT_SHAPES = dict(  # name -> whether the up and the down projection have experts
     ffn=(True, True), up=(True, False), down=(False, True), both=(True, True)
-)  # which projections are experts
+)
 
 
 class ExpertFFN(nn.Module):
-    """N feed-forward networks of width 4 D, run as one.
+    """N feed-forward networks with 4 D inner channels, run as one.
 
     Parameters
     ----------
@@ -252,35 +248,41 @@ class ExpertFFN(nn.Module):
     experts : int
         N, number of experts.
     shape : str
-        Which projections are experts, a key of `EXPERT_SHAPES`.
+        Which projections have experts, a key of `EXPERT_SHAPES`.
     """
 
     def __init__(self, dim: int, experts: int = 1, shape: str = "ffn"):
         super().__init__()
-        ups, downs = (experts if many else 1 for many in EXPERT_SHAPES[shape])
+        many_ups, many_downs = EXPERT_SHAPES[shape]
+        ups = experts if many_ups else 1
+        downs = experts if many_downs else 1
         self.fc_up = nn.ModuleList(nn.Linear(dim, 4 * dim) for _ in range(ups))
         self.fc_dn = nn.ModuleList(nn.Linear(4 * dim, dim) for _ in range(downs))
         self.act = QuickGELU()
 
     def forward(self, x: Tensor, route: Route) -> Tensor:
-        """Run it.
+        """Run the network that the route picks or merges.
 
         Parameters
         ----------
         x : Tensor
-            [B,T,D] frame features.
+            [...,D].
         route : Route
-            Which expert runs.
+            Which experts run.
 
         Returns
         -------
         Tensor
+            [...,D].
         """
-        return F.linear(self.act(F.linear(x, *blend(self.fc_up, route.up))), *blend(self.fc_dn, route.down))
+        up_weight, up_bias = blend(self.fc_up, route.up)
+        hidden = self.act(F.linear(x, up_weight, up_bias))
+        down_weight, down_bias = blend(self.fc_dn, route.down)
+        return F.linear(hidden, down_weight, down_bias)
 
 # %% ../../nbs/heads/baselines.ipynb #2480b95b
 class TemporalTrace(NamedTuple):
-    """What a temporal transformer added.
+    """The inner values of a temporal transformer.
 
     Attributes
     ----------
@@ -289,11 +291,11 @@ class TemporalTrace(NamedTuple):
     temporal : Tensor
         [B,D] mean of the temporal module's output.
     modulation : Tensor
-        [B] the weight of the temporal part; 1 where nothing is modulated.
-    routes : list
-        L Route, what each layer ran.
-    attention : list, optional
-        L tensors [B,heads,T,T] if inspected.
+        [B] weight of the temporal part, above 0 to 1; 1 where nothing is modulated.
+    routes : list of Route
+        L of them, what each layer ran.
+    attention : list of Tensor or None
+        L of [B,heads,T,T] with `inspect=True`, otherwise None.
     """
 
     spatial: Tensor
@@ -311,30 +313,36 @@ class TemporalLayer(nn.Module):
     dim : int
         D, feature width.
     num_heads : int
-        Attention heads; they must divide the width.
+        Attention heads; must divide `dim`.
     experts : int
         N, number of experts.
     shape : str
-        Which projections are experts, a key of `EXPERT_SHAPES`.
+        Which projections have experts, a key of `EXPERT_SHAPES`.
     """
 
     def __init__(self, dim: int, num_heads: int, experts: int = 1, shape: str = "ffn"):
         super().__init__()
         self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
-        self.ln_1, self.ln_2 = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
+        self.ln_1 = nn.LayerNorm(dim, eps=1e-12)
+        self.ln_2 = nn.LayerNorm(dim, eps=1e-12)
         self.mlp = ExpertFFN(dim, experts, shape)
 
     def forward(self, x: Tensor, route: Route, inspect: bool = False):
-        """Run it.
+        """Attention between frames, then the feed-forward network, each in a residual.
 
         Parameters
         ----------
         x : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         route : Route
-            Which expert runs.
+            Which experts run.
         inspect : bool
-            Also keep attention.
+            Also return the attention.
+
+        Returns
+        -------
+        tuple
+            [B,T,D], and the attention [B,heads,T,T] or None.
         """
         y = self.ln_1(x)
         mixed, attention = self.attn(y, y, y, need_weights=inspect, average_attn_weights=False)
@@ -343,27 +351,27 @@ class TemporalLayer(nn.Module):
 
 # %% ../../nbs/heads/baselines.ipynb #082da2ed
 class TemporalModule(nn.Module):
-    """Positions and layers.
+    """Learned positions and transformer layers: MoTE's $h$.
 
     Parameters
     ----------
     dim : int
         D, feature width.
     num_frames : int
-        T, frames a clip.
+        T, the most frames of a clip.
     layers : int
-        Number of layers.
+        L, number of layers.
     num_heads : int
-        Attention heads; they must divide the width.
+        Attention heads; must divide `dim`.
     experts : int
-        N, number of experts.
+        N, number of experts a layer.
     shape : str
-        Which projections are experts, a key of `EXPERT_SHAPES`.
+        Which projections have experts, a key of `EXPERT_SHAPES`.
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If `heads` does not divide `dim`.
     """
 
     def __init__(self, dim: int, num_frames: int, layers: int, num_heads: int, experts: int = 1, shape: str = "ffn"):
@@ -372,48 +380,53 @@ class TemporalModule(nn.Module):
             raise ConfigError(f"The width {dim} can't be shared among {num_heads} heads.")
         self.positions = nn.Parameter(torch.randn(num_frames, dim) * 0.02)
         self.layers = nn.ModuleList(TemporalLayer(dim, num_heads, experts, shape) for _ in range(layers))
-        for name, p in self.layers.named_parameters():  # MoTE, supplement B
-            if "ln_" not in name:
-                nn.init.normal_(p, std=0.02) if p.ndim > 1 else nn.init.zeros_(p)
+        self._start_layers()
+
+    def _start_layers(self):
+        "Draw the weights of the layers with std 0.02, and set biases to 0 (MoTE, supplement B)."
+        for name, p in self.layers.named_parameters():
+            if "ln_" in name:
+                continue
+            if p.ndim > 1:
+                nn.init.normal_(p, std=0.02)
+            else:
+                nn.init.zeros_(p)
 
     def forward(self, x: Tensor, routes: list, inspect: bool = False):
-        """Run it.
+        """Add positions and run the layers.
 
         Parameters
         ----------
         x : Tensor
-            [B,T,D] features.
-        routes : list
-            One Route a layer.
+            [B,T,D] frame features.
+        routes : list of Route
+            L of them, one a layer.
         inspect : bool
-            Also keep attention.
+            Also return the attention.
+
+        Returns
+        -------
+        tuple
+            [B,T,D], and L attentions [B,heads,T,T] or None.
 
         Raises
         ------
         ConfigError
-            If a value is out of range, or a name does not exist.
+            If a clip has more frames than there are positions.
         """
-        if x.shape[1] > len(self.positions):
-            raise ConfigError(f"This head has positions for {len(self.positions)} frames, and got {x.shape[1]}.")
-        x, attention = x + self.positions[: x.shape[1]], []
+        frames, most = x.shape[1], len(self.positions)
+        if frames > most:
+            raise ConfigError(f"This head has positions for {most} frames, and got {frames}.")
+        x = x + self.positions[:frames]
+        attentions = []
         for layer, route in zip(self.layers, routes):
-            x, a = layer(x, route, inspect)
-            attention.append(a)
-        return x, attention if inspect else None
+            x, attention = layer(x, route, inspect)
+            attentions.append(attention)
+        return x, attentions if inspect else None
 
 
-def heads_for(dim: int) -> int:
-    """One attention head per 64 numbers, as in CLIP.
-
-    Parameters
-    ----------
-    dim : int
-        D, feature width.
-
-    Returns
-    -------
-    int
-    """
+def _heads_for(dim: int) -> int:
+    "One attention head for every 64 channels, as in CLIP."
     return max(1, dim // 64)
 
 # %% ../../nbs/heads/baselines.ipynb #cafbb9f2
@@ -424,9 +437,9 @@ class TransformerConfig(InProjConfig):
     Attributes
     ----------
     layers : int
-        6 in Text4Vis and MoTE's baseline.
+        Number of layers, 1 or more; 6 in Text4Vis and in MoTE's baseline.
     num_heads : int, optional
-        Attention heads; None: one per 64 numbers of the width.
+        Attention heads, must divide the width; None: one for every 64 channels of the width.
     """
 
     layers: int = 6
@@ -435,13 +448,13 @@ class TransformerConfig(InProjConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.num_heads is None:
-            object.__setattr__(self, "num_heads", heads_for(self.inner))
-        for name in ("layers", "num_heads"):
-            positive_int(getattr(self, name), name)
+            object.__setattr__(self, "num_heads", _heads_for(self.inner))
+        positive_int(self.layers, "layers")
+        positive_int(self.num_heads, "num_heads")
 
 
 class TemporalHead(Head):
-    """A head whose clip vector is the mean frame plus a temporal part: its two parts.
+    """A head whose clip vector is a sum of two parts: the mean frame, and a temporal part.
 
     Parameters
     ----------
@@ -459,12 +472,12 @@ class TemporalHead(Head):
         output : HeadOutput
             What the head returned.
         active_experts : sequence of int, optional
-            Experts that were on; the split does not need them.
+            Ignored: the two terms are in the output.
 
         Returns
         -------
         Parts
-            Tokens [B,2,D]: the spatial and the (modulated) temporal part.
+            Tokens [B,2,D]: the spatial and the (modulated) temporal part; the rest is 0.
         """
         t = output.trace
         tokens = torch.stack([t.spatial, t.modulation[:, None] * t.temporal], 1)
@@ -479,6 +492,11 @@ class TransformerHead(TemporalHead):
     ----------
     config : TransformerConfig
         Options.
+
+    Raises
+    ------
+    ConfigError
+        If the heads do not divide the width, or the classifier is "text" and `width` is given.
     """
 
     Config = TransformerConfig
@@ -486,46 +504,49 @@ class TransformerHead(TemporalHead):
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
         c = config
-        self.in_proj, self.temporal, self.classifier = (
-            make_in_proj(c),
-            TemporalModule(c.inner, c.num_frames, c.layers, c.num_heads),
-            make_classifier(c),
-        )
+        self.in_proj = make_in_proj(c)
+        self.temporal = TemporalModule(c.inner, c.num_frames, c.layers, c.num_heads)
+        self.classifier = make_classifier(c)
 
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Run it.
+        """Frame features to logits, losses and trace.
 
         Parameters
         ----------
         features : Tensor
             [B,T,D] frame features.
         labels : Tensor, optional
-            [B] classes; with them the losses are computed.
+            [B] class indices; with them the losses are computed.
         inspect : bool
-            Also keep attention.
+            Also keep the attention.
         active_experts : optional
-            The experts left on; without it, all.
+            Ignored: there are no experts.
         text : Tensor, optional
-            [C,D] text features of other classes.
+            [C',D] text features of other classes; the logits are then [B,C'].
 
         Returns
         -------
         HeadOutput
+            Logits [B,C], clip vectors [B,W], losses (empty without labels), and a `TemporalTrace`.
 
         Raises
         ------
         ConfigError
-            If a value is out of range, or a name does not exist.
+            If features, labels or text have the wrong shape, a label names no class, the clip has more frames than
+            there are positions, or the classifier is linear and `text` is given.
         """
         check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
-        features, routes = self.in_proj(features), [Route(0, 0)] * self.config.layers
+        features = self.in_proj(features)
+        routes = [Route(0, 0)] * self.config.layers
         h, attention = self.temporal(features, routes, inspect)
-        trace = TemporalTrace(features.mean(1), h.mean(1), features.new_ones(len(features)), routes, attention)
+        modulation = features.new_ones(len(features))
+        trace = TemporalTrace(features.mean(1), h.mean(1), modulation, routes, attention)
         video = trace.spatial + trace.temporal
         logits = self.classifier(video, text)
-        return HeadOutput(logits, video, {} if labels is None else classified(logits, labels), trace)
+        losses = {} if labels is None else classified(logits, labels)
+        return HeadOutput(logits, video, losses, trace)
 
 # %% ../../nbs/heads/baselines.ipynb #54fc6e16
 @dataclass(frozen=True)
@@ -535,15 +556,15 @@ class BMoEConfig(InProjConfig):
     Attributes
     ----------
     experts : int
-        As many as VidPrism has rates.
+        E, number of experts, 1 or more; the default is the number of VidPrism's rates.
     combination : str
-        As VidPrism's.
+        "avg", "linear", "mlp", "local" or "global", as VidPrism's.
     positions : str
-        As VidPrism's: "none", "learned" or "sinusoidal".
+        "none", "learned" or "sinusoidal", as VidPrism's.
     num_heads : int
-        Attention heads, as VidPrism's.
+        Attention heads, as VidPrism's; must divide the width.
     gate_weight : float
-        Of the balance loss, as VidPrism's.
+        Weight of the loss that balances the experts' shares, as VidPrism's.
     """
 
     experts: int = 4
@@ -554,36 +575,34 @@ class BMoEConfig(InProjConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("experts", "num_heads"):
-            positive_int(getattr(self, name), name)
+        positive_int(self.experts, "experts")
+        positive_int(self.num_heads, "num_heads")
         one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
 
 
-def unmerged(x: Tensor) -> Merge:
-    """Every frame a token of its own.
-
-    Parameters
-    ----------
-    x : Tensor
-        [B,T,D] frame features.
-
-    Returns
-    -------
-    Merge
-    """
+def _unmerged(x: Tensor) -> Merge:
+    "A merge in which every frame of [B,T,D] is a token of its own."
     B, T, _ = x.shape
-    flat, eye = x.new_zeros(B, T), torch.eye(T, dtype=x.dtype, device=x.device).expand(B, T, T)
-    return Merge(x, eye, flat, flat, torch.arange(T, device=x.device).expand(B, T), flat[:, :, None, None])
+    zeros = x.new_zeros(B, T)
+    lineage = torch.eye(T, dtype=x.dtype, device=x.device).expand(B, T, T)
+    kept = torch.arange(T, device=x.device).expand(B, T)
+    return Merge(x, lineage, zeros, zeros, kept, zeros[:, :, None, None])
 
 # %% ../../nbs/heads/baselines.ipynb #8ca632f5
 @register_head("bmoe")
 class BMoEHead(Head):
-    """VidPrism's experts and readout on one unsplit sequence.
+    """VidPrism's experts and readout, all on the same sequence of frames.
 
     Parameters
     ----------
     config : BMoEConfig
         Options.
+
+    Raises
+    ------
+    ConfigError
+        If the heads do not divide the width, `combination` is unknown, or the classifier is "text" and `width` is
+        given.
     """
 
     Config = BMoEConfig
@@ -593,68 +612,71 @@ class BMoEHead(Head):
         super().__init__(config)
         c = config
         self.positions = None if c.positions == "none" else Positions(c.positions, c.num_frames, c.inner)
-        self.in_proj, self.mixture, self.classifier = (
-            make_in_proj(c),
-            HMoE(c.inner, c.experts, c.num_heads, c.combination),
-            make_classifier(c),
-        )
+        self.in_proj = make_in_proj(c)
+        self.mixture = HMoE(c.inner, c.experts, c.num_heads, c.combination)
+        self.classifier = make_classifier(c)
 
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Run it.
+        """Frame features to logits, losses and trace.
 
         Parameters
         ----------
         features : Tensor
             [B,T,D] frame features.
         labels : Tensor, optional
-            [B] classes; with them the losses are computed.
+            [B] class indices; with them the losses are computed.
         inspect : bool
-            Also keep attention.
-        active_experts : optional
-            The experts left on; without it, all.
+            Also keep the experts' attention.
+        active_experts : iterable of int, optional
+            Indices of the experts left on; None: all.
         text : Tensor, optional
-            [C,D] text features of other classes.
+            [C',D] text features of other classes; the logits are then [B,C'].
 
         Returns
         -------
         HeadOutput
+            Logits [B,C], clip vectors [B,W], losses (empty without labels) and a `Trace` in which no frame is
+            merged and no gate is open.
 
         Raises
         ------
         ConfigError
-            If a value is out of range, or a name does not exist.
+            If features, labels or text have the wrong shape, a label names no class, the classifier is linear and
+            `text` is given, the clip is too long for the positions, or `active_experts` names an expert that does not
+            exist.
         """
-        c, (B, T) = self.config, features.shape[:2]
+        c = self.config
         check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
-        if self.positions is not None and c.num_frames < T:
-            raise ConfigError(f"With positions this head takes at most {c.num_frames} frames, not {T}.")
-        features = self.in_proj(features)
-        merge = unmerged(features)
+        frames = features.shape[1]
+        if self.positions is not None and frames > c.num_frames:
+            raise ConfigError(f"With positions this head takes at most {c.num_frames} frames, not {frames}.")
+        trace = self._trace(self.in_proj(features), inspect, active_experts)
+        mixture = trace.mixture
+        logits = self.classifier(mixture.video, text)
+        losses = {} if labels is None else self._losses(logits, labels, mixture.shares)
+        return HeadOutput(logits, mixture.video, losses, trace)
+
+    def _trace(self, features: Tensor, inspect: bool, active_experts) -> Trace:
+        "Run the experts on E copies of the sequence [B,T,W]; no frame is merged, no gate is open."
+        experts = self.config.experts
+        merge = _unmerged(features)
         tokens = features if self.positions is None else self.positions(features, merge.kept)
-        none = features.new_zeros(B, c.experts, c.experts)
-        trace = Trace(
-            [merge] * c.experts,
-            Exchange([tokens] * c.experts, none, none.bool()),
-            self.mixture([tokens] * c.experts, inspect, active_experts),
-        )
-        logits = self.classifier(trace.mixture.video, text)
-        if labels is None:
-            return HeadOutput(logits, trace.mixture.video, {}, trace)
-        cls, gate = F.cross_entropy(logits, labels), gate_balance_loss(trace.mixture.shares)
-        return HeadOutput(
-            logits, trace.mixture.video, dict(cls=cls, gate=gate, total=cls + c.gate_weight * gate), trace
-        )
+        streams = [tokens] * experts
+        scores = features.new_zeros(len(features), experts, experts)
+        exchange = Exchange(streams, scores, scores.bool())
+        return Trace([merge] * experts, exchange, self.mixture(streams, inspect, active_experts))
+
+    def _losses(self, logits: Tensor, labels: Tensor, shares: Tensor) -> dict:
+        "Cross-entropy, balance of shares, and their weighted sum."
+        cls = F.cross_entropy(logits, labels)
+        gate = gate_balance_loss(shares)
+        return dict(cls=cls, gate=gate, total=cls + self.config.gate_weight * gate)
 
     @property
     def expert_names(self) -> tuple:
-        """Experts have no rates: numbers.
-
-        Returns
-        -------
-        tuple
-        """
+        "The experts have no rates, so they are numbered: E of \"expert 0\", \"expert 1\" and so on."
         return tuple(f"expert {i}" for i in range(self.config.experts))
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
@@ -665,13 +687,13 @@ class BMoEHead(Head):
         output : HeadOutput
             What the head returned.
         active_experts : sequence of int, optional
-            The experts that were on.
+            The experts that were on, as the head was called.
 
         Returns
         -------
         Parts
-            Tokens [B,E*T,D], with E sizes.
+            Tokens [B,E*T,W], and the number of tokens of each of the E experts.
         """
         outputs = output.trace.mixture.outputs
         tokens, rest = self.mixture.video_parts(outputs, active_experts)
-        return Parts(tokens, rest, [o.shape[1] for o in outputs])
+        return Parts(tokens, rest, [expert.shape[1] for expert in outputs])

@@ -261,7 +261,7 @@ class AverageReadout(nn.Module):
 
     Parameters
     ----------
-    dim, experts, heads, preset
+    dim, experts, num_heads, preset
         As for `GlobalReadout`; not used, since there is nothing to learn.
     """
 
@@ -398,7 +398,7 @@ class MLPReadout(LinearReadout):
 
     Parameters
     ----------
-    dim, experts, heads, preset
+    dim, experts, num_heads, preset
         As for `LinearReadout`.
     """
 

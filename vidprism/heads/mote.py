@@ -15,127 +15,152 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..errors import ConfigError, one_of, positive_int
-from vidprism.heads.base import (
-    HeadOutput,
-    Parts,
-    check_features,
-    create_head,
-    make_classifier,
-    make_in_proj,
-    register_head,
-)
-from vidprism.heads.baselines import (
-    EXPERT_SHAPES,
-    Route,
-    TemporalHead,
-    TemporalModule,
-    TemporalTrace,
-    TransformerConfig,
-    blend,
-    classified,
-)
+from .base import HeadOutput, Parts, check_features, create_head, make_classifier, make_in_proj
+from .baselines import EXPERT_SHAPES, Route, TemporalHead, TemporalModule, TemporalTrace
 from .hmoe import check_active_experts
 
+# isort: split
+from .base import register_head
+from .baselines import TransformerConfig, blend, classified
+
 # %% ../../nbs/heads/mote.ipynb #8ee24c3f
-ROUTING = dict(
-    multinomial=lambda n: torch.arange(1.0, n + 1).softmax(0),  # eq. 5
-    random=lambda n: torch.full((n,), 1 / n),
-    fixed=lambda n: torch.eye(n)[0],
+def _multinomial(experts: int) -> Tensor:
+    "Probabilities of MoTE eq. 5: [N]."
+    return torch.arange(1.0, experts + 1).softmax(0)
+
+
+def _random(experts: int) -> Tensor:
+    "Equal probabilities: [N]."
+    return torch.full((experts,), 1 / experts)
+
+
+def _fixed(experts: int) -> Tensor:
+    "Always the first expert: [N]."
+    return torch.eye(experts)[0]
+
+
+ROUTING = dict(  # policy -> function from N to the experts' probabilities [N]
+    multinomial=_multinomial, random=_random, fixed=_fixed
 )
 
 
 def draw_expert(routing: str, experts: int) -> int:
-    """One expert, by the policy's probabilities; torch's own random state.
+    """Draw one expert by the policy's probabilities, with torch's global generator.
 
     Parameters
     ----------
     routing : str
-        A key of `ROUTING`, MoTE eq. 5.
+        A key of `ROUTING`: "multinomial" (MoTE eq. 5), "random" or "fixed".
     experts : int
         N, number of experts.
 
     Returns
     -------
     int
-        Index from 0.
+        Index, 0 to N - 1.
     """
-    return int(torch.multinomial(ROUTING[routing](experts), 1))
+    probabilities = ROUTING[routing](experts)
+    return int(torch.multinomial(probabilities, 1))
 
 # %% ../../nbs/heads/mote.ipynb #f7d38bc1
 def merge_weights(tau: float, experts: int) -> tuple:
-    """Softmax of i / tau, i = 1..N; infinity gives the plain mean.
+    """Softmax of i / tau, i = 1..N, MoTE eq. 7.
 
     Parameters
     ----------
     tau : float
-        Temperature, not 0.
+        Temperature, not 0; infinity gives the plain mean, and below 0 the first expert weighs most.
     experts : int
         N, number of experts.
 
     Returns
     -------
-    tuple
-        N floats that sum to 1.
+    tuple of float
+        N weights that sum to 1.
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If `tau` is 0 or not a number.
     """
     if not abs(tau) > 0:
         raise ConfigError(f"A merging temperature can't be {tau!r}.")
-    return tuple((torch.arange(1.0, experts + 1, dtype=torch.float64) / tau).softmax(0).tolist())
+    scores = torch.arange(1.0, experts + 1, dtype=torch.float64) / tau
+    return tuple(scores.softmax(0).tolist())
 
 
 def discrete_temperatures(beta: float = 0.6) -> list:
-    """The candidate set of MoTE, section 3.3.
+    """The set of temperatures of MoTE, section 3.3: ±2^n beta for n = 0..4, and infinity.
 
     Parameters
     ----------
     beta : float
-        The set is {±2^n beta, n = 0..4} and infinity.
+        The smallest temperature, above 0; the default is the paper's.
 
     Returns
     -------
-    list
-        11 of them.
+    list of float
+        11 temperatures.
     """
-    return [sign * 2**n * beta for n in range(5) for sign in (1, -1)] + [math.inf]
+    finite = [sign * 2**n * beta for n in range(5) for sign in (1, -1)]
+    return finite + [math.inf]
 
 
-TEMPERATURES = dict(
-    discrete=lambda beta: discrete_temperatures(beta)[int(torch.randint(11, ()))],
-    normal=lambda beta: float(torch.randn(())) or 1e-6,
-    uniform=lambda beta: float((2 * torch.rand(()) - 1) * 16 * beta) or 1e-6,
+def _discrete_tau(beta: float) -> float:
+    "One of the discrete set."
+    return discrete_temperatures(beta)[int(torch.randint(11, ()))]
+
+
+def _normal_tau(beta: float) -> float:
+    "From a standard normal, but never 0."
+    return float(torch.randn(())) or 1e-6
+
+
+def _uniform_tau(beta: float) -> float:
+    "Between -16 beta and 16 beta, but never 0."
+    unit = 2 * torch.rand(()) - 1
+    return float(unit * 16 * beta) or 1e-6
+
+
+TEMPERATURES = dict(  # name -> function from beta to a temperature, drawn with torch's global generator
+    discrete=_discrete_tau, normal=_normal_tau, uniform=_uniform_tau
 )
 
 # %% ../../nbs/heads/mote.ipynb #9dc0200d
+def _proxies(unit: Tensor, bank: Tensor, neighbours: int) -> Tensor:
+    "For each clip [B,D] the nearest rows of a bank [C,D]: [B,K,D]; K is at most C."
+    nearest = (unit @ bank.T).topk(min(neighbours, len(bank)))
+    return bank[nearest.indices]
+
+
 def temporal_modulation(
     spatial: Tensor, test: Tensor, train: Tensor, neighbours: int = 5, gamma: float = 0.05
 ) -> Tensor:
-    """How far to trust the temporal part on these classes, MoTE eq. 11.
+    """The weight of the temporal part on the given classes, MoTE eq. 11.
 
     Parameters
     ----------
     spatial : Tensor
         [B,D] mean features.
     test : Tensor
-        [C',D] text of the classes at hand, rows of length 1.
+        [C',D] text features of the given classes, rows of length 1.
     train : Tensor
-        [C,D] text of the training classes, rows of length 1.
+        [C,D] text features of the training classes, rows of length 1.
     neighbours : int
-        K, MoTE 4.1.
+        K, text features compared; the default is that of MoTE 4.1.
     gamma : float
-        MoTE 4.1.
+        Temperature, above 0; the default is that of MoTE 4.1.
 
     Returns
     -------
     Tensor
-        [B] rho, in (0, 1].
+        [B] rho, above 0 to 1.
     """
-    e = F.normalize(spatial, dim=-1)
-    proxy = lambda bank: bank[(e @ bank.T).topk(min(neighbours, len(bank))).indices]  # [B,K,D]
-    association = (proxy(test) @ proxy(train).transpose(1, 2)).amax(-1).mean(-1)
+    unit = F.normalize(spatial, dim=-1)
+    test_proxies = _proxies(unit, test, neighbours)
+    train_proxies = _proxies(unit, train, neighbours)
+    cosines = test_proxies @ train_proxies.transpose(1, 2)
+    association = cosines.amax(-1).mean(-1)
     return torch.exp(-(1 - association) / gamma)
 
 # %% ../../nbs/heads/mote.ipynb #c8c97673
@@ -148,35 +173,35 @@ class MoTEConfig(TransformerConfig):
     Attributes
     ----------
     layers : int
-        4 for ViT-B/16, 6 for ViT-L/14 (MoTE 4.1)
+        L, number of layers: 4 for ViT-B/16, 6 for ViT-L/14 (MoTE 4.1).
     experts : int
-        N, a layer (MoTE table 2b)
+        N, experts a layer, 1 or more (MoTE table 2b).
     expert_type : str
-        "ffn", "up", "down" or "both" (two routers), MoTE table 7a.
+        "ffn", "up", "down" or "both" (up and down projections are drawn apart), MoTE table 7a.
     init : str
-        Or "same": experts start equal, MoTE table 2a.
+        "different", or "same": all experts start with equal weights, MoTE table 2a.
     data : str
-        Or "all": every expert learns from every batch, MoTE table 2a.
+        "routed", or "all": every expert learns from every batch, MoTE table 2a.
     routing : str
         "fixed", "random" or "multinomial", MoTE table 2d.
     aggregation : str
-        "random", "ensemble" or "merge", at inference, MoTE table 2c.
+        What inference runs: "random", "ensemble" or "merge", MoTE table 2c.
     regulariser : str
-        "none", "point", "region", MoTE table 2e; "kl" or "mse", table 7c.
+        "none", "point" or "region", MoTE table 2e; "kl" or "mse", table 7c.
     temperatures : str
         "discrete", "normal" or "uniform", MoTE table 7f.
     beta : float
-        Of the candidate set, MoTE table 2e.
+        Scale of the temperatures, above 0; MoTE table 2e.
     merge_weight : float
-        Lambda, of the regulariser, MoTE eq. 10.
+        Lambda, weight of the regulariser, MoTE eq. 10.
     consistency : float
-        Eta, of the consistency term (a mean over frames and channels), MoTE eq. 9, 10; 0: off.
+        Eta, weight of the consistency term (a mean over frames and channels), MoTE eq. 9, 10; 0: off.
     modulate : bool
-        Temporal feature modulation on other classes, MoTE table 1.
+        Weigh the temporal part on classes that were not in training, MoTE table 1.
     neighbours : int
-        K, MoTE table 7b.
+        K of the modulation, 1 or more; MoTE table 7b.
     gamma : float
-        MoTE table 2f.
+        Temperature of the modulation, above 0; MoTE table 2f.
     """
 
     layers: int = 4
@@ -197,21 +222,19 @@ class MoTEConfig(TransformerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("experts", "neighbours"):
-            positive_int(getattr(self, name), name)
-        for name, choices in dict(
-            expert_type=EXPERT_SHAPES,
-            init=("different", "same"),
-            data=("routed", "all"),
-            routing=ROUTING,
-            aggregation=("random", "ensemble", "merge"),
-            regulariser=("none", "point", "region", "kl", "mse"),
-            temperatures=TEMPERATURES,
-        ).items():
-            one_of(getattr(self, name), choices, name)
+        positive_int(self.experts, "experts")
+        positive_int(self.neighbours, "neighbours")
+        one_of(self.expert_type, EXPERT_SHAPES, "expert_type")
+        one_of(self.init, ("different", "same"), "init")
+        one_of(self.data, ("routed", "all"), "data")
+        one_of(self.routing, ROUTING, "routing")
+        one_of(self.aggregation, ("random", "ensemble", "merge"), "aggregation")
+        one_of(self.regulariser, ("none", "point", "region", "kl", "mse"), "regulariser")
+        one_of(self.temperatures, TEMPERATURES, "temperatures")
         for name in ("beta", "gamma"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)!r}.")
+            number = getattr(self, name)
+            if not number > 0:
+                raise ConfigError(f"{name} must be above 0, not {number!r}.")
 
 # %% ../../nbs/heads/mote.ipynb #c583a6ec
 class Pass(NamedTuple):
@@ -222,11 +245,11 @@ class Pass(NamedTuple):
     logits : Tensor
         [B,C].
     video : Tensor
-        [B,D].
+        [B,W], the clips' vectors.
     hidden : Tensor
-        [B,T,D] what the temporal module adds to each frame.
+        [B,T,W], what the temporal module adds to each frame.
     trace : TemporalTrace
-        The stages' results.
+        The parts of the clips' vectors, the routes and the attention.
     """
 
     logits: Tensor
@@ -243,6 +266,11 @@ class MoTEHead(TemporalHead):
     ----------
     config : MoTEConfig
         Options.
+
+    Raises
+    ------
+    ConfigError
+        If the heads do not divide the width, or the classifier is "text" and `width` is given.
     """
 
     Config = MoTEConfig
@@ -255,125 +283,130 @@ class MoTEHead(TemporalHead):
         self.temporal = TemporalModule(c.inner, c.num_frames, c.layers, c.num_heads, c.experts, c.expert_type)
         self.classifier = make_classifier(c)
         if c.init == "same":
-            for linears in (l for layer in self.temporal.layers for l in (layer.mlp.fc_up, layer.mlp.fc_dn)):
-                for l in linears[1:]:
-                    l.load_state_dict(linears[0].state_dict())
+            self._equal_experts()
+
+    def _equal_experts(self):
+        "Give every expert of a layer the weights of the first."
+        for layer in self.temporal.layers:
+            for first, *others in (layer.mlp.fc_up, layer.mlp.fc_dn):
+                for other in others:
+                    other.load_state_dict(first.state_dict())
 
     @property
     def expert_names(self) -> tuple:
-        """The experts of every layer have numbers.
-
-        Returns
-        -------
-        tuple
-        """
+        "The experts of a layer are numbered: N of \"expert 0\", \"expert 1\" and so on."
         return tuple(f"expert {i}" for i in range(self.config.experts))
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
-        """The spatial and the temporal part of the merged network.
+        """The spatial and the temporal part of the clip's vector.
 
         Parameters
         ----------
         output : HeadOutput
             What the head returned.
         active_experts : sequence of int, optional
-            The experts that were merged; the split does not need them.
+            Ignored: the two terms are in the output.
 
         Returns
         -------
         Parts
-            Tokens [B,2,D].
+            Tokens [B,2,W]; the rest is 0.
 
         Raises
         ------
         ConfigError
-            If the answer is an ensemble's.
+            If `aggregation` is "ensemble".
         """
         if self.config.aggregation == "ensemble":
-            raise ConfigError(
-                "An ensemble's answer is a mean of several networks' and is not taken apart: use aggregation='merge'."
-            )
+            answer = "An ensemble's answer is a mean of several networks' and is not taken apart"
+            raise ConfigError(f"{answer}: use aggregation='merge'.")
         return super().video_parts(output, active_experts)
 
     def for_inference(self) -> nn.Module:
-        """The merged network.
+        """The merged network, without the experts.
 
         Returns
         -------
         nn.Module
-            A "mote" head with one expert a layer.
+            A "mote" head with one expert a layer, on its own weights.
         """
         return self.merged()
 
 # %% ../../nbs/heads/mote.ipynb #56fdea2e
 @patch
+def _drawn_route(self: MoTEHead) -> Route:
+    "One expert drawn for a layer; with `expert_type='both'` one for each projection."
+    c = self.config
+    up = draw_expert(c.routing, c.experts)
+    down = draw_expert(c.routing, c.experts) if c.expert_type == "both" else up
+    return Route(up, down)
+
+
+@patch
 def training_routes(self: MoTEHead) -> list:
-    """One expert drawn for each layer; with `data='all'` a pass for each expert.
+    """The routes of the passes of one training step: one expert drawn for each layer.
 
     Returns
     -------
-    list
-        Of routes for the passes of one step: [[Route] * L] * passes.
+    list of list of Route
+        One pass of L routes; with `data="all"` N passes, one for each expert.
     """
     c = self.config
     if c.data == "all":
         return [[Route(i, i)] * c.layers for i in range(c.experts)]
-
-    def one():
-        i = draw_expert(c.routing, c.experts)
-        return Route(i, draw_expert(c.routing, c.experts) if c.expert_type == "both" else i)
-
-    return [[one() for _ in range(c.layers)]]
+    return [[self._drawn_route() for _ in range(c.layers)]]
 
 
 @patch
 def merged_routes(self: MoTEHead, active_experts=None, taus=None) -> list:
-    """The merged network: plain mean, or one temperature a layer; over the experts in `keep`.
+    """The routes of the merged network; with `routing="fixed"` it is the first expert, unless others are named.
 
     Parameters
     ----------
-    active_experts : optional
-        The experts left on; without it, all.
+    active_experts : iterable of int, optional
+        Indices of the experts that are merged; None: all.
     taus : sequence of float, optional
-        A temperature a layer; without it, the plain mean.
+        L temperatures, one a layer; None: the plain mean.
 
     Returns
     -------
-    list
-        [Route] * L.
+    list of Route
+        L of them, one a layer.
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If `active_experts` names no expert or one that does not exist, or a temperature is 0.
     """
     c = self.config
-    on = [0] if c.routing == "fixed" and active_experts is None else check_active_experts(active_experts, c.experts)
-
-    def mix(tau):
-        w = dict(zip(on, merge_weights(tau, len(on))))
-        return Route(*[tuple(w.get(i, 0.0) for i in range(c.experts))] * 2)
-
-    return [mix(tau) for tau in taus or [math.inf] * c.layers]
+    first_only = c.routing == "fixed" and active_experts is None
+    on = [0] if first_only else check_active_experts(active_experts, c.experts)
+    routes = []
+    for tau in taus or [math.inf] * c.layers:
+        by_expert = dict(zip(on, merge_weights(tau, len(on))))
+        weights = tuple(by_expert.get(i, 0.0) for i in range(c.experts))
+        routes.append(Route(weights, weights))
+    return routes
 
 
 @patch
 def inference_routes(self: MoTEHead, active_experts=None) -> list:
-    """Of every pass at inference: one merged, one drawn evenly, or one for each expert.
+    """The routes of the passes at inference: one merged pass, one drawn evenly, or one for each expert.
 
     Parameters
     ----------
-    active_experts : optional
-        The experts left on; without it, all.
+    active_experts : iterable of int, optional
+        Indices of the experts left on; None: all.
 
     Returns
     -------
-    list
+    list of list of Route
+        L routes for each pass.
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If `active_experts` names no expert or one that does not exist.
     """
     c = self.config
     if c.aggregation == "merge":
@@ -381,35 +414,72 @@ def inference_routes(self: MoTEHead, active_experts=None) -> list:
     on = check_active_experts(active_experts, c.experts)
     if c.aggregation == "ensemble":
         return [[Route(i, i)] * c.layers for i in on]
-    return [[Route(i, i) for i in torch.tensor(on)[torch.randint(len(on), (c.layers,))].tolist()]]
+    places = torch.randint(len(on), (c.layers,))
+    return [[Route(i, i) for i in torch.tensor(on)[places].tolist()]]
 
 # %% ../../nbs/heads/mote.ipynb #95b22bf4
 @patch
+def _modulation(self: MoTEHead, spatial: Tensor, text: Tensor = None) -> Tensor:
+    "The weight of the temporal part [B]: 1, unless evaluation names other classes."
+    c = self.config
+    if text is None or not c.modulate or self.training:
+        return spatial.new_ones(len(spatial))
+    return temporal_modulation(spatial, self.classifier.of(text), self.classifier.of(), c.neighbours, c.gamma)
+
+
+@patch
 def run(self: MoTEHead, features: Tensor, routes: list, inspect: bool = False, text: Tensor = None) -> Pass:
-    """One pass: spatial plus (modulated) temporal, and its logits.
+    """One pass: the spatial plus the (modulated) temporal part, and its logits.
 
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
-    routes : list
-        One Route a layer.
+        [B,T,W] frame features, already projected to the head's width.
+    routes : list of Route
+        L of them, one a layer.
     inspect : bool
-        Also keep attention.
+        Also keep the attention.
     text : Tensor, optional
-        [C,D] text features of other classes.
+        [C',W] text features of other classes; the logits are then [B,C'].
 
     Returns
     -------
     Pass
+
+    Raises
+    ------
+    ConfigError
+        If a clip has more frames than there are positions, or `text` is given and the classifier is linear or the
+        width is another one.
     """
-    h, attention = self.temporal(features, routes, inspect)
-    spatial, temporal, c = features.mean(1), h.mean(1), self.config
-    rho = features.new_ones(len(features))
-    if text is not None and c.modulate and not self.training:
-        rho = temporal_modulation(spatial, self.classifier.of(text), self.classifier.of(), c.neighbours, c.gamma)
+    hidden, attention = self.temporal(features, routes, inspect)
+    spatial = features.mean(1)
+    temporal = hidden.mean(1)
+    rho = self._modulation(spatial, text)
     video = spatial + rho[:, None] * temporal
-    return Pass(self.classifier(video, text), video, h, TemporalTrace(spatial, temporal, rho, routes, attention))
+    trace = TemporalTrace(spatial, temporal, rho, routes, attention)
+    return Pass(self.classifier(video, text), video, hidden, trace)
+
+
+@patch
+def _drawn_taus(self: MoTEHead) -> list:
+    "A temperature for each layer; at the \"point\" of plain averages all are infinite."
+    c = self.config
+    if c.regulariser == "point":
+        return [math.inf] * c.layers
+    draw = TEMPERATURES[c.temperatures]
+    return [draw(c.beta) for _ in range(c.layers)]
+
+
+@patch
+def _merge_loss(self: MoTEHead, merged: Pass, routed: Pass, labels: Tensor) -> Tensor:
+    "The regulariser: cross-entropy of the merged network, or its distance from the routed one."
+    if self.config.regulariser == "kl":
+        target = routed.logits.detach().softmax(-1)
+        return F.kl_div(merged.logits.log_softmax(-1), target, reduction="batchmean")
+    if self.config.regulariser == "mse":
+        return F.mse_loss(merged.video, routed.video.detach())
+    return F.cross_entropy(merged.logits, labels)
 
 
 @patch
@@ -419,36 +489,52 @@ def regularise(self: MoTEHead, features: Tensor, routed: Pass, labels: Tensor) -
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,W] frame features, already projected to the head's width.
     routed : Pass
-        The pass of the drawn experts.
+        The pass of the drawn experts; without a regulariser it takes the place of the merged one.
     labels : Tensor
-        [B] classes; with them the losses are computed.
+        [B] class indices, 0 to C - 1.
 
     Returns
     -------
     dict
-        {"merge", "consistency"}, those that are on.
+        Unweighted scalars by name: "merge" unless `regulariser` is "none", "consistency" unless its weight is 0.
     """
-    c, terms = self.config, {}
-    if c.regulariser == "none":
-        merged = routed
-    else:
-        taus = [math.inf if c.regulariser == "point" else TEMPERATURES[c.temperatures](c.beta) for _ in range(c.layers)]
-        merged = self.run(features, self.merged_routes(taus=taus))
-        if c.regulariser == "kl":
-            terms["merge"] = F.kl_div(
-                merged.logits.log_softmax(-1), routed.logits.detach().softmax(-1), reduction="batchmean"
-            )
-        elif c.regulariser == "mse":
-            terms["merge"] = F.mse_loss(merged.video, routed.video.detach())
-        else:
-            terms["merge"] = F.cross_entropy(merged.logits, labels)
-    if c.consistency:
+    terms = {}
+    merged = routed
+    if self.config.regulariser != "none":
+        merged = self.run(features, self.merged_routes(taus=self._drawn_taus()))
+        terms["merge"] = self._merge_loss(merged, routed, labels)
+    if self.config.consistency:
         terms["consistency"] = merged.hidden.square().mean()  # mean over clips, frames and channels
     return terms
 
 # %% ../../nbs/heads/mote.ipynb #b9a484b4
+def _mean_pass(passes: list) -> Pass:
+    "The mean of several passes, with the trace of the first."
+    first = passes[0]
+    if len(passes) == 1:
+        return first
+    logits = sum(p.logits for p in passes) / len(passes)
+    video = sum(p.video for p in passes) / len(passes)
+    hidden = sum(p.hidden for p in passes) / len(passes)
+    return Pass(logits, video, hidden, first.trace)
+
+
+@patch
+def _training_losses(self: MoTEHead, features: Tensor, passes: list, mean: Pass, labels: Tensor) -> dict:
+    "The loss terms of one training step, and their weighted sum, MoTE eq. 10."
+    c = self.config
+    losses = classified(mean.logits, labels)
+    if len(passes) > 1:
+        losses["cls"] = sum(F.cross_entropy(p.logits, labels) for p in passes) / len(passes)
+    losses |= self.regularise(features, mean, labels)
+    merge = c.merge_weight * losses.get("merge", 0.0)
+    consistency = c.consistency * losses.get("consistency", 0.0)
+    losses["total"] = losses["cls"] + merge + consistency
+    return losses
+
+
 @patch
 def forward(
     self: MoTEHead,
@@ -458,74 +544,72 @@ def forward(
     active_experts=None,
     text: Tensor = None,
 ) -> HeadOutput:
-    """In training one drawn network (and its losses); else the aggregated one. `keep`: the experts that are merged.
+    """Frame features to logits, losses and trace: of drawn experts in training, otherwise by `aggregation`.
 
     Parameters
     ----------
     features : Tensor
         [B,T,D] frame features.
     labels : Tensor, optional
-        [B] classes; with them the losses are computed.
+        [B] class indices; with them the losses are computed.
     inspect : bool
-        Also keep attention.
-    active_experts : optional
-        The experts left on; without it, all.
+        Also keep the attention.
+    active_experts : iterable of int, optional
+        Indices of the experts that are used at inference; None: all. Ignored in training.
     text : Tensor, optional
-        [C,D] text features of other classes.
+        [C',D] text features of other classes; the logits are then [B,C'].
 
     Returns
     -------
     HeadOutput
+        Logits [B,C], clip vectors [B,W], losses (empty without labels), and the `TemporalTrace` of the first pass.
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If features, labels or text have the wrong shape, a label names no class, the clip has more frames than there
+        are positions, the classifier is linear and `text` is given, or `active_experts` names an expert that does not
+        exist.
     """
-    c = self.config
-    check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
-    features, routes = (
-        self.in_proj(features),
-        self.training_routes() if self.training else self.inference_routes(active_experts),
-    )
-    passes = [self.run(features, r, inspect, text) for r in routes]
-    mean = lambda part: (
-        sum(getattr(p, part) for p in passes) / len(passes) if len(passes) > 1 else getattr(passes[0], part)
-    )
-    out = Pass(mean("logits"), mean("video"), mean("hidden"), passes[0].trace)
-    losses = {} if labels is None else classified(out.logits, labels)
-    if self.training and labels is not None:
-        if len(passes) > 1:
-            losses["cls"] = sum(F.cross_entropy(p.logits, labels) for p in passes) / len(passes)
-        losses |= self.regularise(features, out, labels)
-        losses["total"] = (
-            losses["cls"] + c.merge_weight * losses.get("merge", 0.0) + c.consistency * losses.get("consistency", 0.0)
-        )
-    return HeadOutput(*out[:2], losses, out.trace)
+    check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
+    features = self.in_proj(features)
+    routes = self.training_routes() if self.training else self.inference_routes(active_experts)
+    passes = [self.run(features, route, inspect, text) for route in routes]
+    mean = _mean_pass(passes)
+    losses = {}
+    if labels is not None and self.training:
+        losses = self._training_losses(features, passes, mean, labels)
+    elif labels is not None:
+        losses = classified(mean.logits, labels)
+    return HeadOutput(mean.logits, mean.video, losses, mean.trace)
 
 
 @patch
 def merged(self: MoTEHead, active_experts=None) -> nn.Module:
-    """The network that inference runs, with the others gone.
+    """The merged network as a head of its own.
 
     Parameters
     ----------
-    active_experts : optional
-        The experts left on; without it, all.
+    active_experts : iterable of int, optional
+        Indices of the experts that are merged; None: all.
 
     Returns
     -------
     nn.Module
-        A "mote" head with one expert a layer.
+        A "mote" head with one expert a layer, on its own weights, in the same mode.
+
+    Raises
+    ------
+    ConfigError
+        If `active_experts` names no expert or one that does not exist.
     """
     one = create_head("mote", **{**vars(self.config), "experts": 1, "regulariser": "none"})
-    state = {k: v for k, v in self.state_dict().items() if ".mlp." not in k}
-    for l, (layer, route) in enumerate(zip(self.temporal.layers, self.merged_routes(active_experts))):
-        for name, choice in (("fc_up", route.up), ("fc_dn", route.down)):
-            weight, bias = blend(getattr(layer.mlp, name), choice)
-            state |= {
-                f"temporal.layers.{l}.mlp.{name}.0.weight": weight.detach(),
-                f"temporal.layers.{l}.mlp.{name}.0.bias": bias.detach(),
-            }
+    state = {name: tensor for name, tensor in self.state_dict().items() if ".mlp." not in name}
+    for i, (layer, route) in enumerate(zip(self.temporal.layers, self.merged_routes(active_experts))):
+        for projection, choice in (("fc_up", route.up), ("fc_dn", route.down)):
+            weight, bias = blend(getattr(layer.mlp, projection), choice)
+            prefix = f"temporal.layers.{i}.mlp.{projection}.0"
+            state[f"{prefix}.weight"] = weight.detach()
+            state[f"{prefix}.bias"] = bias.detach()
     one.to(self.temporal.positions).load_state_dict(state)
     return one.train(self.training)
