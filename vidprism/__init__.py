@@ -63,7 +63,8 @@ _WHERE = {
     "training.trainer": "TrainConfig fit finetune_encoder",
     "training.pipeline": "Recipe Split Trained evaluate_model split_clips train_clips",
     "evaluation.benchmark": "Benchmark Result TEMPLATES world_bench clip_bench",
-    "evaluation.protocols": "close_set few_shot zero_shot over_splits cross_validate compare results_table isolate_experts",
+    "evaluation.protocols": "close_set few_shot zero_shot over_splits cross_validate compare isolate_experts "
+    "results_table",
     "evaluation.cost": "Cost head_cost measure_cost paper_costs draw_paper_costs",
     "interpret.explanation": "Explanation describe explain",
     "interpret.usage": "expert_usage",

@@ -159,7 +159,7 @@ class ClipDataset(Dataset):
     Parameters
     ----------
     clips : a `ClipList`, or what `ClipList.from_any` reads
-    frames : T, frames of a clip
+    num_frames : T, frames of a clip
     sampling : "sparse" (one frame of each of T segments) or "dense" (a window)
     stride : of a dense window, frames
     size : S, side of the pictures, pixels

@@ -187,7 +187,7 @@ def encode_world(
         Number of clips.
     seed : int
         Of the world.
-    frames : int
+    num_frames : int
         T, frames of a view.
     views : int
         V, temporal views of T frames each, out of V * T rendered ones.
@@ -274,7 +274,7 @@ def world_bench(
         Test clips.
     seed : int
         Of the world.
-    frames : int
+    num_frames : int
         T, frames of a view.
     views : int
         Temporal views of a test clip.
@@ -354,7 +354,7 @@ def clip_bench(
         Test clips with their class indices.
     classes : sequence of str
         C names.
-    frames : int
+    num_frames : int
         T, frames of a view.
     views : tuple of int
         (temporal views, crops) of a test clip.

@@ -208,7 +208,7 @@ def served(head: nn.Module) -> nn.Module:
     nn.Module
         A merged head, or `head` itself.
     """
-    return head.merged() if hasattr(head, "merged") else head
+    return head.for_inference()
 
 
 def shape_head(*args, **options) -> nn.Module:

@@ -135,7 +135,7 @@ def frame_attention(lineage: Tensor, kept: Tensor, attention: Tensor, rate: int)
 
 # %% ../../nbs/interpret/explanation.ipynb #773225b1
 def _temporal_parts(trace: TemporalTrace) -> tuple:
-    "Importance of a temporal transformer's frames [B,2,T] and shares [B,2]: even in the spatial part, by attention in the other."
+    "Importance of the frames [B,2,T] and shares [B,2]: even in the spatial part, by attention in the other."
     T = trace.attention[0].shape[-1]
     rows = torch.eye(T, dtype=trace.spatial.dtype, device=trace.spatial.device)
     for attention in trace.attention:

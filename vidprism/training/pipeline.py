@@ -270,7 +270,7 @@ def _own_test_part(clips: ClipList):
     return None
 
 
-def split_clips(clips: ClipList, run: Recipe = Recipe()) -> Split:
+def split_clips(clips: ClipList, recipe: Recipe = Recipe()) -> Split:
     """Divide clips into a training and a test side: the data set's own parts, or a fold grouped by source.
 
     Parameters
@@ -290,17 +290,17 @@ def split_clips(clips: ClipList, run: Recipe = Recipe()) -> Split:
     ConfigError
         If the run asks for parts of the data set's own and it has none.
     """
-    own, seed = _own_test_part(clips), run.training.seed
-    if run.split == "own" and not own:
+    own, seed = _own_test_part(clips), recipe.training.seed
+    if recipe.split == "own" and not own:
         raise ConfigError("The data set names no training and test parts of its own; split it by source.")
-    if own and run.split != "source":
+    if own and recipe.split != "source":
         train, test = clips.part("train"), clips.part(own)
         how = f"own parts: train, {own}"
     else:
-        train, test = clips.folds(run.folds, seed)[run.fold]
-        how = f"fold {run.fold + 1} of {run.folds}, grouped by source, seed {seed}"
-    if run.shots:
-        train = train.k_shot(run.shots, seed)
+        train, test = clips.folds(recipe.folds, seed)[recipe.fold]
+        how = f"fold {recipe.fold + 1} of {recipe.folds}, grouped by source, seed {seed}"
+    if recipe.shots:
+        train = train.k_shot(recipe.shots, seed)
     return Split(train, test, how)
 
 # %% ../../nbs/training/pipeline.ipynb #9e766014
@@ -377,18 +377,18 @@ def side_of(
     return side, unreadable
 
 
-def _class_text(run: Recipe, encoder: FrameEncoder, classes):
+def _class_text(recipe: Recipe, encoder: FrameEncoder, classes):
     "Text features [C,D] of the classes, on the CPU; None where the run does not need them."
-    return prompts(encoder, classes, run.templates).cpu() if run.needs_text else None
+    return prompts(encoder, classes, recipe.templates).cpu() if recipe.needs_text else None
 
 
-def _prompts_used(run: Recipe):
+def _prompts_used(recipe: Recipe):
     "The templates of the classes' text; None where the run does not need it."
-    return list(find_templates(run.templates)) if run.needs_text else None
+    return list(find_templates(recipe.templates)) if recipe.needs_text else None
 
 # %% ../../nbs/training/pipeline.ipynb #92d4f1be
 def bench_of(
-    split: Split, run: Recipe = Recipe(), encoder=None, cache=None, workers: int = 0, progress: bool = False
+    split: Split, recipe: Recipe = Recipe(), encoder=None, cache=None, workers: int = 0, progress: bool = False
 ) -> Benchmark:
     """Encode both sides of a split.
 
@@ -412,23 +412,23 @@ def bench_of(
     Benchmark
         Its `metadata` records how the features came about and which clips could not be read.
     """
-    encoder = find_encoder(encoder or run.encoder)
-    how = dict(cache=cache, num_frames=run.num_frames, sampling=run.sampling, workers=workers, progress=progress)
+    encoder = find_encoder(encoder or recipe.encoder)
+    how = dict(cache=cache, num_frames=recipe.num_frames, sampling=recipe.sampling, workers=workers, progress=progress)
     train, bad_of_train = side_of(split.train, encoder, **how)
-    test, bad_of_test = side_of(split.test, encoder, views=run.views, **how)
+    test, bad_of_test = side_of(split.test, encoder, views=recipe.views, **how)
     classes = split.train.classes
-    text = _class_text(run, encoder, classes)
+    text = _class_text(recipe, encoder, classes)
     metadata = dict(
         encoder=encoder.name,
         decoder="decord, PyAV where decord cannot",
-        frames=run.num_frames,
-        sampling=run.sampling,
-        views=list(run.views),
+        frames=recipe.num_frames,
+        sampling=recipe.sampling,
+        views=list(recipe.views),
         split=split.how,
-        shots=run.shots or None,
+        shots=recipe.shots or None,
         label_map=split.train.map_hash,
         unreadable=bad_of_train + bad_of_test,
-        prompts=_prompts_used(run),
+        prompts=_prompts_used(recipe),
     )
     return Benchmark(Path(split.train.root).name, train, test, classes, metadata, text)
 
@@ -597,13 +597,13 @@ def kept_clips(folder, side: str = "test", root=None) -> ClipList:
     return ClipList.from_any(path, root=root)
 
 # %% ../../nbs/training/pipeline.ipynb #d0e6b8a5
-def _fresh_head(run: Recipe, encoder: FrameEncoder, classes, text=None):
+def _fresh_head(recipe: Recipe, encoder: FrameEncoder, classes, text=None):
     "The run's head, for an encoder and C classes; `text` [C,D] of the classes, where the head is to know it."
-    options = dict(run.options)
-    if run.classifier == "text":
+    options = dict(recipe.options)
+    if recipe.classifier == "text":
         options["classifier"] = "text"
-    tokens = run.num_frames // encoder.span
-    return create_head(run.head, encoder.dim, len(classes), tokens, text=text, **options)
+    tokens = recipe.num_frames // encoder.span
+    return create_head(recipe.head, encoder.dim, len(classes), tokens, text=text, **options)
 
 
 def _tell_loss(rows: list):
@@ -612,29 +612,29 @@ def _tell_loss(rows: list):
     print(f"epoch {last['epoch']}: loss {last['total']:.3f}", file=sys.stderr)
 
 
-def _model_to_tune(split: Split, run: Recipe, encoder: FrameEncoder) -> VideoModel:
+def _model_to_tune(split: Split, recipe: Recipe, encoder: FrameEncoder) -> VideoModel:
     "An encoder whose image tower learns, with a fresh head."
     classes = split.train.classes
-    text = _class_text(run, encoder, classes)
-    with seeded(run.training.seed):
-        head = _fresh_head(run, encoder, classes, text)
-    return finetune_encoder(VideoModel(encoder, head, classes, run.sampling))
+    text = _class_text(recipe, encoder, classes)
+    with seeded(recipe.training.seed):
+        head = _fresh_head(recipe, encoder, classes, text)
+    return finetune_encoder(VideoModel(encoder, head, classes, recipe.sampling))
 
 
-def _augmented_clips(split: Split, run: Recipe, size: int) -> ClipDataset:
+def _augmented_clips(split: Split, recipe: Recipe, size: int) -> ClipDataset:
     "The training clips, augmented as in the papers; `size` in pixels."
     return ClipDataset(
         split.train,
-        num_frames=run.num_frames,
-        sampling=run.sampling,
+        num_frames=recipe.num_frames,
+        sampling=recipe.sampling,
         size=size,
         augment=Augment(),
-        seed=run.training.seed,
+        seed=recipe.training.seed,
     )
 
 
 def finetune_clips(
-    split: Split, run: Recipe, encoder: FrameEncoder, cache=None, workers: int = 0, progress: bool = False
+    split: Split, recipe: Recipe, encoder: FrameEncoder, cache=None, workers: int = 0, progress: bool = False
 ) -> Trained:
     """Train the image tower and the head on augmented frames. The text tower stays frozen.
 
@@ -658,27 +658,27 @@ def finetune_clips(
     Trained
         The model on the CPU, and its result on the test clips.
     """
-    model = _model_to_tune(split, run, encoder)
-    data = _augmented_clips(split, run, encoder.image_size)
-    config = replace(run.training, workers=workers or run.training.workers)
+    model = _model_to_tune(split, recipe, encoder)
+    data = _augmented_clips(split, recipe, encoder.image_size)
+    config = replace(recipe.training, workers=workers or recipe.training.workers)
     history = fit(model, data, config=config, labels=split.train.classes, on_epoch=_tell_loss if progress else None)
-    result = evaluate_model(model.to(find_device()), split.test, run.views, cache, workers)
+    result = evaluate_model(model.to(find_device()), split.test, recipe.views, cache, workers)
     result.record.update(
-        training=asdict(run.training),
-        options=run.options,
+        training=asdict(recipe.training),
+        options=recipe.options,
         split=split.how,
-        shots=run.shots or None,
+        shots=recipe.shots or None,
         clips=dict(train=len(split.train), test=result.record["clips"]),
         seconds=history.seconds,
-        classifier=run.classifier,
-        prompts=_prompts_used(run),
+        classifier=recipe.classifier,
+        prompts=_prompts_used(recipe),
         finetuned_encoder=True,
     )
     return Trained(model.cpu().eval(), result, split)
 
 # %% ../../nbs/training/pipeline.ipynb #a51c3f70
 def train_clips(
-    data, run: Recipe = Recipe(), encoder=None, cache=None, workers: int = 0, progress: bool = False
+    data, recipe: Recipe = Recipe(), encoder=None, cache=None, workers: int = 0, progress: bool = False
 ) -> Trained:
     """Split, encode, train, measure.
 
@@ -703,15 +703,21 @@ def train_clips(
         The model, its result on the test side, and the split.
     """
     clips = ClipList.from_any(data)
-    encoder = find_encoder(encoder or run.encoder)
-    split = split_clips(clips, run)
-    _fresh_head(run, encoder, clips.classes)  # wrong options raise before clips are read
-    if run.finetune_encoder:
-        return finetune_clips(split, run, encoder, cache, workers, progress)
-    bench = bench_of(split, run, encoder, cache, workers, progress)
-    grid = GRID if run.grid_search else None
+    encoder = find_encoder(encoder or recipe.encoder)
+    split = split_clips(clips, recipe)
+    _fresh_head(recipe, encoder, clips.classes)  # wrong options raise before clips are read
+    if recipe.finetune_encoder:
+        return finetune_clips(split, recipe, encoder, cache, workers, progress)
+    bench = bench_of(split, recipe, encoder, cache, workers, progress)
+    grid = GRID if recipe.grid_search else None
     result = close_set(
-        bench, run.head, run.options, run.training, seeds=(run.training.seed,), grid=grid, classifier=run.classifier
+        bench,
+        recipe.head,
+        recipe.options,
+        recipe.training,
+        seeds=(recipe.training.seed,),
+        grid=grid,
+        classifier=recipe.classifier,
     )
-    model = VideoModel(encoder.cpu(), result.heads[0], clips.classes, run.sampling)
+    model = VideoModel(encoder.cpu(), result.heads[0], clips.classes, recipe.sampling)
     return Trained(model.eval(), result, split)

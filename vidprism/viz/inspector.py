@@ -377,7 +377,8 @@ def _say(self: ClipInspector, text: str):
     "One sentence over the panels."
     self.trouble = text
     self.status.value = (
-        f'<div role="alert" class="vidprism-status" style="background:#fdf0e6;border-left:4px solid #d55e00;color:#1c2129;padding:2px 10px">{html.escape(text)}</div>'
+        '<div role="alert" class="vidprism-status" style="background:#fdf0e6;border-left:4px solid #d55e00;'
+        f'color:#1c2129;padding:2px 10px">{html.escape(text)}</div>'
         if text
         else ""
     )
