@@ -16,7 +16,7 @@ from enum import Enum
 from functools import wraps
 from pathlib import Path
 from typer.main import get_command
-from typing import Annotated, NamedTuple, Optional
+from typing import Annotated, NamedTuple
 from vidprism.errors import ConfigError, VidPrismError
 
 # %% ../nbs/cli.ipynb #c4a81337
@@ -33,7 +33,7 @@ class Option(NamedTuple):
     def parameter(self, panel: str) -> inspect.Parameter:
         "Return the keyword parameter that Typer reads; `panel` is the title of its box in the help."
         flags = self.flags or ("--" + self.name.replace("_", "-"),)
-        kind = Optional[self.kind] if self.default is None else self.kind
+        kind = (self.kind | None) if self.default is None else self.kind
         info = typer.Option(*flags, help=self.help, rich_help_panel=panel, **self.settings)
         return keyword(self.name, Annotated[kind, info], self.default)
 

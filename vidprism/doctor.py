@@ -102,7 +102,7 @@ def find_package(requirement: str) -> str:
     try:
         version = metadata.version(needed.name)
     except metadata.PackageNotFoundError:
-        raise RuntimeError(f"{needed.name} is missing")
+        raise RuntimeError(f"{needed.name} is missing") from None
     if not needed.specifier.contains(version, prereleases=True):
         raise RuntimeError(f"{needed.name} {version} is not {needed.specifier}")
     return f"{needed.name} {version}"

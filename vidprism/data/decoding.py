@@ -18,6 +18,7 @@ import warnings
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from collections.abc import Callable
+from contextlib import suppress
 from decord import DECORDError, DECORDLimitReachedError
 from fractions import Fraction
 from itertools import chain
@@ -150,10 +151,8 @@ def _scan(container, stream) -> tuple:
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 shown.append((packet.pts, packet.is_keyframe))
-            try:
+            with suppress(FFmpegError):  # a damaged packet; the walk will report it
                 first = first or next(iter(packet.decode()), None)
-            except FFmpegError:  # a damaged packet; the walk will report it
-                pass
     except _BROKEN:  # the file ends early
         pass
     return shown, first

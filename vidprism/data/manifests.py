@@ -976,10 +976,7 @@ class _Detected(NamedTuple):
 
 def _holds(names: list, patterns: tuple) -> bool:
     "Whether each pattern matches a name."
-    for pattern in patterns:
-        if not any(re.fullmatch(pattern, name) for name in names):
-            return False
-    return True
+    return all(any(re.fullmatch(pattern, name) for name in names) for pattern in patterns)
 
 
 def _official(folder) -> list:

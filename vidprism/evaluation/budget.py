@@ -352,7 +352,7 @@ def _plan_inputs(
     size: Size, measured: Measured, assumed: Assumed, gpus, frames, encoder, head, finetune_encoder
 ) -> _Inputs:
     "Gather the numbers; a frozen encoder passes once over the clips, forward only."
-    macs, dim, side = _view_cost(encoder, frames, size.classes, head)
+    macs, dim, side = _view_cost(encoder, frames, size.num_classes, head)
     bitrate = assumed.bitrate or measured.clip_bytes / measured.clip_seconds
     return _Inputs(
         size=size,
@@ -418,8 +418,8 @@ def _reading_line(p: Plan, x: _Inputs) -> str:
     assumed = x.assumed.read_seconds
     source = "assumed" if assumed else "measured"
     scaled = ""
-    if not assumed and x.frames != x.measured.frames:
-        scaled = f" (for {x.measured.frames} frames, scaled to {x.frames})"
+    if not assumed and x.frames != x.measured.num_frames:
+        scaled = f" (for {x.measured.num_frames} frames, scaled to {x.frames})"
     read = f"{x.read * 1e3:.1f} ms"
     return (
         f"reading: {source} {read} a clip and core{scaled}; "

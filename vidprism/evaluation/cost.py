@@ -130,7 +130,7 @@ class VisualTower(nn.Module):
         with torch.device("meta"):
             self.visual = open_clip.model._build_vision_tower(self.dim, vision, quick_gelu)
 
-    def num_frames(self, count: int):
+    def frames(self, count: int):
         """Make pictures without pixels.
 
         Parameters
@@ -264,7 +264,7 @@ def head_cost(head: nn.Module, tower: VisualTower = None, num_frames: int = None
     )
     if tower is None:
         return alone
-    encoder_macs = count_macs(tower, tower.num_frames(T))
+    encoder_macs = count_macs(tower, tower.frames(T))
     return alone._replace(encoder_parameters=count_parameters(tower), encoder_macs=encoder_macs)
 
 # %% ../../nbs/evaluation/cost.ipynb #262ff04b

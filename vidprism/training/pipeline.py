@@ -359,7 +359,7 @@ def side_of(
         clips.paths,
         encoder,
         cache or default_cache(),
-        frames=num_frames,
+        num_frames=num_frames,
         sampling=sampling,
         views=tuple(views),
         workers=workers,

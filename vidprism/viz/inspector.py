@@ -82,22 +82,22 @@ def _forms(head) -> dict:
 
 
 def parse_places(text: str) -> tuple:
-    """Frame numbers as a person writes them.
+    """Read frame numbers and ranges of them from text.
 
     Parameters
     ----------
     text : str
-        "3, 5-7".
+        Such as "3, 5-7"; commas or spaces between the parts.
 
     Returns
     -------
-    tuple
-        (3, 5, 6, 7)
+    tuple of int
+        Distinct frame numbers, ascending, such as (3, 5, 6, 7).
 
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If a part is neither a number nor a range such as 5-7.
     """
     places = set()
     for part in filter(None, re.split(r"[,\s]+", text.strip())):
@@ -109,18 +109,18 @@ def parse_places(text: str) -> tuple:
 
 # %% ../../nbs/viz/inspector.ipynb #bac13014
 class ClipInspector(W.VBox):
-    """A clip in your hands: choose it, turn the handles, see what the experts do.
+    """A widget that shows what a model does with a clip, with handles for its experts, options and frames.
 
     Parameters
     ----------
     model : VideoModel
         The model that is inspected.
-    clips : tuple
-        A folder, or paths.
-    beside : optional
-        {name: VideoModel} to compare with; or one VideoModel.
+    clips : str, Path or sequence of them
+        A folder, or paths of clips; the first is opened.
+    beside : dict or VideoModel, optional
+        Models to compare with, by name, or a single one.
     name : str
-        What `model` is called beside another.
+        How `model` is called beside another.
     """
 
     def __init__(self, model, clips=(), beside=None, name: str = "this model"):
@@ -356,10 +356,7 @@ def _taken(self: ClipInspector, name: str, content):
     "Keep a file that came through the browser, open it, and offer it among the clips."
     path = Path(self.folder.name) / (Path(name).name or "clip")
     path.write_bytes(bytes(content))
-    if path not in self.session.clips:
-        added = [*self.session.clips, path]
-    else:
-        added = self.session.clips
+    added = [*self.session.clips, path] if path not in self.session.clips else self.session.clips
     try:
         self.session.open(path, self.sampling.value, self.count.value)
     except (VidPrismError, OSError):
@@ -403,12 +400,12 @@ def _screen(self: ClipInspector, **more) -> Screen:
 
 @patch
 def screen(self: ClipInspector, slider=True) -> Screen:
-    """All that is on show.
+    """What the panels show at the current handles.
 
     Parameters
     ----------
     slider : bool
-        For panels and page; without: for the open tab alone.
+        Compute everything, for all panels or a page; False: only what the open tab needs, at the marked frame.
 
     Returns
     -------
@@ -417,7 +414,7 @@ def screen(self: ClipInspector, slider=True) -> Screen:
     Raises
     ------
     ConfigError
-        If a value is out of range, or a name does not exist.
+        If no clip is open.
     """
     s, tab = self.session, lambda name: slider or self.tabs.value == name
     if s.clip is None:
@@ -469,28 +466,29 @@ def _show(self: ClipInspector):
 
 @patch
 def panels(self: ClipInspector) -> list:
-    """Every panel as it stands, as plotly figures: the form that is readable where widgets don't run.
+    """All panels at the current handles as plotly figures, for places where widgets do not run.
 
     Returns
     -------
-    list
-        [(heading, what to look at, figure or figures)].
+    list of tuple
+        (heading, what to look at, a figure or a list of figures).
     """
     return make_panels(self.screen())
 
 
 @patch
 def save(self: ClipInspector, path) -> Path:
-    """What is on the screen, and behind its tabs, as one self-contained page.
+    """Write the panels of all tabs to one self-contained HTML page.
 
     Parameters
     ----------
-    path
-        The file.
+    path : str or Path
+        The file to write.
 
     Returns
     -------
     Path
+        The file.
     """
     return prism_page(self.screen(), path)
 
@@ -514,12 +512,12 @@ def _saliency(self: ClipInspector, again=False) -> tuple:  # [E,T,H,W] or None, 
 
 @patch
 def look_again(self: ClipInspector, _=None):
-    """Make the maps of the handles as they stand.
+    """Compute the saliency maps again at the current handles, if a clip is open.
 
     Parameters
     ----------
     _ : optional
-        The button; not used.
+        The button that was pressed; ignored.
     """
     if self.session.clip is not None:
         self._maps = {}
