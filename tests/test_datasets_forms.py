@@ -172,9 +172,9 @@ def test_a_list_numbered_from_0_beside_the_old_classind(tmp_path):
     for name, labels in (("zero.txt", (0, 1)), ("one.txt", (1, 2))):
         path = write(tmp_path / name, f"ApplyEyeMakeup/a.avi {labels[0]}", f"YoYo/b.avi {labels[1]}")
         c = ClipList.from_any(path, format="list")
-        assert c.labels == [0, 1] and c.num_classes == ["apply eye makeup", "yo yo"]
+        assert c.labels == [0, 1] and c.classes == ["apply eye makeup", "yo yo"]
     c = ClipList.from_any(write(tmp_path / "few.txt", "YoYo/b.avi 1"))  # alone it may be either: the folder tells
-    assert c.num_classes[c.labels[0]] == "yo yo"
+    assert c.classes[c.labels[0]] == "yo yo"
 
 
 @ENDS
@@ -280,7 +280,7 @@ def test_ssv2(tmp_path, end, mark, tail):
     assert c.missing == ("4.webm",)
     from vidprism.data.augment import directional
 
-    assert directional(c.num_classes) == {1, 2}
+    assert directional(c.classes) == {1, 2}
 
 
 def test_folders(tmp_path):

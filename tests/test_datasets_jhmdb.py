@@ -33,7 +33,7 @@ def test_report():
     counts = {d.name.replace("_", " "): len(list(d.glob("*.avi"))) for d in root.iterdir() if d.is_dir()}
     c = ClipList.from_any(root)
     r = c.report(content=True)
-    assert dict(zip(c.num_classes, c.counts())) == counts
+    assert dict(zip(c.classes, c.counts())) == counts
     assert r.fewest[1] == min(counts.values())
     assert r.most[1] == max(counts.values())
     assert (r.clips, r.expected, r.missing, r.duplicates, r.conflicts, r.empty) == (650, 650, (), [], [], [])

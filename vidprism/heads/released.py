@@ -302,8 +302,8 @@ def _mote_sizes(state: dict) -> dict:
     classes, dim = state["classifier.text"].shape
     return {
         "dim": dim,
-        "classes": classes,
-        "frames": len(state["temporal.positions"]),
+        "num_classes": classes,
+        "num_frames": len(state["temporal.positions"]),
         "layers": _count(state, "temporal.layers."),
         "experts": max(ups, downs),
         "expert_type": _expert_type(ups, downs),
