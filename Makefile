@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CLIP   ?=
 SEEDS  ?= 10
 
-.PHONY: demo lab test test-seeds world tables tables-real notebooks readme clean bench
+.PHONY: demo lab lint test test-seeds world tables tables-real notebooks readme clean bench
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,11 @@ demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any
 
 lab: $(VENV)/.installed       ## open JupyterLab on the tour
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
+
+lint: $(VENV)/.dev            ## ruff's rules and format, and how dense the library's lines are
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tools/lines.py
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
