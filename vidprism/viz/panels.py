@@ -233,7 +233,7 @@ def _merged_panel(s: Screen):
     return "Kept and merged", note, [merge_figure.spec(s.pics, e.clip.times, e.merges, e.rates, e.clip.indices)]
 
 # %% ../../nbs/viz/panels.ipynb #8ae8bf42
-def _heard_panel(s: Screen):
+def _readout_panel(s: Screen):
     "Each expert's share of the readout."
     e = s.after
     if e.shares is None:
@@ -351,7 +351,7 @@ PANELS = dict(  # name -> function of a Screen that returns a heading, a note an
     frames=_frames_panel,
     counted=_counted_panel,
     merged=_merged_panel,
-    heard=_heard_panel,
+    readout=_readout_panel,
     gates=_gates_panel,
     attention=_attention_panel,
     looks=_looks_panel,
