@@ -462,8 +462,8 @@ def _read_config(folder: Path) -> dict:
     "A model folder's config, checked."
     path = folder / "config.json"
     config = _read_json(path)
-    if "metadata" in config:  # its name in version 0.1.0
-        config["metadata"] = config.pop("metadata")
+    if "story" in config:  # its name in version 0.1.0
+        config["metadata"] = config.pop("story")
     lacks = [k for k in _NEEDED if k not in config]
     if lacks:
         raise ConfigError(f"{path} lacks {', '.join(lacks)}.")
