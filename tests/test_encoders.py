@@ -379,7 +379,7 @@ encoder = ModuleEncoder(Slow(), Preprocess(32, (.5,) * 3, (.5,) * 3)).eval()
 print("ready", flush=True)
 sys.stdin.readline()
 clips = sorted(Path(sys.argv[1]).glob("*.mp4"))
-print(cache_features(clips, encoder, sys.argv[2], frames=2, progress=False, workers=1), flush=True)
+print(cache_features(clips, encoder, sys.argv[2], num_frames=2, progress=False, workers=1), flush=True)
 """
 
 

@@ -61,7 +61,7 @@ def stop(*a):
         os._exit(9)
 
 s.keep_run = stop
-cells = [s.Trial('mean'), s.Trial('vidprism', dict(rates=(2, 4), heads=2))]
+cells = [s.Trial('mean'), s.Trial('vidprism', dict(rates=(2, 4), num_heads=2))]
 s.run_cells(study, cells, workers=0, progress=False)
 """
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=300).returncode == 9
@@ -125,7 +125,7 @@ import test_tables as t, vidprism.experiments.studies as s
 
 if __name__ == '__main__':
     study = t.toy({str(tmp_path / "kept")!r}, runs=4)
-    cells = [s.Trial('vidprism', dict(rates=(2, 4), heads=2, alpha=a / 1000)) for a in range(600)]
+    cells = [s.Trial('vidprism', dict(rates=(2, 4), num_heads=2, alpha=a / 1000)) for a in range(600)]
     s.run_cells(study, cells, workers=2, progress=False)
 """)
     parent = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, start_new_session=True)

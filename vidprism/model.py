@@ -522,11 +522,12 @@ def _load_encoder(folder: Path, c: dict, encoder=None) -> FrameEncoder:
 
 
 def _read_head(path: Path) -> dict:
-    "State dict of a saved head."
+    "State dict of a saved head; version 0.1.0 called the layer before the streams `squeeze`."
     try:
-        return load_file(path)
+        state = load_file(path)
     except Exception as e:
         raise ConfigError(f"{path} can't be read ({type(e).__name__}).") from None
+    return {re.sub(r"^squeeze\.", "in_proj.", name): value for name, value in state.items()}
 
 
 @patch(cls_method=True)

@@ -133,13 +133,6 @@ class Head(nn.Module):
         super().__init__()
         self.config = config
 
-    def _load_from_state_dict(self, state, prefix, *args):
-        "The layer before the streams was called `squeeze` in version 0.1.0."
-        old = prefix + "squeeze."
-        for key in [key for key in state if key.startswith(old)]:
-            state[prefix + "in_proj." + key.removeprefix(old)] = state.pop(key)
-        super()._load_from_state_dict(state, prefix, *args)
-
     @property
     def num_experts(self) -> int:
         "How many experts can be switched off."
