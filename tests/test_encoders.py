@@ -255,7 +255,7 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
 
 def test_no_remote_code():
     "Nowhere is a repository's own code allowed, or a pickle read whole."
-    for path in (Path(__file__).parents[1] / "vidprism").glob("*.py"):
+    for path in (Path(__file__).parents[1] / "vidprism").rglob("*.py"):
         text = path.read_text()
         assert "trust_remote_code" not in text and "weights_only=False" not in text and "torch.jit.load" not in text, (
             path.name
