@@ -29,7 +29,7 @@ from mobilenet import SHARED
 from pathlib import Path
 from torch.utils.flop_counter import FlopCounterMode
 from vidprism.encoders.factory import create_encoder
-from vidprism.evaluation.cost import served, training_memory
+from vidprism.evaluation.cost import training_memory
 from vidprism.heads.base import create_head
 from vidprism.heads.rgsta import RgSTA
 from vidprism.model import VideoModel
@@ -96,7 +96,7 @@ def inference(device, repeats):
     encoder = create_encoder(B16).to(device).eval()
     prism = video_model("vidprism", encoder=encoder, rates=(2, 4, 8)).to(device).eval()
     mote = video_model("mote", encoder=encoder, layers=4).to(device).eval()
-    mote.head = served(mote.head).to(device)
+    mote.head = mote.head.for_inference().to(device)
     x = torch.randint(0, 256, (8 if device == "cuda" else 1, 8, 224, 224, 3), dtype=torch.uint8, device=device)
     passes = dict(encoder=lambda: encoder(x), vidprism=lambda: prism(x), mote=lambda: mote(x))
     with torch.inference_mode(), autocast(device):

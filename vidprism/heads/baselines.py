@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..errors import ConfigError, one_of, positive_int
-from .base import Head, HeadConfig, HeadOutput, InProjConfig, LinearClassifier, Parts, Positions
+from vidprism.heads.base import (
+    Head,
+    HeadConfig,
+    HeadOutput,
+    InProjConfig,
+    LinearClassifier,
+    MixtureHead,
+    Parts,
+    Positions,
+)
 from .dbi import Exchange
 from .hmoe import HMoE, QuickGELU
 from .losses import gate_balance_loss
@@ -590,7 +599,7 @@ def _unmerged(x: Tensor) -> Merge:
 
 # %% ../../nbs/heads/baselines.ipynb #8ca632f5
 @register_head("bmoe")
-class BMoEHead(Head):
+class BMoEHead(MixtureHead):
     """VidPrism's experts and readout, all on the same sequence of frames.
 
     Parameters
@@ -678,22 +687,3 @@ class BMoEHead(Head):
     def expert_names(self) -> tuple:
         "The experts have no rates, so they are numbered: E of \"expert 0\", \"expert 1\" and so on."
         return tuple(f"expert {i}" for i in range(self.config.experts))
-
-    def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
-        """The clip's vector as a sum over the experts' tokens.
-
-        Parameters
-        ----------
-        output : HeadOutput
-            What the head returned.
-        active_experts : sequence of int, optional
-            The experts that were on, as the head was called.
-
-        Returns
-        -------
-        Parts
-            Tokens [B,E*T,W], and the number of tokens of each of the E experts.
-        """
-        outputs = output.trace.mixture.outputs
-        tokens, rest = self.mixture.video_parts(outputs, active_experts)
-        return Parts(tokens, rest, [expert.shape[1] for expert in outputs])

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
 from ..errors import ConfigError, one_of, positive_int
-from .base import Head, HeadOutput, LinearClassifier, Parts, TextClassifier, check_features, register_head
+from vidprism.heads.base import (
+    Head,
+    HeadOutput,
+    LinearClassifier,
+    MixtureHead,
+    Parts,
+    TextClassifier,
+    check_features,
+    register_head,
+)
 from .vidprism import VidPrismConfig, VidPrismHead
 
 # %% ../../nbs/heads/lowdata.ipynb #79a7ab4a
@@ -326,10 +335,9 @@ def video_parts(self: LowDataHead, output: HeadOutput, active_experts=None) -> P
     Parts
         Tokens [B,sum N,W], and the number of tokens of each of the E experts.
     """
-    outputs = output.trace.mixture.outputs
-    parts, _ = self.mixture.video_parts(outputs, active_experts)
-    tokens = self.lift(parts)
-    return Parts(tokens, output.video - tokens.sum(1), [expert.shape[1] for expert in outputs])
+    found = MixtureHead.video_parts(self, output, active_experts)
+    tokens = self.lift(found.tokens)
+    return found._replace(tokens=tokens, rest=output.video - tokens.sum(1))
 
 
 @patch

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
 from ..errors import ConfigError, one_of, positive_int
-from .base import Head, HeadOutput, InProjConfig, Parts, Positions, TextClassifier, Trace, check_features
+from vidprism.heads.base import (
+    HeadOutput,
+    InProjConfig,
+    MixtureHead,
+    Parts,
+    Positions,
+    TextClassifier,
+    Trace,
+    check_features,
+)
 from .dbi import DBI, PRESETS
 from .hmoe import HMoE, norm_parts, secant_parts
 from .losses import LossWeights, diversity_loss, gate_balance_loss, ranking_loss, ranking_target, weigh
@@ -173,7 +182,7 @@ def _loss_weights(config: VidPrismConfig) -> LossWeights:
 
 
 @register_head("vidprism")
-class VidPrismHead(Head):
+class VidPrismHead(MixtureHead):
     """RgSTA at every rate, DBI between the rates, one expert for each rate, and one readout.
 
     Parameters
@@ -309,11 +318,11 @@ def video_parts(self: VidPrismHead, output: HeadOutput, active_experts=None) -> 
     Parts
         Tokens [B,sum N,W], and the number of tokens of each of the E experts.
     """
-    outputs = output.trace.mixture.outputs
-    tokens, rest = self.mixture.video_parts(outputs, active_experts)
-    if self._projects_video:
-        tokens, rest = _projected_parts(self.projection_head, tokens, rest)
-    return Parts(tokens, rest, [expert.shape[1] for expert in outputs])
+    found = MixtureHead.video_parts(self, output, active_experts)
+    if not self._projects_video:
+        return found
+    tokens, rest = _projected_parts(self.projection_head, found.tokens, found.rest)
+    return found._replace(tokens=tokens, rest=rest)
 
 
 @patch(as_prop=True)
