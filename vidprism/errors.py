@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Count', 'Natural', 'Seed', 'FrameCount', 'WorkerCount', 'Width', 'Positive', 'NonNegative', 'Fraction', 'Temperature',
            'Rates', 'AnyPath', 'VidPrismError', 'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of',
-           'checked', 'check_fields']
+           'checked', 'check_fields', 'check_shapes']
 
-# %% ../nbs/errors.ipynb #1ef84551
+# %% ../nbs/errors.ipynb #baba99dc
 import collections.abc
 import functools
 import inspect
@@ -88,7 +88,7 @@ def one_of(value, options, name: str):
         raise ConfigError(f"{name} must be one of {', '.join(options)}, not {value!r}.")
     return value
 
-# %% ../nbs/errors.ipynb #35cca97b
+# %% ../nbs/errors.ipynb #101cc585
 Count = Annotated[int, Ge(1), Le(2**31 - 1)]
 Natural = Annotated[int, Ge(0), Le(2**31 - 1)]
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
@@ -102,7 +102,7 @@ Temperature = Annotated[float, Ge(1e-4), Le(1e4)]
 Rates = FrameCount | tuple[FrameCount, ...]
 AnyPath = str | os.PathLike
 
-# %% ../nbs/errors.ipynb #576f88eb
+# %% ../nbs/errors.ipynb #980b0f28
 _SEQUENCES = (list, tuple, collections.abc.Sequence)
 _PLAIN = (int, float, str, bool, bytes, dict, set, frozenset, type(None))
 _INFINITE = "or infinite"
@@ -165,7 +165,7 @@ def _infinite_schema(inner, ranges):
 
     return Annotated[(_schema(inner), Field(allow_inf_nan=True), *ranges)]
 
-# %% ../nbs/errors.ipynb #db61f167
+# %% ../nbs/errors.ipynb #180e61e6
 _WORDS = {
     int: "a whole number",
     float: "a finite number",
@@ -226,7 +226,7 @@ def _words(annotation) -> str:
         return "a function"
     return _WORDS.get(annotation) or f"a {getattr(annotation, '__name__', annotation)}"
 
-# %% ../nbs/errors.ipynb #86ed3734
+# %% ../nbs/errors.ipynb #d421242d
 class _Parameter(typing.NamedTuple):
     "One argument that is checked."
 
@@ -355,3 +355,37 @@ def check_fields(config):
         value = getattr(config, name)
         if value is not wanted.default:
             _check(name, value, wanted)
+
+# %% ../nbs/errors.ipynb #50bc35d0
+def _check_shape(name: str, value, letters: list, sizes: dict):
+    "Refuse a tensor whose shape is not the expected one; note the sizes of its letters."
+    shape = getattr(value, "shape", None)
+    wanted = f"[{','.join(letters)}]"
+    if shape is None or not hasattr(value, "is_floating_point"):
+        raise ConfigError(f"{name} must be a tensor {wanted}, not {_shown(value)}.")
+    if len(shape) != len(letters) or 0 in shape:
+        raise ConfigError(f"{name} must be a tensor {wanted} that is not empty, not {list(shape)}.")
+    for letter, size in zip(letters, shape):
+        if sizes.setdefault(letter, size) != size:
+            raise ConfigError(f"{name} must be a tensor {wanted} with {letter} = {sizes[letter]}, not {list(shape)}.")
+
+
+def check_shapes(expected: dict, **tensors):
+    """Refuse tensors whose shapes do not fit.
+
+    Parameters
+    ----------
+    expected : dict
+        By the name of a tensor: its sizes, as letters with spaces between, such as "B T D". One letter is one size in
+        all tensors of the call. A letter may also stand there with its size.
+    **tensors : Tensor
+        The tensors by name.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first tensor that does not fit, its shape, and the expected one; also if it is empty.
+    """
+    sizes = {letter: size for letter, size in expected.items() if isinstance(size, int)}
+    for name, tensor in tensors.items():
+        _check_shape(name, tensor, expected[name].split(), sizes)
