@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CLIP   ?=
 SEEDS  ?= 10
+JOBS   ?= 2
 
 .PHONY: demo lab lint test test-seeds world tables tables-real notebooks readme clean bench
 
@@ -28,8 +29,8 @@ lint: $(VENV)/.dev            ## ruff's rules and format, and how dense the libr
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/lines.py
 
-test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+test: $(VENV)/.dev            ## every notebook's tests and the tests beside them, in random order, JOBS at a time
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-seeds: $(VENV)/.dev      ## the library's notebooks from SEEDS states of the global random generators; -j 4 runs four at a time
 	@$(MAKE) --no-print-directory --keep-going $(addprefix test-seed-,$(shell seq $(SEEDS)))
