@@ -214,7 +214,12 @@ def path_from_cell(cell: str) -> str:
     return path[:-2] if re.search(r"\s/\.\Z", path) else path
 
 # %% ../../nbs/data/manifests.ipynb #9baa17ac
-_NUMBER = re.compile(r"-?\d{1,18}")  # more digits are no label
+_NUMBER = re.compile(r"-?\d+")
+
+
+def _as_int(digits: str) -> int:
+    "A number of any length; Python refuses more than 4,300 digits, and a label of so many is too large in any case."
+    return int(digits[:4000])
 
 
 class ClassNames(NamedTuple):
@@ -248,7 +253,7 @@ def _numbered_names(rows, path) -> ClassNames:
         digits = str(number).strip()
         if not _NUMBER.fullmatch(digits):
             raise unfit(path, line, f"{str(number)[:99]!r} is not the number of a class.")
-        place = int(digits)
+        place = _as_int(digits)
         if place in name_of:
             raise unfit(path, line, f"the class {place} has a name already, {name_of[place]!r}.")
         name_of[place] = name
@@ -296,7 +301,7 @@ def _text_names(lines: list, path) -> ClassNames | None:
     "Names from lines such as `1 ApplyEyeMakeup`; None where a line has no number."
     rows = []
     for line, text in lines:
-        match = re.fullmatch(r"(\d{1,18})[\s,]+(\S.*)", text)
+        match = re.fullmatch(r"(\d+)[\s,]+(\S.*)", text)
         if match is None:
             return None
         number, name = match.groups()
@@ -381,8 +386,9 @@ def check_largest_label(largest: int, num_clips: int):
     """
     most = max(10_000, num_clips)
     if largest >= most:
+        shown = largest if largest < 10**18 else f"of {len(str(largest))} digits"
         raise ConfigError(
-            f"the label {largest} is too large for {num_clips} clips without class names: labels must be below {most}; "
+            f"the label {shown} is too large for {num_clips} clips without class names: labels must be below {most}; "
             "a file of class names allows any."
         )
 
@@ -491,8 +497,11 @@ def _is_folder(entry) -> bool:
 
 
 def _identity(folder) -> tuple:
-    "What tells a folder from others, whatever links lead to it."
-    found = os.stat(folder)
+    "What tells a folder from others, whatever links lead to it; () where it cannot be seen."
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return ()
     return found.st_dev, found.st_ino
 
 
@@ -541,7 +550,8 @@ def clip_names(folder, below: str = "") -> list:
         Names with "/" between folders, sorted by folder.
     """
     names = []
-    stack = [_Place(str(folder), below, True, ())]
+    above = Path(os.path.realpath(folder)).parents
+    stack = [_Place(str(folder), below, True, tuple(map(_identity, above)))]
     while stack:
         place = stack.pop()
         if not place.is_folder:
@@ -601,7 +611,7 @@ def _parse_folders(folder) -> Listing:
 _SUFFIX = "|".join(re.escape(suffix) for suffix in VIDEO_SUFFIXES)
 _VIDEO_FIRST = re.compile(rf"(.+(?:{_SUFFIX}))\s+(\S.*)", re.I)
 _QUOTED = re.compile(r"\"([^\"]+)\"\s+(\S.*)|'([^']+)'\s+(\S.*)")
-_TWO_NUMBERS = re.compile(r"(.*\S)\s+(\d{1,18})\s+(-?\d{1,18})")
+_TWO_NUMBERS = re.compile(r"(.*\S)\s+(\d+)\s+(-?\d+)")
 
 
 def _path_label(line: str) -> tuple | None:
@@ -622,12 +632,12 @@ def _path_frames_label(line: str) -> tuple | None:
     match = _TWO_NUMBERS.fullmatch(line)
     if match is None:
         return None
-    return match[1].strip("\"'"), int(match[2]), int(match[3])
+    return match[1].strip("\"'"), _as_int(match[2]), _as_int(match[3])
 
 
 def _as_label(word: str):
-    "A number as int, a name without its quotes. More than 18 digits are a name."
-    return int(word) if _NUMBER.fullmatch(word) else word.strip("\"'")
+    "A number as int, a name without its quotes."
+    return _as_int(word) if _NUMBER.fullmatch(word) else word.strip("\"'")
 
 # %% ../../nbs/data/manifests.ipynb #d5aab4ea
 def _parse_frame_list(path) -> Listing:
@@ -809,7 +819,7 @@ def _csv_clip(line: int, fields: list, places: dict) -> Row:
         label=_as_label(from_cell(value["label"])),
         line=line,
         part=_part_name(from_cell(value.get("part", ""))),
-        num_frames=int(frames) if re.fullmatch(r"\d{1,18}", frames) else None,
+        num_frames=_as_int(frames) if re.fullmatch(r"\d+", frames) else None,
     )
 
 
@@ -905,7 +915,7 @@ def _parse_kinetics(path) -> Listing:
 
 # %% ../../nbs/data/manifests.ipynb #53042866
 _UCF_LIST = re.compile(r"(train|test)list0(\d)\.txt")  # side, split
-_UCF_LINE = re.compile(r"(\S+?)[/\\](\S+\.avi)(?:\s+(\d{1,18}))?")  # folder, clip, label
+_UCF_LINE = re.compile(r"(\S+?)[/\\](\S+\.avi)(?:\s+(\d+))?")  # folder, clip, label
 _HMDB_LIST = re.compile(r"(.+)_test_split(\d)\.txt")  # class, split
 _HMDB_LINE = re.compile(r"(.+\.avi)\s+([012])")  # clip, flag
 _HMDB_SIDES = {"1": "train", "2": "test"}
@@ -948,7 +958,7 @@ def _ucf_clip(file, line: int, text: str, side: str, ids: dict) -> Row:
         raise unfit(file, line, f"{text!r} is not `Class/v_Class_g01_c01.avi`, with or without a label.")
     folder, clip, number = match.groups()
     label = ids.get(folder.lower())
-    if label is None or (number and int(number) != label):
+    if label is None or (number and _as_int(number) != label):
         raise unfit(file, line, f"{text!r} does not agree with classInd.txt.")
     return Row(f"{folder}/{clip}", label, line, side, places=_avi_places(folder, clip))
 
