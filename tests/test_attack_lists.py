@@ -34,6 +34,7 @@ def refusal(action) -> str:
 
 
 LISTS = {"l.txt": "a.mp4 0\nb.mp4 {}\n", "l.csv": "path,label\na.mp4,0\nb.mp4,{}\n", "f.txt": "a.mp4 9 0\nb.mp4 9 {}\n"}
+FORMATS = {"l.txt": "list", "l.csv": "csv", "f.txt": "frame-list"}
 
 
 @pytest.mark.parametrize("form", LISTS)
@@ -70,18 +71,7 @@ def test_good_labels(two_clips):
     assert (named.classes, named.labels) == (["walk", "run"], [0, 1])
 
 
-FORMULAS = [
-    "=1+1",
-    "=cmd|' /C calc'!A0",
-    "+1",
-    "-1+1",
-    "@SUM(1)",
-    '=HYPERLINK("http://x","y")',
-    "=",
-    "-",
-    "\t=1",
-    " =1",
-]
+FORMULAS = ["=1+1", "=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(1)", '=HYPERLINK("x","y")', "=", "-", "\t=1", " =1"]
 WORDS = [
     *FORMULAS,
     "a,b",
