@@ -88,7 +88,7 @@ def refusal(folder, **options) -> str:
 HOSTILE_NAMES = [
     "../../x.mp4",
     "../x.mp4",
-    "../../../../../../../../tmp/x.mp4",
+    "../../../../../../../../abs/x.mp4",
     "sub/../../x.mp4",
     "./x.mp4",
     "..\\x.mp4",
@@ -503,7 +503,7 @@ def overlapping():
 
 ARCHIVES = dict(
     outside=archive([("../../x.png", image())]),
-    absolute=archive([("/tmp/x.png", image())]),
+    absolute=archive([("/abs/x.png", image())]),
     folder=archive([("sub/1.png", image())]),
     windows=archive([("C:\\x.png", image())]),
     other=archive([("1.png", image()), ("run.sh", b"touch PWNED")]),
