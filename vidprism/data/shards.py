@@ -231,6 +231,12 @@ def _replaceable(folder: Path, overwrite: bool) -> list:
     return [name for name in names if _OWN_NAME.fullmatch(name)]
 
 
+def _refuse_changed(folder: Path, overwrite: bool, old: list):
+    "Refuse a folder that another process has written meanwhile."
+    if _replaceable(folder, overwrite) != old:
+        raise ConfigError(f"{folder} was packed by another process meanwhile.")
+
+
 def _refuse_clash(folder: Path, replaced: list, written: list):
     "Refuse to replace a file that the folder's own index does not name."
     for name in written:
@@ -297,6 +303,7 @@ def pack(
         size = _write_shards(good, new, shard_size, classes, progress)
         index = dict(format="webdataset", classes=classes, clips=len(good), shards=shards, left_out=left_out)
         write_json(new / _INDEX, index)
+        _refuse_changed(folder, overwrite, old)
     return Packed(folder, shards, len(good), size, left_out)
 
 # %% ../../nbs/data/shards.ipynb #cd6b4805
