@@ -24,9 +24,10 @@ demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any
 lab: $(VENV)/.installed       ## open JupyterLab on the tour
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
 
-lint: $(VENV)/.dev            ## ruff's rules and format, and how dense the library's lines are
+lint: $(VENV)/.dev            ## ruff's rules and format, the types of data/ and configs, and how dense the library's lines are
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/typecheck.py
 	$(BIN)/python tools/lines.py
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them, in random order, JOBS at a time
