@@ -10,6 +10,7 @@ __all__ = ['Curves', 'curves', 'frame_score', 'cell_score', 'cell_order', 'rando
 import copy
 import torch
 import torch.nn.functional as F
+from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..errors import ConfigError
@@ -52,7 +53,7 @@ def _first_parts(order: Tensor, steps: int) -> tuple:
     return rank[None] < counts[:, None], counts / n
 
 
-def curves(score, order: Tensor, steps: int = 8) -> Curves:
+def curves(score: Callable[[Tensor], Tensor], order: Tensor, steps: int = 8) -> Curves:
     """Delete and insert parts in an order.
 
     Parameters
@@ -76,7 +77,7 @@ def curves(score, order: Tensor, steps: int = 8) -> Curves:
     return Curves(part, deletion, insertion)
 
 # %% ../../nbs/interpret/faithfulness.ipynb #66ed2688
-def frame_score(head: nn.Module, features: Tensor, target: int):
+def frame_score(head: nn.Module, features: Tensor, target: int) -> Callable[[Tensor], Tensor]:
     """Probability of the class with some frames bridged.
 
     Parameters
@@ -102,7 +103,7 @@ def frame_score(head: nn.Module, features: Tensor, target: int):
     return score
 
 
-def cell_score(model: VideoModel, pixels: Tensor, target: int, side: int = 8):
+def cell_score(model: VideoModel, pixels: Tensor, target: int, side: int = 8) -> Callable[[Tensor], Tensor]:
     """Probability of the class with some cells painted over.
 
     Parameters
@@ -157,7 +158,7 @@ def cell_order(maps: Tensor, side: int = 8) -> Tensor:
     return values.argsort(descending=True, stable=True)
 
 
-def random_areas(score, n: int, steps: int = 8, runs: int = 3, seed: int = 0) -> tuple:
+def random_areas(score: Callable[[Tensor], Tensor], n: int, steps: int = 8, runs: int = 3, seed: int = 0) -> tuple:
     """The mean areas of random orders.
 
     Parameters
@@ -371,7 +372,7 @@ def judge_methods(
     frames: Tensor,
     place: Tensor,
     size: Tensor,
-    methods=tuple(METHODS),
+    methods: Sequence[str] = tuple(METHODS),
     side: int = 8,
     steps: int = 8,
 ) -> dict:

@@ -13,9 +13,12 @@ import torch
 import torch.nn.functional as F
 from captum._utils.common import _run_forward
 from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, LayerGradientXActivation
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
+from ..data.clips import Clip
 from ..encoders.base import Preprocess, preprocess, to_grid
 from ..errors import ConfigError, one_of
 from ..model import VideoModel
@@ -25,8 +28,11 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 @contextmanager
-def tap(module: nn.Module, change):
+def tap(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Change a module's output for as long as the block lasts.
+
+    `encoders.base.listen` collects outputs and leaves them unchanged; this replaces them, so that
+    gradients can start there.
 
     Parameters
     ----------
@@ -153,7 +159,7 @@ def encode_pixels(encoder: nn.Module, pixels: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module = None, pixels: bool = False) -> Seen:
+def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module | None = None, pixels: bool = False) -> Seen:
     """Run the encoder once; keep what saliency needs.
 
     Parameters
@@ -216,7 +222,7 @@ class KeptPass(nn.Module):
         `path_gradients` needs it.
     """
 
-    def __init__(self, seen: Seen, experts: Tensor, again=None):
+    def __init__(self, seen: Seen, experts: Tensor, again: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
         self.layer = _KeptLayer()
         self.seen = seen
@@ -257,11 +263,11 @@ def _run_again(model: VideoModel, target: int, active_experts):
 def keep_pass(
     model: VideoModel,
     frames: Tensor,
-    target: int = None,
-    active_experts=None,
-    layer: nn.Module = None,
+    target: int | None = None,
+    active_experts: Sequence[int] | None = None,
+    layer: nn.Module | None = None,
     pixels: bool = False,
-    seen: Seen = None,
+    seen: Seen | None = None,
 ) -> tuple:
     """Run encoder and head once, and take the pass apart for one class.
 
@@ -488,7 +494,7 @@ def _on_frame(maps: Tensor, how: Preprocess, height: int, width: int) -> Tensor:
     return F.pad(maps, (left, wide - seen - left, top, high - seen - top))
 
 
-def kept_saliency(kept: KeptPass, how: Preprocess, size, method: str, signed: bool = False) -> Tensor:
+def kept_saliency(kept: KeptPass, how: Preprocess, size: Sequence[int], method: str, signed: bool = False) -> Tensor:
     """Every expert's map of one kept pass.
 
     Parameters
@@ -520,7 +526,7 @@ def kept_saliency(kept: KeptPass, how: Preprocess, size, method: str, signed: bo
     return _on_frame(maps.abs(), how, *size)
 
 
-def find_class(model: VideoModel, target) -> int | None:
+def find_class(model: VideoModel, target: int | str | None) -> int | None:
     """Find a class by index or label.
 
     Parameters
@@ -551,13 +557,13 @@ def find_class(model: VideoModel, target) -> int | None:
 
 def saliency_maps(
     model: VideoModel,
-    clip,
-    target=None,
+    clip: str | Path | Clip,
+    target: int | str | None = None,
     method: str = "gradcam",
-    active_experts=None,
-    layer: nn.Module = None,
+    active_experts: Sequence[int] | None = None,
+    layer: nn.Module | None = None,
     signed: bool = False,
-    seen: Seen = None,
+    seen: Seen | None = None,
 ) -> Tensor:
     """Where in the picture each expert's contribution to a logit comes from.
 

@@ -127,7 +127,7 @@ def usage_distance(shares: Tensor, labels: Tensor, right: Tensor, num_classes: i
 
 # %% ../../nbs/interpret/usage.ipynb #b7732fb8
 @torch.no_grad()
-def shares_of(head: nn.Module, side: FeatureSplit, batch: int = 256):
+def shares_of(head: nn.Module, side: FeatureSplit, batch: int = 256) -> tuple:
     """The experts' shares and the logits of each clip, of its first view.
 
     Parameters

@@ -63,8 +63,7 @@ def _tell_shares(e: Explanation) -> str:
     "The expert with the largest share of the readout."
     i = int(e.shares.argmax())
     name = expert_name(e.rates[i])
-    said = f"The readout listened most to the expert of {name}: {float(e.shares[i]):.0%} of its attention."
-    return said.replace("the expert of expert", "expert")
+    return f"The readout weight is largest for {name}: {float(e.shares[i]):.0%} of the attention."
 
 
 def _tell_slowest(e: Explanation) -> str:
@@ -88,7 +87,7 @@ def _tell_gates(e: Explanation) -> str:
     return f"{int(e.open.sum())} of {ways} ways between streams were open (threshold {e.threshold:g})."
 
 
-def tell(e) -> list:
+def tell(e: Explanation) -> list:
     """Describe an explanation in a few sentences; stages that the model does not have are left out.
 
     Parameters
@@ -359,7 +358,7 @@ PANELS = dict(  # name -> function of a Screen that returns a heading, a note an
 )
 
 # %% ../../nbs/viz/panels.ipynb #f4d91745
-def make_panels(e, topk: int = 5) -> list:
+def make_panels(e: Explanation | Screen, topk: int = 5) -> list:
     """All panels that have figures, in reading order.
 
     Parameters
