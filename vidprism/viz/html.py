@@ -106,7 +106,7 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.0
 .intro { font-size: 1.05rem; max-width: 46em }
 .intro p { margin: .3rem 0 .8rem }
 nav {
-  position: sticky; top: 0; z-index: 5; display: flex; gap: 1.3rem; overflow-x: auto; background: var(--page);
+  position: sticky; top: 0; z-index: 5; display: flex; gap: 1.1rem; overflow-x: auto; background: var(--page);
   padding-top: .6rem; padding-bottom: .6rem; border-bottom: 1px solid var(--line); white-space: nowrap;
 }
 a { color: var(--link) }
@@ -212,10 +212,13 @@ _POLICY = (
     "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
-_LINK_TEXTS = {  # heading -> text of its link, where the heading is too long for nine links in a line
+_LINK_TEXTS = {  # heading -> text of its link, where nine headings would not fit into a line of 1,000 pixels
     "What counted, through which expert": "What counted",
-    "Readout weight of each expert": "Readout weights",
+    "Readout weight of each expert": "Readout",
     "Gates between rates": "Gates",
+    "Attention between frames": "Attention",
+    "Attention inside the experts": "Attention",
+    "Where each expert looks": "Where each looks",
 }
 
 
