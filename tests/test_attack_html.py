@@ -403,7 +403,10 @@ def clip_menu(inspector):
     return menu, {plain(option): place for place, option in enumerate(options)}
 
 
-@pytest.mark.parametrize("name", CLIPS, ids=list(PAYLOADS))
+UTF_8 = [name for name in CLIPS if shown(name) == name]
+
+
+@pytest.mark.parametrize("name", UTF_8)
 def test_widget_opens_every_clip(lab, name):
     "Each clip is chosen in the menu by its name."
     inspector = Inspector(lab)
@@ -413,6 +416,22 @@ def test_widget_opens_every_clip(lab, name):
         inspector.after(lambda: menu.select_option(index=place))
     assert inspector.status() == []
     check_widget(lab)
+
+
+def test_widget_name_that_is_not_utf_8(lab):
+    "A clip whose name is not UTF-8 is opened, or the message names it."
+    inspector = Inspector(lab)
+    menu, places = clip_menu(inspector)
+    (name,) = set(CLIPS) - set(UTF_8)
+    place, old = places[plain(shown(f"{name}.mp4"))], inspector.serial()
+    menu.select_option(index=place)
+    said = "el => el.querySelector('.vidprism-status') || +el.querySelector('.prism').dataset.serial > {}"
+    lab.wait_for_function(said.format(old), arg=inspector.box.element_handle(), timeout=30_000)
+    lab.wait_for_timeout(300)
+    status = inspector.status()
+    assert not status or contains(status, f"{name}.mp4 was not opened")
+    check_widget(lab)
+    inspector.as_trained()
 
 
 def test_widget_error_message(lab):

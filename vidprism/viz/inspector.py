@@ -322,6 +322,9 @@ def _picked(self: ClipInspector, frame: int):
     self.frame.value = min(frame, self.frame.max)
 
 # %% ../../nbs/viz/inspector.ipynb #cacaccea
+_UNREADABLE = (VidPrismError, OSError, UnicodeError)  # the last: a name that a decoder does not take
+
+
 @patch
 def _open(self: ClipInspector, path):
     "Open a clip; if it can't be read, say why and keep the last good one."
@@ -329,7 +332,7 @@ def _open(self: ClipInspector, path):
     try:
         s.open(path, self.sampling.value, self.count.value)
         self._say("")
-    except (VidPrismError, OSError) as e:
+    except _UNREADABLE as e:
         name = Path(str(path)).name
         shown = f" Still showing {s.clip.path.name}." if s.clip else ""
         self._say(f"{name} was not opened: {str(e).replace(str(path), name)}{shown}")
@@ -390,7 +393,7 @@ def _taken(self: ClipInspector, name: str, content):
     added = [*self.session.clips, path] if path not in self.session.clips else self.session.clips
     try:
         self.session.open(path, self.sampling.value, self.count.value)
-    except (VidPrismError, OSError):
+    except _UNREADABLE:
         return self._open(path)
     self.session.clips, self._quiet = added, True
     self.clip.options = _clip_options(added)
