@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from dataclasses import asdict, dataclass
 from torch import Tensor
+from ..errors import NonNegative, checked
 from .dbi import batch_mean
 from .rgsta import window_partition, window_shape
 
@@ -139,6 +140,7 @@ def contrastive_loss(video: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(cosines, labels)
 
 # %% ../../nbs/heads/losses.ipynb #bd0a711e
+@checked
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the loss terms, paper suppl. 6.1.
@@ -157,11 +159,11 @@ class LossWeights:
         Contrast with text, which the paper does not have; 0.01 in the published script.
     """
 
-    cls: float = 1.0
-    rank: float = 0.1
-    div: float = 0.2
-    gate: float = 0.2
-    contrastive: float = 0.0
+    cls: NonNegative = 1.0
+    rank: NonNegative = 0.1
+    div: NonNegative = 0.2
+    gate: NonNegative = 0.2
+    contrastive: NonNegative = 0.0
 
 
 def weigh(losses: dict, weights: LossWeights = LossWeights()) -> dict:
