@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import Clip
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, Count, Natural, one_of
 from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
 from ..heads.rgsta import Merge
@@ -109,7 +109,7 @@ class Explanation(NamedTuple):
         return f"Explanation of {len(self.clip.frames)} frames: {label} {p:.1%}"
 
 # %% ../../nbs/interpret/explanation.ipynb #a78e2ad8
-def frame_attention(lineage: Tensor, kept: Tensor, attention: Tensor, rate: int) -> Tensor:
+def frame_attention(lineage: Tensor, kept: Tensor, attention: Tensor, rate: Count) -> Tensor:
     """Attention between tokens, carried back to frames.
 
     Parameters
@@ -199,7 +199,7 @@ def describe(
     features: Tensor,
     clip: Clip,
     labels: Sequence[str],
-    active_experts: Sequence[int] | None = None,
+    active_experts: Sequence[Natural] | None = None,
     untrained: Sequence[str] = (),
 ) -> Explanation:
     """Run a head once and keep what its stages did.
@@ -290,10 +290,10 @@ def _logit_fields(split) -> dict:
 def explain(
     model: VideoModel,
     clip: str | Path | Clip,
-    expert: int | None = None,
+    expert: Natural | None = None,
     target: int | str | None = None,
     method: str | None = "gradcam",
-    active_experts: Sequence[int] | None = None,
+    active_experts: Sequence[Natural] | None = None,
 ) -> Explanation:
     """Run a clip once and say what counted: frames, experts, places.
 

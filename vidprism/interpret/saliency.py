@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import Clip
 from ..encoders.base import Preprocess, preprocess, to_grid
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, Count, Natural, Positive, one_of
 from ..model import VideoModel
 
 # %% ../../nbs/interpret/saliency.ipynb #11e33010
@@ -264,7 +264,7 @@ def keep_pass(
     model: VideoModel,
     frames: Tensor,
     target: int | None = None,
-    active_experts: Sequence[int] | None = None,
+    active_experts: Sequence[Natural] | None = None,
     layer: nn.Module | None = None,
     pixels: bool = False,
     seen: Seen | None = None,
@@ -325,7 +325,7 @@ def _at_layer(method, kept: KeptPass, i: int) -> Tensor:
     return _spread_map(found, x.shape[-1])
 
 
-def gradcam(kept: KeptPass, i: int) -> Tensor:
+def gradcam(kept: KeptPass, i: Natural) -> Tensor:
     """captum's LayerGradCam of one expert.
 
     Parameters
@@ -343,7 +343,7 @@ def gradcam(kept: KeptPass, i: int) -> Tensor:
     return _at_layer(LayerGradCam, kept, i)
 
 
-def layer_gradient(kept: KeptPass, i: int) -> Tensor:
+def layer_gradient(kept: KeptPass, i: Natural) -> Tensor:
     """captum's LayerGradientXActivation of one expert.
 
     Parameters
@@ -361,7 +361,7 @@ def layer_gradient(kept: KeptPass, i: int) -> Tensor:
     return _at_layer(LayerGradientXActivation, kept, i)
 
 
-def input_x_gradient(kept: KeptPass, i: int) -> Tensor:
+def input_x_gradient(kept: KeptPass, i: Natural) -> Tensor:
     """captum's InputXGradient of one expert.
 
     Parameters
@@ -398,7 +398,7 @@ def flat_frame(pixels: Tensor) -> Tensor:
     return pixels.mean((0, 2, 3), keepdim=True).expand_as(pixels)
 
 
-def path_gradients(kept: KeptPass, i: int, steps: int = 16) -> tuple:
+def path_gradients(kept: KeptPass, i: Natural, steps: Count = 16) -> tuple:
     """captum's IntegratedGradients of one expert, from a flat clip.
 
     Parameters
@@ -425,7 +425,7 @@ def path_gradients(kept: KeptPass, i: int, steps: int = 16) -> tuple:
     return found[0].detach().sum(1), float(delta)
 
 
-def integrated_gradients(kept: KeptPass, i: int) -> Tensor:
+def integrated_gradients(kept: KeptPass, i: Natural) -> Tensor:
     """The maps of `path_gradients` with 16 steps.
 
     Parameters
@@ -461,7 +461,7 @@ def _gaussian(sigma: float, like: Tensor) -> Tensor:
     return weights / weights.sum()
 
 
-def blur(maps: Tensor, sigma: float) -> Tensor:
+def blur(maps: Tensor, sigma: Positive) -> Tensor:
     """A Gaussian blur; what leaves the picture is lost.
 
     Parameters
@@ -560,7 +560,7 @@ def saliency_maps(
     clip: str | Path | Clip,
     target: int | str | None = None,
     method: str = "gradcam",
-    active_experts: Sequence[int] | None = None,
+    active_experts: Sequence[Natural] | None = None,
     layer: nn.Module | None = None,
     signed: bool = False,
     seen: Seen | None = None,

@@ -9,32 +9,14 @@ __all__ = ['shares_figure', 'importance_figure', 'drops_figure', 'answer_figure'
 # %% ../../nbs/viz/charts.ipynb #d20a0d93
 import numpy as np
 from collections.abc import Callable, Sequence
-from vidprism.viz.style import (
-    AMOUNT,
-    INK,
-    QUIET,
-    Array,
-    Rate,
-    Sketch,
-    Spec,
-    drawn,
-    expert_name,
-    finish,
-    frame_axis,
-    frame_text,
-)
+from ..errors import Count
+from .style import AMOUNT, INK, QUIET, Array, Rate, Sketch, Spec, drawn, expert_name, finish
 
 # isort: split
-from vidprism.viz.style import (
-    frame_words,
-    label,
-    label_room,
-    numbers,
-    plotly_text,
-    rate_color,
-    shortened,
-    slowest_first,
-)
+from .style import frame_axis, frame_text, frame_words, label, label_room, numbers, plotly_text
+
+# isort: split
+from .style import rate_color, shortened, slowest_first
 
 # %% ../../nbs/viz/charts.ipynb #c1a70002
 _REFERENCE = "#8b929c"  # lines that a value is compared with
@@ -371,7 +353,7 @@ def before_after_figure(
     before: Sequence[tuple[str, float]],
     after: Sequence[tuple[str, float]],
     names: Sequence[str] = ("before", "after"),
-    topk: int = 5,
+    topk: Count = 5,
 ) -> Spec:
     """Two answers side by side, on the same rows.
 
@@ -566,7 +548,7 @@ def _training_curve(rows, keys):
     return curve_figure(history, x=[row["epoch"] for row in rows], x_title="epoch")
 
 # %% ../../nbs/viz/charts.ipynb #d352f463
-def live_curve(keys: Sequence[str] = ("total", "top1"), every: int = 1) -> Callable:
+def live_curve(keys: Sequence[str] = ("total", "top1"), every: Count = 1) -> Callable:
     """A callback that draws the training curve in the notebook's cell, and updates that one picture.
 
     Parameters

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from collections.abc import Sequence
 from pathlib import Path
 from plotly.offline import get_plotlyjs
+from ..files import write_text
 from ..interpret.explanation import Explanation
 from .panels import Screen, make_panels, tell
 from .style import clip_name, displayable, words
@@ -256,7 +257,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple], intro: s
     Parameters
     ----------
     path : str or Path
-        Where the .html goes; folders are made.
+        Where the .html goes; folders are made. The file is complete or not there at all.
     title : str
         The page's name.
     sections : sequence of tuple
@@ -272,7 +273,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple], intro: s
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page_html(title, sections, intro), encoding="utf-8")
+    write_text(path, _page_html(title, sections, intro))
     return path
 
 # %% ../../nbs/viz/html.ipynb #1c6d8a1f

@@ -9,26 +9,14 @@ __all__ = ['gates_figure', 'attention_figure', 'frame_attention_figure', 'salien
 import numpy as np
 import torch
 from collections.abc import Sequence
-from ..errors import ConfigError
-from vidprism.viz.style import (
-    AMOUNT,
-    INK,
-    Array,
-    Pictures,
-    Rate,
-    Sketch,
-    Spec,
-    drawn,
-    expert_name,
-    finish,
-    grid,
-    heading,
-    label,
-    label_room,
-)
+from ..errors import ConfigError, Count, Fraction, Natural
+from .style import AMOUNT, INK, Array, Pictures, Rate, Sketch, Spec, drawn, expert_name, finish
 
 # isort: split
-from .style import numbers, pictures, plotly_text, rate_color, seconds, slowest_first
+from .style import grid, heading, label, label_room, numbers, pictures, plotly_text, rate_color
+
+# isort: split
+from .style import seconds, slowest_first
 
 # %% ../../nbs/viz/maps.ipynb #3a950001
 _SHUT = "#eeeff2"  # the square of a shut gate
@@ -153,7 +141,7 @@ def _gate_axes(sketch, rates, ordered):
 
 # %% ../../nbs/viz/maps.ipynb #dd9bb473
 @drawn
-def gates_figure(gates: Array, open: Array, rates: Sequence[Rate], threshold: float) -> Spec:
+def gates_figure(gates: Array, open: Array, rates: Sequence[Rate], threshold: Fraction) -> Spec:
     """Which rate sends to which: a matrix from sender to receiver.
 
     Parameters
@@ -337,7 +325,7 @@ def _shared_scale(top) -> dict:
 
 # %% ../../nbs/viz/maps.ipynb #fe5bb7f9
 @drawn
-def frame_attention_figure(maps: Array, names: Sequence[Rate], columns: int = 5) -> Spec:
+def frame_attention_figure(maps: Array, names: Sequence[Rate], columns: Count = 5) -> Spec:
     """Which frame reads which, for each expert, on one shared scale.
 
     Parameters
@@ -375,7 +363,7 @@ def frame_attention_figure(maps: Array, names: Sequence[Rate], columns: int = 5)
     return finish(sketch, 60 + 216 * rows, lines, **layout)
 
 # %% ../../nbs/viz/maps.ipynb #3a950006
-def saliency_cells(saliency: Array, side: int = 28) -> torch.Tensor:
+def saliency_cells(saliency: Array, side: Count = 28) -> torch.Tensor:
     """Maps averaged down, in percent of the strongest place of all experts and frames.
 
     Parameters
@@ -523,9 +511,9 @@ def saliency_figure(
     saliency: Array,
     names: Sequence[Rate],
     times: Array,
-    frame: int = 0,
+    frame: Natural = 0,
     slider: bool = False,
-    side: int = 28,
+    side: Count = 28,
 ) -> Spec:
     """The experts' maps over one frame, side by side.
 

@@ -8,6 +8,7 @@ __all__ = ['PANELS', 'percent', 'tell', 'Screen', 'make_panels']
 # %% ../../nbs/viz/panels.ipynb #4fab8da7
 import torch
 from dataclasses import dataclass, field
+from ..errors import Count, Fraction
 from ..interpret.attribution import rank_correlation
 from ..interpret.explanation import Explanation
 from .charts import answer_figure, attention_curve_figure, before_after_figure, drops_figure
@@ -19,7 +20,7 @@ from .style import INK, Pictures, expert_name, pictures, slowest_first
 from .charts import importance_figure, shares_figure
 
 # %% ../../nbs/viz/panels.ipynb #22da4a26
-def percent(p: float) -> str:
+def percent(p: Fraction) -> str:
     """A probability as text; below 1% and above 99% with a decimal, and never 0% or 100%.
 
     Parameters
@@ -358,7 +359,7 @@ PANELS = dict(  # name -> function of a Screen that returns a heading, a note an
 )
 
 # %% ../../nbs/viz/panels.ipynb #f4d91745
-def make_panels(e: Explanation | Screen, topk: int = 5) -> list:
+def make_panels(e: Explanation | Screen, topk: Count = 5) -> list:
     """All panels that have figures, in reading order.
 
     Parameters

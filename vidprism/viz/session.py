@@ -18,7 +18,7 @@ from typing import Any, Literal
 from ..data.clips import Clip, read_clip
 from ..data.manifests import VIDEO_SUFFIXES
 from ..encoders.cache import fingerprint
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, Count, FrameCount, Positive, one_of
 from ..heads.base import Head, Variant, variant
 from ..interpret.attribution import frame_drops
 from ..interpret.explanation import Explanation, describe
@@ -75,7 +75,7 @@ class Settings:
     seed: int = 0
 
 
-def frame_order(count: int, settings: Settings) -> Tensor:
+def frame_order(count: Count, settings: Settings) -> Tensor:
     """Which frames the head gets.
 
     Parameters
@@ -157,7 +157,7 @@ def head_with(head: Head, settings: Settings) -> Variant:
 
 # %% ../../nbs/viz/session.ipynb #fb93dc7e
 @contextmanager
-def few_threads(module: nn.Module, small: float = 2e7) -> Iterator[None]:
+def few_threads(module: nn.Module, small: Positive = 2e7) -> Iterator[None]:
     """One thread for a small module on a CPU; afterwards as it was, even after an error.
 
     Parameters
@@ -258,7 +258,7 @@ def open(
     self: Session,
     clip: str | Path | Clip,
     sampling: Literal["sparse", "dense"] | None = None,
-    num_frames: int | None = None,
+    num_frames: FrameCount | None = None,
 ) -> None:
     """Read and encode a clip; after an error everything is as before.
 

@@ -10,23 +10,14 @@ import numpy as np
 import torch
 from collections.abc import Sequence
 from typing import NamedTuple
-from vidprism.viz.style import (
-    AMOUNT,
-    INK,
-    Array,
-    Pictures,
-    Rate,
-    Sketch,
-    Spec,
-    drawn,
-    expert_name,
-    finish,
-    frame_axis,
-    frame_text,
-)
+from ..errors import Natural
+from .style import AMOUNT, INK, Array, Pictures, Rate, Sketch, Spec, drawn, expert_name, finish
 
 # isort: split
-from .style import frame_words, numbers, pictures, rate_color, seconds, slowest_first
+from .style import frame_axis, frame_text, frame_words, numbers, pictures, rate_color, seconds
+
+# isort: split
+from .style import slowest_first
 
 # %% ../../nbs/viz/strips.ipynb #57a10001
 _GREY = "#c4c7cc"  # the ring of a frame of no importance
@@ -179,7 +170,7 @@ def strip_figure(
     times: Array,
     importance: Array | None = None,
     indices: Array | None = None,
-    mark: int | None = None,
+    mark: Natural | None = None,
 ) -> Spec:
     """All frames in their order, each ringed and underlined by its importance.
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from PIL import Image
 from typing import Any, NamedTuple
-from ..errors import ConfigError
+from ..errors import ConfigError, Count, Natural, Positive
 
 # %% ../../nbs/viz/style.ipynb #a56dcd21
 Array = torch.Tensor | np.ndarray | Sequence  # numbers of any depth
@@ -119,7 +119,7 @@ def _jpeg(image) -> str:
     return "data:image/jpeg;base64," + encoded
 
 
-def thumbnails(frames: torch.Tensor | np.ndarray, height: int = 64) -> list[str]:
+def thumbnails(frames: torch.Tensor | np.ndarray, height: Count = 64) -> list[str]:
     """Each frame as a small JPEG in a data URI.
 
     Parameters
@@ -180,7 +180,7 @@ class Pictures(NamedTuple):
         return self._replace(uris=[self.uris[t] for t in order])
 
 
-def pictures(frames: torch.Tensor | np.ndarray | Pictures, height: int = 84) -> Pictures:
+def pictures(frames: torch.Tensor | np.ndarray | Pictures, height: Count = 84) -> Pictures:
     """Make frames small.
 
     Parameters
@@ -478,11 +478,11 @@ _TEMPLATE = dict(
 
 def finish(
     sketch: Sketch,
-    height: float,
+    height: Positive,
     words: Sequence[str],
-    width: float = 1000,
+    width: Positive = 1000,
     margin: Sequence[float] = (110, 16, 24, 48),
-    least: float | None = None,
+    least: Positive | None = None,
     **layout: Any,
 ) -> Spec:
     """The common template, size, margins and words for a figure.
@@ -567,7 +567,7 @@ def seconds(t: float) -> str:
     return f"{t:.2f} s"
 
 
-def frame_text(t: int, second: float, indices: Array | None = None) -> str:
+def frame_text(t: Natural, second: float, indices: Array | None = None) -> str:
     """Which frame this is.
 
     Parameters
@@ -632,7 +632,7 @@ def label(rate: Rate, rates: Sequence[Rate]) -> str:
     return f'<span style="color:{rate_color(rate)}">■</span> {name}'
 
 
-def shortened(name: str, longest: int = 30) -> str:
+def shortened(name: str, longest: Count = 30) -> str:
     """A class's name as a tick shows it: a very long one is cut (hover and words have it whole).
 
     Parameters
@@ -710,7 +710,7 @@ def frame_axis(times: Array, all_numbers: bool = False) -> dict:
     )
 
 # %% ../../nbs/viz/style.ipynb #9348894f
-def grid(k: int, columns: int, rows: int, gap: float = 0.035, high: float = 0.16) -> tuple:
+def grid(k: Natural, columns: Count, rows: Count, gap: float = 0.035, high: float = 0.16) -> tuple:
     """Where one of several small pictures stands.
 
     Parameters
