@@ -166,7 +166,7 @@ def random_areas(
     Parameters
     ----------
     score : callable
-        As in `curves`.
+        As in `curves`: the parts that stay, bool `[K,n]` -> probabilities `[K]`.
     n : int
         Number of parts.
     steps : int

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from captum._utils.common import _run_forward
 from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, LayerGradientXActivation
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 @contextmanager
-def tap(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def tap(module: nn.Module, change: Callable[[Tensor], Tensor]):
     """Change a module's output for as long as the block lasts.
 
     `encoders.base.listen` collects outputs and leaves them unchanged; this replaces them, so that
@@ -39,7 +39,7 @@ def tap(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]
     module : nn.Module
         The layer.
     change : callable
-        Function of the layer's output that returns the output to use instead.
+        Function of the layer's output `[N,...]` that returns the output to use instead.
     """
     hook = module.register_forward_hook(lambda module, args, out: change(out))
     try:

@@ -516,8 +516,8 @@ def curve_figure(history: dict, x: Array | None = None, x_title: str = "step", y
     ----------
     history : dict
         Name of each line -> list of its numbers.
-    x : sequence of float, optional
-        Where the numbers were taken; by default 0, 1, 2, ...
+    x : array, optional
+        `[n]` places at which the numbers were taken; by default 0, 1, 2, ...
     x_title : str
         What `x` counts.
     y_title : str

@@ -8,7 +8,7 @@ __all__ = ['ORDERS', 'MOST_VARIANTS', 'Settings', 'frame_order', 'settings_of', 
 
 # %% ../../nbs/viz/session.ipynb #0f5a2b49
 import torch
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from fastcore.basics import patch
@@ -157,7 +157,7 @@ def head_with(head: Head, settings: Settings) -> Variant:
 
 # %% ../../nbs/viz/session.ipynb #fb93dc7e
 @contextmanager
-def few_threads(module: nn.Module, small: Positive = 2e7) -> Iterator[None]:
+def few_threads(module: nn.Module, small: Positive = 2e7):
     """One thread for a small module on a CPU; afterwards as it was, even after an error.
 
     Parameters

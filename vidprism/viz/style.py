@@ -530,7 +530,7 @@ def numbers(x: Array, *shape: int | None) -> np.ndarray:
     Parameters
     ----------
     x : Tensor, array or list
-        The numbers.
+        `[...]` numbers.
     *shape : int or None
         The lengths of all axes; None stands for any length. Without them every shape will do.
 
