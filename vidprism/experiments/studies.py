@@ -24,7 +24,7 @@ import time
 import torch
 import torch.nn.functional as F
 import vidprism
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -37,8 +37,12 @@ from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..data.splits import grouped_folds, k_shot, repeat_to
 from ..data.synthetic import APPEARANCES, COLOURS, clip_scene
+from ..encoders.base import FrameEncoder
 from ..encoders.cache import FeatureCache, fingerprint
-from ..errors import ConfigError, VidPrismError, WriteError, one_of, positive_int
+from ..errors import AnyPath, ConfigError, Count, Fraction, FrameCount, Natural, Seed
+
+# isort: split
+from ..errors import VidPrismError, WorkerCount, WriteError, one_of, positive_int
 
 # isort: split
 from ..evaluation.benchmark import Benchmark, Expected, FeatureSplit, check_values, find_commit, is_number
@@ -48,7 +52,7 @@ from ..evaluation.benchmark import mean_and_std, prompts, read_object, world_ben
 from ..evaluation.metrics import measure, view_logits
 from ..evaluation.protocols import build_head, train_head
 from ..files import locked, refuse_foreign, write_json
-from ..heads.base import variant
+from ..heads.base import Head, variant
 from ..training.pipeline import default_cache, find_encoder, side_of
 from ..training.trainer import TrainConfig
 
@@ -201,7 +205,7 @@ class Study:
         )
 
 # %% ../../nbs/experiments/studies.ipynb #00ba9d61
-def narrow(train: FeatureSplit, test: FeatureSplit, width: int) -> tuple:
+def narrow(train: FeatureSplit, test: FeatureSplit, width: Count) -> tuple:
     """Both sides in the `width` directions that keep the most of the training side, turned at random.
 
     Parameters
@@ -260,7 +264,7 @@ def _sides_of(study: Study, cell: Trial, run: int) -> tuple:
     return train, test, seed
 
 # %% ../../nbs/experiments/studies.ipynb #781e8443
-def rounded(per_class: list) -> list:
+def rounded(per_class: Sequence[float]) -> list:
     """Round the accuracy of each class to four places, as the JSON files have it.
 
     Parameters
@@ -276,7 +280,7 @@ def rounded(per_class: list) -> list:
     return [None if math.isnan(v) else round(v, 4) for v in per_class]
 
 
-def ask(study: Study, cell: Trial, head, test: FeatureSplit, change: dict) -> dict:
+def ask(study: Study, cell: Trial, head: Head, test: FeatureSplit, change: dict) -> dict:
     """Measure a trained head with a change at inference, and on the other classes of the study if it has any.
 
     Parameters
@@ -317,7 +321,7 @@ def ask(study: Study, cell: Trial, head, test: FeatureSplit, change: dict) -> di
     return found
 
 
-def fitted(study: Study, cell: Trial, train: FeatureSplit, test: FeatureSplit, seed: int):
+def fitted(study: Study, cell: Trial, train: FeatureSplit, test: FeatureSplit, seed: Seed):
     """Build the head of a trial and train it; a head without weights to train is only built.
 
     Parameters
@@ -347,7 +351,7 @@ def fitted(study: Study, cell: Trial, train: FeatureSplit, test: FeatureSplit, s
     )
 
 
-def run_cell(study: Study, cell: Trial, run: int) -> dict:
+def run_cell(study: Study, cell: Trial, run: Natural) -> dict:
     """Train the head of a trial once and measure it, and its probes.
 
     Parameters
@@ -585,7 +589,7 @@ _REPORTED = dict(
 _SETTINGS = dict(bench=Expected("a text", _is_text), fingerprint=Expected("a text", _is_text))
 
 
-def open_study(folder: str | Path) -> Study:
+def open_study(folder: AnyPath) -> Study:
     """Open a study's results without its clips.
 
     Parameters
@@ -872,7 +876,7 @@ def _check_run(study: Study, left: list, workers: int):
         raise ConfigError(f"The study {study.name} {reason}.")
 
 
-def run_cells(study: Study, cells: Iterable[Trial], workers: int = 0, progress: bool = True) -> list:
+def run_cells(study: Study, cells: Iterable[Trial], workers: WorkerCount = 0, progress: bool = True) -> list:
     """Do the runs that are not done yet, and keep each at once.
 
     Several processes may do this in one folder, on one machine: a run is done by one of them only, and each returns
@@ -1005,7 +1009,7 @@ class Difference(NamedTuple):
     p: float
 
 
-def difference(d: list, shared: float = 0.0) -> Difference:
+def difference(d: Sequence[float], shared: Fraction = 0.0) -> Difference:
     """Mean of paired differences, its t interval and p-value (Nadeau and Bengio 2003).
 
     Parameters
@@ -1051,7 +1055,7 @@ def paired(study: Study, a: Metric, b: Metric) -> Difference:
     return difference([100 * (x[k] - y[k]) for k in sorted(x.keys() & y.keys())], shared)
 
 
-def holm(p: list) -> list:
+def holm(p: Sequence[Fraction]) -> list:
     """Holm's step-down correction of the p-values of one family.
 
     Parameters
@@ -1073,7 +1077,12 @@ def holm(p: list) -> list:
 
 # %% ../../nbs/experiments/studies.ipynb #7ac0fb20
 def world_study(
-    encoder="mini", folder=None, text: bool = False, train: int = 1080, test: int = 540, **options
+    encoder: str | FrameEncoder = "mini",
+    folder: AnyPath | None = None,
+    text: bool = False,
+    train: Count = 1080,
+    test: Count = 540,
+    **options: object,
 ) -> Study:
     """A study of the motions of rendered clips, over five seeds.
 
@@ -1087,9 +1096,9 @@ def world_study(
         Prepare zero-shot accuracy: the test clips' appearances and their text are the other classes, and each feature
         is divided by its length.
     train : int
-        Number of training clips.
+        Number of training clips, 1 or more.
     test : int
-        Number of test clips.
+        Number of test clips, 1 or more.
     **options
         Further fields of `Study`.
 
@@ -1113,16 +1122,16 @@ def world_study(
 
 
 def clips_study(
-    data,
-    encoder,
-    folder=None,
-    num_frames: int = 16,
-    width: int = 256,
-    folds: int = 5,
-    runs: int = 5,
-    cache=None,
+    data: ClipList | AnyPath,
+    encoder: str | FrameEncoder,
+    folder: AnyPath | None = None,
+    num_frames: FrameCount = 16,
+    width: Natural = 256,
+    folds: Count = 5,
+    runs: Count = 5,
+    cache: AnyPath | FeatureCache | None = None,
     progress: bool = False,
-    **options,
+    **options: object,
 ) -> Study:
     """A study of any clips, in folds by source.
 
@@ -1155,10 +1164,20 @@ def clips_study(
     """
     clips, encoder = ClipList.from_any(data), find_encoder(encoder)
     side, bad = side_of(clips, encoder, cache, num_frames, progress=progress)
-    least = min(
-        int(torch.bincount(side.labels[f.train]).min())
-        for f in grouped_folds(side.labels.tolist(), side.sources, folds, 0)
-    )
+    bench = _bench_of(clips, encoder, side, bad, num_frames)
+    shots = (2, 4, 8, min(16, _least_clips(side, folds)))
+    given = dict(folder=folder, width=width, shots=shots) | options
+    return Study(bench.name, bench, fingerprint(encoder), folds, runs, **given)
+
+
+def _least_clips(side: FeatureSplit, folds: int) -> int:
+    "Training clips of the smallest class, in the fold that has fewest."
+    found = grouped_folds(side.labels.tolist(), side.sources, folds, 0)
+    return min(int(torch.bincount(side.labels[fold.train]).min()) for fold in found)
+
+
+def _bench_of(clips: ClipList, encoder: FrameEncoder, side: FeatureSplit, bad: list, num_frames: int) -> Benchmark:
+    "A bench of clips that the folds will split: both sides are all of them."
     metadata = dict(
         encoder=encoder.name,
         decoder="decord, PyAV where decord cannot",
@@ -1168,14 +1187,4 @@ def clips_study(
         label_map=clips.map_hash,
         unreadable=bad,
     )
-    return Study(
-        Path(clips.root).name,
-        Benchmark(Path(clips.root).name, side, side, clips.classes, metadata),
-        fingerprint(encoder),
-        folds,
-        runs,
-        folder=folder,
-        width=width,
-        shots=(2, 4, 8, min(16, least)),
-        **options,
-    )
+    return Benchmark(Path(clips.root).name, side, side, clips.classes, metadata)

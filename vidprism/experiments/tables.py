@@ -13,9 +13,11 @@ __all__ = ['PROBES', 'BASIC_PROBES', 'TEXT4VIS', 'CLIP_MEAN', 'EXPERTS_ONLY', 'T
 # %% ../../nbs/experiments/tables.ipynb #3ec21ebf
 import os
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+from ..errors import AnyPath, Count, FrameCount, Natural
 from .studies import Metric, Study, Trial, cell_file, values
 
 # %% ../../nbs/experiments/tables.ipynb #118553da
@@ -88,7 +90,7 @@ def mean_of(study: Study, pick: Metric | None) -> float | None:
     return statistics.fmean(found) if found else None
 
 
-def format_runs(found: list, runs: int) -> str:
+def format_runs(found: Sequence[float], runs: Count) -> str:
     """Format the numbers of several runs as mean ± standard deviation.
 
     Parameters
@@ -111,7 +113,7 @@ def format_runs(found: list, runs: int) -> str:
     return text
 
 
-def format_pick(study: Study, pick: Metric | None, base: Path) -> str:
+def format_pick(study: Study, pick: Metric | None, base: AnyPath) -> str:
     """Format a measured number as Markdown, with a link to its JSON file.
 
     Parameters
@@ -169,7 +171,7 @@ def _row(study: Study, row: TableRow, means: list, best: list, base: Path) -> st
     return _line(parts)
 
 
-def draw_table(table: Table, study: Study, base=".") -> str:
+def draw_table(table: Table, study: Study, base: AnyPath = ".") -> str:
     """Draw a table as Markdown: the paper's columns, then the measured ones.
 
     Parameters
@@ -218,7 +220,7 @@ CLIP_MEAN = Trial("mean", classifier="text")  # has no weights to train
 EXPERTS_ONLY = dict(regulariser="none", consistency=0.0)  # MoTE's options for temporal experts without its other losses
 
 
-def mote_cell(shots: int = 0, **options) -> Trial:
+def mote_cell(shots: Natural = 0, **options: object) -> Trial:
     """Declare a MoTE head against text.
 
     Parameters
@@ -257,7 +259,7 @@ def with_layers(study: Study, cell: Trial) -> Trial:
     return replace(cell, options={"layers": study.layers, **cell.options})
 
 
-def mote(study: Study, shots: int = 0, **options) -> Trial:
+def mote(study: Study, shots: Natural = 0, **options: object) -> Trial:
     """MoTE against text, with the study's number of layers.
 
     Parameters
@@ -449,7 +451,7 @@ class PaperTable:
         return Table(self.title, rows, self.quoted, headings)
 
 # %% ../../nbs/experiments/tables.ipynb #203873d7
-def vidprism_cell(**options) -> Trial:
+def vidprism_cell(**options: object) -> Trial:
     """Declare a VidPrism head.
 
     Parameters
@@ -465,7 +467,7 @@ def vidprism_cell(**options) -> Trial:
     return Trial("vidprism", options)
 
 
-def pair_probes(rates: tuple) -> dict:
+def pair_probes(rates: Sequence[int]) -> dict:
     """Declare a probe for each pair of experts.
 
     Parameters
@@ -625,7 +627,7 @@ table_5c = PaperTable(
 )
 
 # %% ../../nbs/experiments/tables.ipynb #8f2d0836
-def strided_cell(study: Study, head: str, options: dict, num_frames: int) -> Trial:
+def strided_cell(study: Study, head: str, options: dict, num_frames: FrameCount) -> Trial:
     """Declare a head that reads only some frames of each clip.
 
     Parameters
