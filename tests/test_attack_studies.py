@@ -1,16 +1,24 @@
 "Attacks on studies and results: processes that race, are killed, or find files that are broken."
 
+import errno
 import json
 import os
 import pytest
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import torch
 from pathlib import Path
 from real import ROOT
 from test_tables import processes_of, toy
-from vidprism.errors import ConfigError
+from vidprism.data.clips import sample_clips
+from vidprism.errors import ConfigError, WriteError
+from vidprism.evaluation.budget import Assumed, Measured, Size, measure_machine, plan
+from vidprism.evaluation.cost import measure_cost, paper_costs
+from vidprism.evaluation.protocols import close_set, few_shot, grid_search
+from vidprism.experiments import samples
 from vidprism.experiments.claims import draw_claims, statistics_claims
 from vidprism.experiments.studies import (
     Metric,
@@ -24,6 +32,7 @@ from vidprism.experiments.studies import (
     values,
 )
 from vidprism.experiments.tables import VIDPRISM_TABLES, draw_table
+from vidprism.model import sample_model
 
 posix = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
 
@@ -340,3 +349,171 @@ def test_failures_are_collected_alike(tmp_path):
     there = run_cells(toy(tmp_path / "b"), [bad, good], workers=2, progress=False)
     assert here == sorted(there) and len(here) == 2
     assert len(kept_runs(toy(tmp_path / "a"), good)) == len(kept_runs(toy(tmp_path / "b"), good)) == 2
+
+
+def small_measured(**changes):
+    "What `measure_machine` writes."
+    numbers = dict(read_seconds=0.02, read_low=0.02, read_high=0.02, clip_bytes=1e6, clip_seconds=10.0, jpeg_bytes=1e4)
+    return dict(machine="by hand", clips=10, num_frames=8, size=224, **numbers) | changes
+
+
+WRONG_NUMBERS = (None, "0.02", [], {}, True, float("nan"), float("inf"), 0, -1, -0.5)
+
+
+@pytest.mark.parametrize("text", BROKEN[:10], ids=range(10))
+def test_a_plan_of_junk(tmp_path, text):
+    "What is no measurement is refused, in one sentence, and so is what is no file."
+    file = tmp_path / "measured.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    one_sentence(lambda: plan(measured=file), "measured.json")
+    one_sentence(lambda: plan(measured=str(tmp_path)), "no file")
+    one_sentence(lambda: plan(measured="junk"), "junk")
+
+
+@pytest.mark.parametrize("key", small_measured())
+@pytest.mark.parametrize("value", WRONG_NUMBERS, ids=map(str, WRONG_NUMBERS))
+def test_a_plan_of_wrong_numbers(tmp_path, key, value):
+    "Each field of a measurement, wrong or missing."
+    file = tmp_path / "measured.json"
+    file.write_text(json.dumps(small_measured()))
+    assert plan(measured=file).gpu_hours > 0
+    if key == "machine" and isinstance(value, str):
+        return
+    file.write_text(json.dumps(small_measured(**{key: value})))
+    one_sentence(lambda: plan(measured=file), "measured.json", key)
+    one_sentence(lambda: Measured(**small_measured(**{key: value})), key)
+    file.write_text(json.dumps({k: v for k, v in small_measured().items() if k != key}))
+    one_sentence(lambda: plan(measured=file), "measured.json", key)
+    file.write_text(json.dumps(small_measured(mood=1)))
+    one_sentence(lambda: plan(measured=file), "mood")
+
+
+@pytest.mark.parametrize(
+    "assumed",
+    [
+        dict(utilisation=float("nan")),
+        dict(utilisation=0),
+        dict(backward=float("nan")),
+        dict(bitrate=float("inf")),
+        dict(disk_rate=0.0),
+        dict(disk_rate=float("nan")),
+        dict(feature_bytes=0),
+        dict(read_seconds=float("nan")),
+        dict(views=(0, 3)),
+        dict(views=(4,)),
+        dict(views="43"),
+        dict(views=(float("nan"), 1)),
+    ],
+    ids=str,
+)
+def test_assumptions_in_range(assumed):
+    one_sentence(lambda: Assumed(**assumed), *assumed)
+
+
+@pytest.mark.parametrize(
+    "size", [Size(0, 1, 1.0, 2), Size(1, 1, 0.0, 2), Size(1, 1, float("nan"), 2), Size(1, 1, 1, 0)]
+)
+def test_sizes_in_range(size):
+    one_sentence(lambda: plan(size, measured=Measured(**small_measured())), "dataset")
+
+
+def test_a_measurement_is_no_clip(tmp_path):
+    "The result may not replace a clip, by whatever name it is called."
+    clips = [Path(shutil.copy(clip, tmp_path)) for clip in sample_clips()[:2]]
+    before = [clip.read_bytes() for clip in clips]
+    (tmp_path / "link.json").symlink_to(clips[1])
+    os.link(clips[0], tmp_path / "twin.json")
+    names = (clips[0], f"{tmp_path}/../{tmp_path.name}/{clips[0].name}", tmp_path / "link.json", tmp_path / "twin.json")
+    for out in names:
+        one_sentence(lambda out=out: measure_machine(clips, out, num_frames=2, size=16), "one of the clips")
+    assert [clip.read_bytes() for clip in clips] == before
+    assert measure_machine(clips, tmp_path / "new.json", num_frames=2, size=16).clips == 2
+    assert plan(measured=tmp_path / "new.json").rates["cores"] > 0
+    one_sentence(lambda: measure_machine(clips[:1], tmp_path / "one.json"), "clips")
+
+
+GPU = ("", "null", "[]", "NaN", '{"fps": null}', '{"fps": []}', '{"fps": {"found": [null]}}')
+GPU += ('{"fps": {"found": [{}], "device": "x"}}', '{"fps": {"found": [{"method": "MoTE", "tower": "L/14"}]}}')
+GPU += ('{"fps": {"found": [{"method": [], "tower": {}, "frames_per_second": 1}], "device": "x"}}',)
+GPU += ('{"fps": {"found": [{"method": "a", "tower": "b", "frames_per_second": NaN}], "device": "x"}}',)
+
+
+@pytest.mark.parametrize("text", GPU, ids=range(len(GPU)))
+def test_costs_of_junk(tmp_path, text):
+    (tmp_path / "gpu.json").write_text(text)
+    one_sentence(lambda: paper_costs(tmp_path / "gpu.json"), "gpu.json")
+
+
+GRIDS = (dict(nothing=(1,)), dict(lr=()), dict(lr=1e-3), dict(lr="123"), dict(lr=None), dict(lr=(1e-3,), seeds=[1]))
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_grids(tmp_path, grid):
+    "A grid of unknown fields, or without values, is refused before anything is trained."
+    one_sentence(lambda: grid_search(toy(tmp_path).bench, "mean", grid=grid), "grid")
+    for protocol in (close_set, few_shot):
+        one_sentence(lambda p=protocol: p(toy(tmp_path).bench, "mean", seeds=()), "seeds")
+
+
+@pytest.fixture
+def few_samples(monkeypatch):
+    "Rendered clips that are written without an encoder: one byte each."
+    monkeypatch.setattr(samples, "_write_mp4", lambda path, frames: Path(path).write_bytes(b"new"))
+
+
+def test_a_build_deletes_its_own_files_only(tmp_path, few_samples):
+    "Clips of an earlier build go; what others put there stays, though the index names it."
+    config, folder = samples.BuildConfig(num_frames=2), tmp_path / "clips"
+    folder.mkdir()
+    (folder / "holiday.mp4").write_bytes(b"mine")
+    one_sentence(lambda: samples._build_samples(folder, config), str(folder))
+    names = ["97_old_motion.mp4", "holiday.mp4", "../outside.mp4", None, 3]
+    (folder / "index.json").write_text(json.dumps([dict(file=name) for name in names]))
+    (folder / "97_old_motion.mp4").write_bytes(b"old")
+    (tmp_path / "outside.mp4").write_bytes(b"mine")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "98_also_mine.mp4").write_bytes(b"mine")
+    samples._build_samples(folder, config)
+    assert not (folder / "97_old_motion.mp4").exists()
+    kept = (folder / "holiday.mp4", tmp_path / "outside.mp4", folder / "deep" / "98_also_mine.mp4")
+    assert all(path.read_bytes() == b"mine" for path in kept)
+    index = json.loads((folder / "index.json").read_text())
+    assert len(index) == 18 and all((folder / row["file"]).read_bytes() == b"new" for row in index)
+
+
+def test_a_build_that_fails_leaves_the_old_one(tmp_path, few_samples, monkeypatch):
+    "The clip in the middle cannot be written: the folder is as it was."
+    config, folder = samples.BuildConfig(num_frames=2), tmp_path / "clips"
+    samples._build_samples(folder, config)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(path, frames):
+        if Path(path).name.startswith("07"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        Path(path).write_bytes(b"newer")
+
+    monkeypatch.setattr(samples, "_write_mp4", full)
+    with pytest.raises(WriteError, match="no space left"):
+        samples._build_samples(folder, config)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]
+
+
+@pytest.mark.parametrize("text", ("", "null", "[]", "{}", '{"seconds": null}', '{"seconds": {"a": NaN}}'), ids=range(6))
+def test_a_build_of_junk(tmp_path, text):
+    (tmp_path / "build.json").write_text(text)
+    one_sentence(lambda: samples._kept_build(tmp_path), "build.json")
+    one_sentence(lambda: samples._kept_build(tmp_path / "none"), "build.json")
+
+
+def test_merged_once():
+    "MoTE is merged once, and the caller's random numbers stay as they are."
+    model, merged = sample_model("mote"), []
+    kind, merge = type(model.head), type(model.head).for_inference
+    state = torch.get_rng_state()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "for_inference", lambda head: merged.append(head) or merge(head))
+        found = measure_cost(model, repeats=2, warmup=0, device="cpu")
+    assert len(merged) == 1 and len(found.seconds) == 2
+    assert torch.equal(torch.get_rng_state(), state)
+    one_sentence(lambda: measure_cost(model, device="abacus"), "abacus")

@@ -203,9 +203,8 @@ def measure_machine(
 
 def _refuse_inputs(out, paths):
     "Refuse to write over a file that is read."
-    target = os.path.realpath(out)
     for path in paths:
-        if os.path.realpath(path) == target:
+        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
             raise ConfigError(f"{out} is one of the clips that are read: choose another file for the result.")
 
 
