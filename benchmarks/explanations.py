@@ -136,7 +136,7 @@ def judge_weights(model, start, n):
 
 
 def judge_convergence(model, start, n, steps=(8, 32, 128)):
-    "Integrated gradients of the expert of the largest readout weight: |delta| in parts of the difference that should be met."
+    "Integrated gradients of the expert with the largest readout weight: |delta| in parts of the difference to be met."
     found = {s: [] for s in steps}
     for w in clips_of_the_world(start, n):
         kept, out, _ = keep_pass(model, w.frames[0], pixels=True)
