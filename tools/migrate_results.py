@@ -3,7 +3,8 @@
     python tools/migrate_results.py [FOLDER ...]     # folders of studies; without: benchmarks/tables/*
 
 `against` becomes `classifier`, `keep` of a probe `active_experts`, and the preset `small` of the head
-`vidprism` the head `vidprism_lowdata`; `story` in explanations.json becomes `metadata`. A result's file is named after its settings, so it is renamed, too.
+`vidprism` the head `vidprism_lowdata`. A result's file is named after its settings, so it is renamed, too. In
+explanations.json, `story` becomes `metadata`.
 Results that have today's names already are left as they are."""
 
 import json

@@ -30,7 +30,7 @@ class TableRow(NamedTuple):
         What the row shows.
     quoted : tuple
         The paper's numbers, one for each quoted column; "" where the paper has none.
-    picks : tuple of Pick or None
+    picks : tuple of Metric or None
         The measured numbers, one for each measured column; None where the kit has no such system.
     default : bool
         True for the paper's own setting or system; the row gets a star.
@@ -76,7 +76,7 @@ def mean_of(study: Study, pick: Metric | None) -> float | None:
     ----------
     study : Study
         The study whose JSON files are read.
-    pick : Pick or None
+    pick : Metric or None
         Which number of which cell.
 
     Returns
@@ -120,7 +120,7 @@ def format_pick(study: Study, pick: Metric | None, base: AnyPath) -> str:
     ----------
     study : Study
         The study whose JSON files are read.
-    pick : Pick or None
+    pick : Metric or None
         Which number of which cell.
     base : Path
         The folder that the link starts from.
@@ -197,7 +197,7 @@ def draw_table(table: Table, study: Study, base: AnyPath = ".") -> str:
     return title + "\n\n" + "\n".join(lines)
 
 # %% ../../nbs/experiments/tables.ipynb #a1745a0d
-# What differs at inference. `keep`: indices of the experts left on.
+# What differs at inference. `active_experts`: indices of the experts left on.
 # `modulate`, `gamma`, `neighbours`: temporal feature modulation (MoTE, section 3.4).
 PROBES = {
     "unmodulated": dict(modulate=False),
@@ -232,7 +232,7 @@ def mote_cell(shots: Natural = 0, **options: object) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         A cell whose number of layers is not set yet; see `with_layers`.
     """
     probes = BASIC_PROBES if options or shots else PROBES
@@ -246,12 +246,12 @@ def with_layers(study: Study, cell: Trial) -> Trial:
     ----------
     study : Study
         Its `layers` is the number of temporal layers.
-    cell : Cell
+    cell : Trial
         A declared cell, of any head.
 
     Returns
     -------
-    Cell
+    Trial
         The cell to train. Heads without temporal layers are returned as they are.
     """
     if cell.head not in ("mote", "transformer"):
@@ -273,7 +273,7 @@ def mote(study: Study, shots: Natural = 0, **options: object) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         The cell to train, or to look up.
     """
     return with_layers(study, mote_cell(shots, **options))
@@ -306,7 +306,7 @@ class Entry(NamedTuple):
         What the row shows.
     quoted : tuple
         The paper's numbers, one for each quoted column; () where the paper has no such row.
-    cell : Cell or None
+    cell : Trial or None
         The declared cell; None where the kit has no such system.
     probe : str
         Name of one of the cell's probes; "" for the head as it was trained.
@@ -337,7 +337,7 @@ def pick_for(study: Study, entry: Entry, column: Column) -> Metric | None:
 
     Returns
     -------
-    Pick or None
+    Metric or None
         None where the kit has no such system, or the system no such number.
     """
     cell = entry.cell
@@ -357,12 +357,12 @@ def with_positions(cell: Trial) -> Trial:
 
     Parameters
     ----------
-    cell : Cell
+    cell : Trial
         A head with an option `positions`.
 
     Returns
     -------
-    Cell
+    Trial
         The twin of the cell.
     """
     return replace(cell, options={**cell.options, "positions": "learned"})
@@ -461,7 +461,7 @@ def vidprism_cell(**options: object) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         A cell without probes.
     """
     return Trial("vidprism", options)
@@ -478,7 +478,7 @@ def pair_probes(rates: Sequence[int]) -> dict:
     Returns
     -------
     dict
-        "a,b" -> `keep`, the indices of the two experts left on.
+        "a,b" -> `active_experts`, the indices of the two experts left on.
     """
     probes = {}
     for i, first in enumerate(rates):
@@ -497,7 +497,7 @@ def cell_of_rates(*rates: int) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         With a probe for each pair of experts where there are three.
     """
     if rates == (2, 4, 8, 16):
@@ -643,7 +643,7 @@ def strided_cell(study: Study, head: str, options: dict, num_frames: FrameCount)
 
     Returns
     -------
-    Cell
+    Trial
         Without a stride where the clips are not longer than `frames`; VidPrism then has its default experts.
     """
     if num_frames < study.num_frames:
