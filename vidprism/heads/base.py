@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, Count, FrameCount, Positive, Width, check_fields, checked, one_of, positive_int
 
 # %% ../../nbs/heads/base.ipynb #fb2630d8
 class Trace(NamedTuple):
@@ -314,6 +314,7 @@ class HeadRegistry(MutableMapping):
 HEADS = HeadRegistry(BUILT_IN)  # name -> head class; `register_head` adds to it
 
 
+@checked
 def register_head(name: str):
     """Class decorator: make a head known to `create_head` by its name.
 
@@ -372,7 +373,10 @@ def make_config(cls, **options):
     return cls(**options)
 
 
-def create_head(name: str, dim: int, num_classes: int, num_frames: int, text: Tensor = None, **options) -> Head:
+@checked
+def create_head(
+    name: str, dim: Width, num_classes: Count, num_frames: FrameCount, text: Tensor = None, **options
+) -> Head:
     """Build a head by name.
 
     Parameters
@@ -463,18 +467,15 @@ class HeadConfig:
         From cosine to logit, above 0; CLIP's own is 100.
     """
 
-    dim: int
-    num_classes: int
-    num_frames: int = 32
+    dim: Width
+    num_classes: Count
+    num_frames: FrameCount = 32
     classifier: str = "linear"
-    text_scale: float = 100.0
+    text_scale: Positive = 100.0
 
     def __post_init__(self):
-        for name in ("dim", "num_classes", "num_frames"):
-            positive_int(getattr(self, name), name)
+        check_fields(self)
         one_of(self.classifier, ("linear", "text"), "classifier")
-        if not self.text_scale > 0:
-            raise ConfigError(f"text_scale must be above 0, not {self.text_scale!r}.")
 
     @property
     def inner(self) -> int:
@@ -512,7 +513,7 @@ class InProjConfig(HeadConfig):
         Channels that the features are projected to first; None: all D, as in the papers.
     """
 
-    width: int | None = None
+    width: Width | None = None
 
     def __post_init__(self):
         super().__post_init__()
