@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from dataclasses import dataclass
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, Count, Fraction, FrameCount, NonNegative, Positive, Width, checked, one_of
+from ..errors import ConfigError, Fraction, FrameCount, NonNegative, Positive, SmallCount, Width, checked
 
 # isort: split
+from ..errors import one_of
 from vidprism.heads.base import (
     Head,
     HeadConfig,
@@ -261,7 +262,7 @@ class ExpertFFN(nn.Module):
     """
 
     @checked
-    def __init__(self, dim: Width, experts: Count = 1, shape: str = "ffn"):
+    def __init__(self, dim: Width, experts: SmallCount = 1, shape: str = "ffn"):
         super().__init__()
         many_ups, many_downs = EXPERT_SHAPES[shape]
         ups = experts if many_ups else 1
@@ -389,9 +390,9 @@ class TemporalModule(nn.Module):
         self,
         dim: Width,
         num_frames: FrameCount,
-        layers: Count,
-        num_heads: Count,
-        experts: Count = 1,
+        layers: SmallCount,
+        num_heads: SmallCount,
+        experts: SmallCount = 1,
         shape: str = "ffn",
     ):
         super().__init__()
@@ -461,8 +462,8 @@ class TransformerConfig(InProjConfig):
         Attention heads, must divide the width; None: one for every 64 channels of the width.
     """
 
-    layers: Count = 6
-    num_heads: Count | None = None
+    layers: SmallCount = 6
+    num_heads: SmallCount | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -584,10 +585,10 @@ class BMoEConfig(InProjConfig):
         Weight of the loss that balances the experts' shares, as VidPrism's.
     """
 
-    experts: Count = 4
+    experts: SmallCount = 4
     combination: str = "global"
     positions: str = "none"
-    num_heads: Count = 4
+    num_heads: SmallCount = 4
     gate_weight: NonNegative = 0.2
 
     def __post_init__(self):

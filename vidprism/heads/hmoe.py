@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, Count, Width, checked, one_of
+from ..errors import ConfigError, SmallCount, Width, checked, one_of
 
 # %% ../../nbs/heads/hmoe.ipynb #40ec95e4
 class Mixture(NamedTuple):
@@ -82,7 +82,7 @@ class Expert(nn.Module):
     """
 
     @checked
-    def __init__(self, dim: Width, num_heads: Count = 4, preset: str = "paper"):
+    def __init__(self, dim: Width, num_heads: SmallCount = 4, preset: str = "paper"):
         super().__init__()
         self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(dim)
@@ -439,7 +439,12 @@ class HMoE(nn.Module):
 
     @checked
     def __init__(
-        self, dim: Width, experts: Count, num_heads: Count = 4, combination: str = "global", preset: str = "paper"
+        self,
+        dim: Width,
+        experts: SmallCount,
+        num_heads: SmallCount = 4,
+        combination: str = "global",
+        preset: str = "paper",
     ):
         super().__init__()
         combination = str(combination).lower()  # the paper writes MLP

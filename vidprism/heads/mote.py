@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, Count, NonNegative, Positive, one_of
+from ..errors import ConfigError, Count, NonNegative, Positive, SmallCount, one_of
 from .base import HeadOutput, Parts, check_features, create_head, make_classifier, make_in_proj
 from .baselines import EXPERT_SHAPES, Route, TemporalHead, TemporalModule, TemporalTrace
 from .hmoe import check_active_experts
@@ -204,8 +204,8 @@ class MoTEConfig(TransformerConfig):
         Temperature of the modulation, above 0; MoTE table 2f.
     """
 
-    layers: Count = 4
-    experts: Count = 4
+    layers: SmallCount = 4
+    experts: SmallCount = 4
     expert_type: str = "ffn"
     init: str = "different"
     data: str = "routed"

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, Count, Fraction, FrameCount, NonNegative, Temperature, Width, checked, one_of
+from ..errors import ConfigError, Fraction, FrameCount, NonNegative, SmallCount, Temperature, Width, checked
+
+# isort: split
+from ..errors import one_of
 
 # isort: split
 
@@ -242,7 +245,7 @@ class RgSTA(nn.Module):
         alpha: Fraction = 0.7,
         tau: Temperature = 0.1,
         delta: NonNegative = 0.5,
-        keep: Count = 1,
+        keep: SmallCount = 1,
         preset: str = "paper",
     ):
         super().__init__()

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
-from ..errors import ConfigError, Count, Fraction, NonNegative, Rates, Temperature, one_of
-
-# isort: split
+from ..errors import ConfigError, Fraction, NonNegative, Rates, SmallCount, Temperature, one_of
 from vidprism.heads.base import (
     HeadOutput,
     InProjConfig,
@@ -90,12 +88,12 @@ class VidPrismConfig(InProjConfig):
     alpha: Fraction = 0.7
     tau: Temperature = 0.1
     delta: NonNegative = 0.5
-    keep: Count = 1
+    keep: SmallCount = 1
     aggregation: str = "rgsta"
     interaction: str = "both"
     combination: str = "global"
     positions: str = "none"
-    num_heads: Count = 4
+    num_heads: SmallCount = 4
     gate_start: Fraction = 0.8
     straight_through: bool = True
     temperature: Temperature = 0.2
