@@ -61,8 +61,8 @@ class FeatureSplit(NamedTuple):
 
         Parameters
         ----------
-        indices : sequence of int
-            Places of the clips.
+        indices : sequence of int, or Tensor
+            [n] places of the clips, from 0.
 
         Returns
         -------

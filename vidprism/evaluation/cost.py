@@ -53,7 +53,7 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
     module : nn.Module
         What is counted. Its modes and its `requires_grad` flags are restored.
     *inputs
-        Positional arguments of the forward pass.
+        Positional arguments of the forward pass, such as features [B,T,D].
 
     Returns
     -------
