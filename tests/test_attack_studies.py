@@ -286,7 +286,7 @@ GOOD = dict(
     settings=dict(bench="toy", fingerprint="0"), frames=8, text=False, name="toy", folds=4, runs=2, layers=2, shots=[2]
 )
 WRONG = dict(
-    settings=(None, [], {}, dict(bench=1, fingerprint="0"), dict(bench="toy")),
+    settings=(None, [], {}, dict(bench=1, fingerprint="0"), dict(bench="toy"), dict(fingerprint=None)),
     frames=(None, 0, -1, 1.5, "8", True, float("nan")),
     text=(None, 1, "yes"),
     name=(None, 3, []),

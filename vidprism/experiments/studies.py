@@ -586,7 +586,7 @@ _REPORTED = dict(
     layers=Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True)),
     shots=Expected("a list of whole numbers", _are_shots),
 )
-_SETTINGS = dict(bench=Expected("a text", _is_text), fingerprint=Expected("a text", _is_text))
+_SETTINGS = dict(bench=Expected("a text", _is_text, needed=False), fingerprint=Expected("a text", _is_text))
 
 
 def open_study(folder: AnyPath) -> Study:

@@ -193,7 +193,7 @@ def draw_table(table: Table, study: Study, base: AnyPath = ".") -> str:
     for row, row_means in zip(table.rows, means):
         lines.append(_row(study, row, row_means, best, Path(base)))
     runs = "folds" if study.folds else "seeds"
-    title = f"**{table.title}**, {study.settings['bench']}, {study.runs} {runs}"
+    title = f"**{table.title}**, {study.settings.get('bench', study.name)}, {study.runs} {runs}"
     return title + "\n\n" + "\n".join(lines)
 
 # %% ../../nbs/experiments/tables.ipynb #a1745a0d
