@@ -8,7 +8,6 @@ where VIDPRISM_SHARED points to real clips, heads trained on those.
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -16,6 +15,8 @@ import torch
 from pathlib import Path
 from vidprism.data.clips import sample_clips
 from vidprism.data.synthetic import world_clips
+from vidprism.evaluation.benchmark import read_object
+from vidprism.files import locked, write_json
 from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
 from vidprism.interpret.explanation import explain
 from vidprism.interpret.faithfulness import (
@@ -43,8 +44,9 @@ def mean(values):
 
 def write(**parts):
     "Put parts into the results file, the others as they were."
-    found = json.loads(OUT.read_text()) if OUT.exists() else {}
-    OUT.write_text(json.dumps({**found, **parts}, indent=1) + "\n")
+    with locked(OUT):
+        found = read_object(OUT) if OUT.exists() else {}
+        write_json(OUT, {**found, **parts})
 
 
 def clips_of_the_world(start, n):
@@ -134,7 +136,7 @@ def judge_weights(model, start, n):
 
 
 def judge_convergence(model, start, n, steps=(8, 32, 128)):
-    "Integrated gradients of the expert heard most: |delta| in parts of the difference that should be met."
+    "Integrated gradients of the expert with the largest readout weight: |delta| in parts of the difference to be met."
     found = {s: [] for s in steps}
     for w in clips_of_the_world(start, n):
         kept, out, _ = keep_pass(model, w.frames[0], pixels=True)
