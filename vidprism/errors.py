@@ -109,7 +109,7 @@ AnyPath = str | os.PathLike
 _SEQUENCES = (list, tuple, collections.abc.Sequence)
 _PLAIN = (int, float, str, bool, bytes, dict, set, frozenset, type(None))
 _INFINITE = "or infinite"
-_HUGE = 2**31 - 1  # an upper bound that only protects the machine number
+_UNSAID = (Le(2**31 - 1), Le(2**63 - 1))  # bounds that only protect the machine number
 
 
 def _is_union(annotation) -> bool:
@@ -136,13 +136,19 @@ def _any_of(annotations):
 
 def _class_schema(annotation):
     "The schema of a class: its instances. What cannot be asked by `isinstance` allows everything."
-    from pydantic import InstanceOf
+    from pydantic import PlainValidator
 
     try:
         isinstance(None, annotation)
     except TypeError:
         return typing.Any
-    return InstanceOf[annotation]
+
+    def instance(value):
+        if not isinstance(value, annotation):
+            raise ValueError
+        return value
+
+    return Annotated[typing.Any, PlainValidator(instance)]
 
 
 def _schema(annotation):
@@ -195,7 +201,7 @@ def _range_words(bound) -> str:
 def _annotated_words(annotation) -> str:
     "What an annotation with ranges allows. The largest machine number is not worth a word."
     inner, *ranges = typing.get_args(annotation)
-    bounds = [r for r in ranges if not (isinstance(r, Le) and r.le >= _HUGE)]
+    bounds = [r for r in ranges if r not in _UNSAID]
     if [type(b) for b in bounds] == [Ge, Le]:
         low, high = bounds
         return f"{_words(inner)} from {low.ge:g} to {high.le:.12g}"
@@ -245,9 +251,10 @@ def _parameter(annotation, default) -> _Parameter:
 
     if default is None:
         annotation = annotation | None if annotation is not typing.Any else annotation
+    schema: typing.Any = _schema(annotation)
     config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     is_path = annotation == AnyPath or os.PathLike in typing.get_args(annotation)
-    return _Parameter(default, TypeAdapter(_schema(annotation), config=config), _words(annotation), is_path)
+    return _Parameter(default, TypeAdapter(schema, config=config), _words(annotation), is_path)
 
 
 @functools.cache

@@ -181,7 +181,8 @@ def write_json(path, content, **options):
     WriteError
         If the file cannot be written; the old file is as it was.
     """
-    text = json.dumps(content, **dict(dict(indent=1), **options))
+    settings: dict = {"indent": 1, **options}
+    text = json.dumps(content, **settings)
     write_text(path, text + "\n")
 
 # %% ../nbs/files.ipynb #661c6255

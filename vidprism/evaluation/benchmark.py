@@ -105,7 +105,7 @@ class Benchmark:
     test: FeatureSplit
     classes: list
     metadata: dict
-    text: Tensor = None
+    text: Tensor | None = None
 
     def __post_init__(self):
         "Check the labels."

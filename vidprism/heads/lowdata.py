@@ -190,7 +190,7 @@ class LowDataConfig(VidPrismConfig):
         Label smoothing in training, 0 to below 1.
     """
 
-    rates: Rates = None
+    rates: Rates | None = None
     positions: str = "learned"
     motion: Natural = 0
     fast: Count = 4
