@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from torch.utils.data import TensorDataset
+from vidprism.errors import ConfigError, _check, _parameter
 from vidprism.evaluation.benchmark import FeatureSplit
 from vidprism.experiments.claims import prism_claims
 from vidprism.experiments.studies import Metric
@@ -165,7 +166,15 @@ CALLS = {
         data=w.clip_list, out=w.new("audit"), workers=1, timeout=30.0, fix=None, resume=True, format=None, root=None
     ),
     "ClipDataset": lambda w: dict(
-        clips=w.clip_list, num_frames=4, sampling="sparse", stride=2, size=32, views=(1, 1), seed=0, allow=0.01, timeout=9.0
+        clips=w.clip_list,
+        num_frames=4,
+        sampling="sparse",
+        stride=2,
+        size=32,
+        views=(1, 1),
+        seed=0,
+        allow=0.01,
+        timeout=9.0,
     ),
     "ShardClips": lambda w: dict(
         folder=w.shards, num_frames=4, sampling="sparse", stride=2, size=32, seed=0, buffer=10
@@ -257,7 +266,9 @@ CALLS = {
         finetune_encoder=False,
         training=w.training,
     ),
-    "evaluate_model": lambda w: dict(model=w.model, data=w.model_list, views=(1, 1), workers=0, progress=False, batch=4),
+    "evaluate_model": lambda w: dict(
+        model=w.model, data=w.model_list, views=(1, 1), workers=0, progress=False, batch=4
+    ),
     "split_clips": lambda w: dict(clips=w.clip_list, recipe=vp.Recipe()),
     "train_clips": lambda w: dict(
         data=w.clip_list, recipe=vp.Recipe(head="mean", num_frames=4, training=w.training), workers=0, progress=False
@@ -266,7 +277,9 @@ CALLS = {
         name="x", train=w.bench.train, test=w.bench.test, classes=["a", "b", "c"], metadata={}, text=None
     ),
     "Result": lambda w: dict(record=w.result.record, heads=[]),
-    "world_bench": lambda w: dict(encoder=w.encoder, train=18, test=18, seed=0, num_frames=4, views=1, templates="name"),
+    "world_bench": lambda w: dict(
+        encoder=w.encoder, train=18, test=18, seed=0, num_frames=4, views=1, templates="name"
+    ),
     "clip_bench": lambda w: dict(
         encoder=w.encoder,
         train=[(w.clip_path, 0), (w.clip_path, 1)],
@@ -284,7 +297,11 @@ CALLS = {
         bench=w.bench, head="mean", k=1, options={}, config=w.training, seeds=(0,), classifier="linear"
     ),
     "zero_shot": lambda w: dict(
-        head=create_head("mean", DIM, CLASSES, FRAMES, text=w.bench.text), bench=w.bench, splits=1, seed=0, trained_on=()
+        head=create_head("mean", DIM, CLASSES, FRAMES, text=w.bench.text),
+        bench=w.bench,
+        splits=1,
+        seed=0,
+        trained_on=(),
     ),
     "over_splits": lambda w: dict(run=lambda split: w.result, splits=(1,)),
     "cross_validate": lambda w: dict(
@@ -338,3 +355,21 @@ ARRAYS = [
     torch.ones(2, 8, 8, dtype=torch.long),
 ]
 NONSENSE = [*PLAIN, *LARGE, *OTHER, *ARRAYS]
+
+# Calls that start processes or train for seconds; only their plain values are tried.
+SLOW = {"audit_clips", "read_clip_safely", "open_study", "clips_study", "world_study", "ClipInspector", "prism_page"}
+
+
+def refused_by(annotation, default) -> list:
+    "The plain values that an annotation does not allow."
+    wanted = _parameter(annotation, default)
+    return [value for value in [*PLAIN, *LARGE] if not allowed(wanted, value)]
+
+
+def allowed(wanted, value) -> bool:
+    "Whether a value passes the check of an argument."
+    try:
+        _check("value", value, wanted)
+    except ConfigError:
+        return False
+    return True
