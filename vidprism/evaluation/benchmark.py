@@ -507,13 +507,7 @@ def rows_of(m: Measures, **more: object) -> dict:
 
 
 def make_record(
-    protocol: str,
-    bench: Benchmark,
-    head: str,
-    options: dict | None,
-    config: TrainConfig | None,
-    runs: list,
-    **more: object,
+    protocol: str, bench: Benchmark, head: str, options: dict | None, config: TrainConfig | None, runs: list, **more
 ) -> dict:
     """Everything that a result depends on, and its runs.
 
