@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 from typing import NamedTuple
 from .clips import read_clip
-from ..errors import ConfigError
+from ..errors import ConfigError, Fraction, Natural, checked
 
 # %% ../../nbs/data/augment.ipynb #d35f73e4
 def clip_generator(seed: int, epoch: int, clip: int, use: str = "") -> torch.Generator:
@@ -126,6 +126,7 @@ def _randaugment(x: Tensor, operations: int, magnitude: int, seed: int) -> Tenso
     return varied.permute(0, 2, 3, 1)
 
 # %% ../../nbs/data/augment.ipynb #b09e0001
+@checked
 @dataclass(frozen=True)
 class Augment:
     """How training clips are varied.
@@ -151,12 +152,12 @@ class Augment:
         If a value is out of its range.
     """
 
-    scale: tuple = (0.08, 1.0)
-    ratio: tuple = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    grey: float = 0.2
-    randaugment: int = 0
-    magnitude: int = 9
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: Fraction = 0.5
+    grey: Fraction = 0.2
+    randaugment: Natural = 0
+    magnitude: Natural = 9
 
     def __post_init__(self):
         if not 0 < self.scale[0] <= self.scale[1] <= 1:

@@ -30,7 +30,7 @@ from .manifests import parse, parse_list, path_to_cell, read_class_names, read_t
 from .manifests import text_lines, to_cell, unfit
 from .splits import grouped_folds, source_of
 from .splits import k_shot as k_shot_places
-from ..errors import ConfigError
+from ..errors import ConfigError, checked
 from ..files import written as whole_file
 
 # %% ../../nbs/data/cliplist.ipynb #f14d6a5d
@@ -490,6 +490,7 @@ def _readable_names(raw: list) -> list:
     return [name if name in once else written for name, written in zip(names, raw)]
 
 # %% ../../nbs/data/cliplist.ipynb #86f6c987
+@checked
 @dataclass(frozen=True, eq=False)
 class ClipList:
     """Clips that exist, with their classes. `ClipList.from_any` makes one.

@@ -22,7 +22,7 @@ from .clips import crop_views, frame_indices, read_clip, read_views, view_indice
 from .shared_batches import SharedBatchLoader
 from .splits import hashed
 from .worker import Worker
-from ..errors import ClipError, ConfigError
+from ..errors import ClipError, ConfigError, Count, Fraction, FrameCount, ImageSize, Positive, Seed, checked
 
 # %% ../../nbs/data/dataset.ipynb #f03a286a
 class ClipOrder(Sampler):
@@ -181,20 +181,21 @@ class ClipDataset(Dataset):
     Unreadable : more clips are in quarantine than `allow`
     """
 
+    @checked
     def __init__(
         self,
         clips,
-        num_frames: int = 32,
+        num_frames: FrameCount = 32,
         sampling: str = "sparse",
-        stride: int = 2,
-        size: int = 224,
+        stride: Count = 2,
+        size: ImageSize = 224,
         augment: Augment | None = None,
-        views: tuple = (1, 1),
-        seed: int = 0,
+        views: tuple[Count, Count] = (1, 1),
+        seed: Seed = 0,
         quarantine=None,
-        allow: float = 0.01,
+        allow: Fraction = 0.01,
         no_flip=(),
-        timeout: float | None = None,
+        timeout: Positive | None = None,
     ):
         _check_views(num_frames, sampling, stride, size, augment, tuple(views))
         self.options = dict(num_frames=num_frames, sampling=sampling, stride=stride)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from ..errors import ConfigError
+from ..errors import ConfigError, checked
 
 # %% ../../nbs/data/manifests.ipynb #071a8f5e
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -121,6 +121,7 @@ def _is_abbreviation(word: str) -> bool:
     return word.isupper() and 2 <= size <= 4
 
 
+@checked
 def readable_name(raw: str) -> str:
     """A class name in words: brush_hair -> brush hair, ApplyEyeMakeup -> apply eye makeup.
 

@@ -32,7 +32,10 @@ from .clips import crop_views, read_clip
 from .manifests import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_largest_label
 from .shared_batches import SharedBatchLoader
 from .splits import hashed
-from ..errors import ClipError, ConfigError, positive_int
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, Natural, Seed, checked
+
+# isort: split
+from ..errors import positive_int
 from ..files import refuse_foreign, write_json, written_folder
 
 # %% ../../nbs/data/shards.ipynb #secure01
@@ -244,11 +247,12 @@ def _refuse_clash(folder: Path, replaced: list, written: list):
             raise ConfigError(f"{folder} holds {name}, which its index does not name: move that file away.")
 
 
+@checked
 def pack(
     clips,
-    folder: str | Path,
-    shard_size: int = 500,
-    seed: int | None = 0,
+    folder: AnyPath,
+    shard_size: Count = 500,
+    seed: Seed | None = 0,
     check: bool = False,
     progress: Callable | None = None,
     overwrite: bool = False,
@@ -503,17 +507,18 @@ class ShardClips(IterableDataset):
     process: int = 0
     processes: int = 1
 
+    @checked
     def __init__(
         self,
-        folder: str | Path,
-        num_frames: int = 32,
+        folder: AnyPath,
+        num_frames: FrameCount = 32,
         sampling: str = "sparse",
-        stride: int = 2,
-        size: int = 224,
+        stride: Count = 2,
+        size: ImageSize = 224,
         augment: Augment | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         no_flip=(),
-        buffer: int = 200,
+        buffer: Natural = 200,
         read: Callable | None = None,
     ):
         self.folder = Path(folder)

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from sklearn.model_selection import StratifiedGroupKFold
 from typing import NamedTuple
-from ..errors import ConfigError
+from ..errors import AnyPath, ConfigError, Count, Seed, checked
 from ..files import write_json
 
 # %% ../../nbs/data/splits.ipynb #88b7bdbe
@@ -58,7 +58,8 @@ def _draw(places: dict, k: int, seed: int, name: str) -> list:
     return [places[item] for item in by_hash[:k]]
 
 # %% ../../nbs/data/splits.ipynb #8e35385a
-def k_shot(labels, k: int, seed: int = 0, items=None, names=None) -> list:
+@checked
+def k_shot(labels, k: Count, seed: Seed = 0, items=None, names=None) -> list:
     """Draw K distinct clips of every class.
 
     Parameters
@@ -188,7 +189,8 @@ _UCF_CLIP = re.compile(r"v_(\w+)_g(\d+)_c\d+")
 _KINETICS_CLIP = re.compile(r"(.{11})_\d{6}_\d{6}")
 
 
-def source_of(path) -> str:
+@checked
+def source_of(path: AnyPath) -> str:
     """The video that a clip was cut from.
 
     Parameters
@@ -239,7 +241,8 @@ def _check_folds(labels: list, groups: list, folds: int):
         raise ConfigError(f"{folds} folds need at least one class with as many clips.")
 
 # %% ../../nbs/data/splits.ipynb #e4112fbd
-def grouped_folds(labels, groups, folds: int = 5, seed: int = 0) -> list:
+@checked
+def grouped_folds(labels, groups, folds: Count = 5, seed: Seed = 0) -> list:
     """Folds in which no group stands on both sides, with classes as even as the groups allow.
 
     Parameters

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from functools import cached_property
 from torch import nn
 from typing import NamedTuple
-from ..errors import ConfigError
+from ..errors import ConfigError, Count, Width, checked
 
 # %% ../../nbs/encoders/base.ipynb #752a2e8a
 def find_device() -> torch.device:
@@ -246,7 +246,8 @@ class FrameEncoder(nn.Module):
     span = 1
     window = 1
 
-    def __init__(self, name: str, dim: int, how: Preprocess, chunk: int = 64):
+    @checked
+    def __init__(self, name: str, dim: Width, how: Preprocess, chunk: Count = 64):
         super().__init__()
         self.name = name
         self.dim = dim

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .base import Features, FrameEncoder
-from ..errors import ConfigError
+from ..errors import ConfigError, SmallCount, checked
 
 # %% ../../nbs/encoders/motion.ipynb #8a7871ac
 def _cell_means(x: Tensor, cells: int) -> Tensor:
@@ -100,7 +100,8 @@ class MotionEncoder(FrameEncoder):
         Width of the motion, (cells*cells + 1)*G. `dim` is the encoder's D plus this.
     """
 
-    def __init__(self, encoder: FrameEncoder, cells: int = 2):
+    @checked
+    def __init__(self, encoder: FrameEncoder, cells: SmallCount = 2):
         motion = (cells * cells + 1) * encoder.grid_dim
         super().__init__(f"motion{cells}:{encoder.name}", encoder.dim + motion, encoder.how, encoder.chunk)
         self.encoder = encoder

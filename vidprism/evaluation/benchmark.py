@@ -30,7 +30,7 @@ from ..data.clips import read_clip, read_views, view_indices
 from ..data.synthetic import MOTIONS, world_batches
 from ..encoders.base import Features, FrameEncoder
 from ..encoders.cache import FeatureCache, clip_key, fingerprint
-from ..errors import AnyPath, ConfigError, Count, FrameCount, Seed, VidPrismError, one_of
+from ..errors import AnyPath, ConfigError, Count, FrameCount, Seed, VidPrismError, checked, one_of
 from .metrics import Measures
 from ..files import write_json
 from ..training.trainer import TrainConfig
@@ -75,6 +75,7 @@ class FeatureSplit(NamedTuple):
         return FeatureSplit(self.features[i], self.labels[i], items, sources)
 
 
+@checked
 @dataclass(frozen=True)
 class Benchmark:
     """What heads are measured on.
@@ -269,6 +270,7 @@ def _world_side(
     return FeatureSplit(features, labels, items, items)
 
 
+@checked
 def world_bench(
     encoder: FrameEncoder,
     train: Count = 2160,
@@ -354,6 +356,7 @@ def _clip_side(encoder: FrameEncoder, num_frames: int, sources, cache, pairs, vi
     return FeatureSplit(features, torch.tensor(labels), items, cut_from)
 
 
+@checked
 def clip_bench(
     encoder: FrameEncoder,
     train: Sequence[tuple],
@@ -446,6 +449,7 @@ def mean_and_std(values: Iterable[float]) -> dict:
     return dict(mean=mean, std=std, n=len(known))
 
 
+@checked
 @dataclass(frozen=True)
 class Result:
     """What a protocol did and found.

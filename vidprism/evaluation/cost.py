@@ -26,7 +26,10 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from typing import Literal, NamedTuple
 from ..encoders.base import evaluation_mode, find_device, modes_kept
-from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, NonNegative, Width, positive_int
+from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, NonNegative, Width, checked
+
+# isort: split
+from ..errors import positive_int
 from .benchmark import Expected, check_values, is_number, read_object
 from ..heads.base import create_head
 from ..heads.dbi import gate_mlp
@@ -214,6 +217,7 @@ def shape_head(*args: object, **options: object) -> nn.Module:
         return create_head(*args, **options)
 
 
+@checked
 def head_cost(head: nn.Module, tower: VisualTower | None = None, num_frames: FrameCount | None = None) -> Cost:
     """Parameters and multiply-adds of a head, with its encoder.
 
@@ -471,6 +475,7 @@ def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
     return CostRow(row, equations, released, cost.macs, fps, device)
 
 
+@checked
 def paper_costs(gpu: AnyPath | None = None) -> list:
     """VidPrism's table 8: the paper's figures, those computed here, and those measured.
 
@@ -517,6 +522,7 @@ def _cost_cells(row: CostRow) -> tuple:
     return *quoted, equations, released, gflops, fps
 
 
+@checked
 def draw_paper_costs(rows: Sequence[CostRow] | None = None) -> str:
     """Table 8 as markdown.
 
@@ -822,6 +828,7 @@ def _check_device(device: str):
 
 
 @torch.no_grad()
+@checked
 def measure_cost(
     model: nn.Module,
     num_frames: FrameCount | None = None,

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from ..data.cliplist import label_map_hash
 from ..data.manifests import readable_name
 from ..data.splits import class_splits, grouped_folds, k_shot, repeat_to
-from ..errors import ConfigError, Count, Seed, one_of
+from ..errors import ConfigError, Count, Seed, checked, one_of
 from .benchmark import Benchmark, FeatureSplit, Result, make_record, mean_and_std, rows_of
 from .metrics import measure, view_logits
 from ..heads.base import HEADS, create_head
@@ -223,6 +223,7 @@ def _need_seeds(seeds):
         raise ConfigError("seeds must hold one seed or more.")
 
 
+@checked
 def close_set(
     bench: Benchmark,
     head: str = "vidprism",
@@ -311,6 +312,7 @@ def _few_shot_run(bench: Benchmark, head: str, k: int, options, config, seed: in
     return _FewShotRun(row, model, shots.items, chosen.record if chosen else None)
 
 
+@checked
 def few_shot(
     bench: Benchmark,
     head: str = "vidprism",
@@ -412,6 +414,7 @@ def _zero_shot_run(head: nn.Module, bench: Benchmark, part: tuple) -> dict:
     return rows_of(measure(logits, labels), classes=names)
 
 
+@checked
 def zero_shot(
     head: nn.Module,
     bench: Benchmark,
@@ -475,6 +478,7 @@ def _split_row(number: int, result: Result, same) -> dict:
     )
 
 
+@checked
 def over_splits(run: Callable, splits: Sequence[int] = (1, 2, 3)) -> Result:
     """Run a protocol on several official splits: mean over them, and sample standard deviation.
 
@@ -516,6 +520,7 @@ def over_splits(run: Callable, splits: Sequence[int] = (1, 2, 3)) -> Result:
     return Result({**same, **found}, [head for result in results.values() for head in result.heads])
 
 # %% ../../nbs/evaluation/protocols.ipynb #c1bfa7d1
+@checked
 def cross_validate(
     bench: Benchmark,
     head: str = "vidprism",
@@ -567,6 +572,7 @@ def cross_validate(
     return Result(make_record(f"{folds}-fold", bench, head, options, config, runs, **more), heads)
 
 # %% ../../nbs/evaluation/protocols.ipynb #6e7d2171
+@checked
 def isolate_experts(head: nn.Module, bench: Benchmark, sets: Sequence[Sequence[int]] | None = None) -> dict:
     """Accuracy with only some experts on.
 
@@ -609,6 +615,7 @@ def _expert_sets(count: int) -> list:
     return sets
 
 # %% ../../nbs/evaluation/protocols.ipynb #baf106fb
+@checked
 def compare(
     bench: Benchmark, heads: Sequence[str] | None = None, protocol: Callable = close_set, **options: object
 ) -> list:
@@ -647,6 +654,7 @@ def _table_row(record: dict) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+@checked
 def results_table(results: Iterable[Result]) -> str:
     """A table of results, one row each: accuracies, number of runs, bench and encoder.
 

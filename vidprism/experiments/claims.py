@@ -13,6 +13,7 @@ __all__ = ['LEVEL', 'CLAIM_HEADINGS', 'EVEN', 'FIRST_COLUMN', 'CLOSE_SET_COLUMN'
 from collections.abc import Callable
 from operator import attrgetter
 from typing import NamedTuple
+from ..errors import checked
 from vidprism.experiments.mote_tables import (
     mote_figure_3,
     mote_table_1,
@@ -164,6 +165,7 @@ def _line_of(claim: Claim, verdict: Verdict) -> str:
     return start + f" {interval} | {verdict.p:.4f} | {len(claim.pairs)}, {d.n} |"
 
 
+@checked
 def draw_claims(claims: list, study: Study) -> str:
     """Draw claims and their verdicts as a Markdown table.
 

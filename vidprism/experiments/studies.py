@@ -39,12 +39,10 @@ from ..data.splits import grouped_folds, k_shot, repeat_to
 from ..data.synthetic import APPEARANCES, COLOURS, clip_scene
 from ..encoders.base import FrameEncoder
 from ..encoders.cache import FeatureCache, fingerprint
-from ..errors import AnyPath, ConfigError, Count, Fraction, FrameCount, Natural, Seed
+from ..errors import AnyPath, ConfigError, Count, Fraction, FrameCount, Natural, Seed, SmallCount
 
 # isort: split
-from ..errors import VidPrismError, WorkerCount, WriteError, one_of, positive_int
-
-# isort: split
+from ..errors import VidPrismError, WorkerCount, WriteError, checked, one_of, positive_int
 from ..evaluation.benchmark import Benchmark, Expected, FeatureSplit, check_values, find_commit, is_number
 
 # isort: split
@@ -57,6 +55,7 @@ from ..training.pipeline import default_cache, find_encoder, side_of
 from ..training.trainer import TrainConfig
 
 # %% ../../nbs/experiments/studies.ipynb #74615ee6
+@checked
 @dataclass(frozen=True)
 class Trial:
     """One head, trained one way.
@@ -84,8 +83,8 @@ class Trial:
 
     head: str = "vidprism"
     options: dict = field(default_factory=dict)
-    shots: int = 0
-    stride: int = 1
+    shots: Natural = 0
+    stride: Count = 1
     classifier: str = "linear"
     probes: dict = field(default_factory=dict)
 
@@ -101,6 +100,7 @@ def _training_settings(config: TrainConfig) -> dict:
     return {k: v for k, v in asdict(config).items() if k != "decay_all" or v}
 
 
+@checked
 @dataclass(frozen=True)
 class Study:
     """What the cells of some tables share.
@@ -148,13 +148,13 @@ class Study:
     name: str
     bench: Benchmark | None
     encoder: str
-    folds: int = 0
-    runs: int = 3
+    folds: Natural = 0
+    runs: Count = 3
     training: TrainConfig = TrainConfig(epochs=24)
     few: TrainConfig = TrainConfig(epochs=10)
-    shots: tuple = (2, 4, 8, 16)
-    layers: int = 2
-    width: int = 0
+    shots: tuple[Count, ...] = (2, 4, 8, 16)
+    layers: SmallCount = 2
+    width: Natural = 0
     unit: bool = False
     zero_labels: object = None
     zero_text: object = None
@@ -589,6 +589,7 @@ _REPORTED = dict(
 _SETTINGS = dict(bench=Expected("a text", _is_text, needed=False), fingerprint=Expected("a text", _is_text))
 
 
+@checked
 def open_study(folder: AnyPath) -> Study:
     """Open a study's results without its clips.
 
@@ -876,6 +877,7 @@ def _check_run(study: Study, left: list, workers: int):
         raise ConfigError(f"The study {study.name} {reason}.")
 
 
+@checked
 def run_cells(study: Study, cells: Iterable[Trial], workers: WorkerCount = 0, progress: bool = True) -> list:
     """Do the runs that are not done yet, and keep each at once.
 
@@ -1033,6 +1035,7 @@ def difference(d: Sequence[float], shared: Fraction = 0.0) -> Difference:
     return Difference(mean, mean - half, mean + half, n, p)
 
 
+@checked
 def paired(study: Study, a: Metric, b: Metric) -> Difference:
     """Mean difference of two metrics over their common runs, and its interval; corrected where the runs are folds.
 
@@ -1076,6 +1079,7 @@ def holm(p: Sequence[Fraction]) -> list:
     return adjusted
 
 # %% ../../nbs/experiments/studies.ipynb #7ac0fb20
+@checked
 def world_study(
     encoder: str | FrameEncoder = "mini",
     folder: AnyPath | None = None,
@@ -1121,6 +1125,7 @@ def world_study(
     )
 
 
+@checked
 def clips_study(
     data: ClipList | AnyPath,
     encoder: str | FrameEncoder,

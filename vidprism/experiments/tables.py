@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
-from ..errors import AnyPath, Count, FrameCount, Natural
+from ..errors import AnyPath, Count, FrameCount, Natural, checked
 from .studies import Metric, Study, Trial, cell_file, values
 
 # %% ../../nbs/experiments/tables.ipynb #118553da
@@ -171,6 +171,7 @@ def _row(study: Study, row: TableRow, means: list, best: list, base: Path) -> st
     return _line(parts)
 
 
+@checked
 def draw_table(table: Table, study: Study, base: AnyPath = ".") -> str:
     """Draw a table as Markdown: the paper's columns, then the measured ones.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import Clip
-from ..errors import ConfigError, Count, Natural, one_of
+from ..errors import ConfigError, Count, Natural, checked, one_of
 from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
 from ..heads.rgsta import Merge
@@ -194,6 +194,7 @@ def _ranked(logits: Tensor, labels: list) -> list:
 
 # %% ../../nbs/interpret/explanation.ipynb #babc77db
 @torch.no_grad()
+@checked
 def describe(
     head: Head,
     features: Tensor,
@@ -287,6 +288,7 @@ def _logit_fields(split) -> dict:
     return dict(logit=split.logit.item(), contributions=split.experts[0], bias=split.bias.item())
 
 
+@checked
 def explain(
     model: VideoModel,
     clip: str | Path | Clip,

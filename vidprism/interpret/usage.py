@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..encoders.base import evaluation_mode
-from ..errors import ConfigError, Count, Seed
+from ..errors import ConfigError, Count, Seed, checked
 from ..evaluation.benchmark import Benchmark, FeatureSplit
 from ..heads.base import Trace
 
@@ -179,6 +179,7 @@ def _distance_from_train(train_mean: Tensor, right_mean: Tensor, right_count: Te
     return float((divergence * weight).sum() / weight.sum())
 
 
+@checked
 def expert_usage(head: nn.Module, bench: Benchmark, permutations: Count = 500, seed: Seed = 0) -> Usage:
     """Usage by class over training clips, and over test clips that were answered right and wrong.
 

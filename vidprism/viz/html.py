@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from collections.abc import Sequence
 from pathlib import Path
 from plotly.offline import get_plotlyjs
+from ..errors import AnyPath, checked
 from ..files import write_text
 from ..interpret.explanation import Explanation
 from .panels import Screen, make_panels, tell
@@ -289,7 +290,8 @@ def _intro(reading, changes) -> str:
     return "".join(lines)
 
 
-def prism_page(e: Explanation | Screen, path: str | Path) -> Path:
+@checked
+def prism_page(e: Explanation | Screen, path: AnyPath) -> Path:
     """Write the panels of an explanation as one self-contained page.
 
     Parameters

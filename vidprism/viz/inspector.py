@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from fastcore.basics import patch
 from pathlib import Path
-from ..errors import ConfigError, VidPrismError
+from ..errors import ConfigError, VidPrismError, checked
 from ..model import VideoModel
 from .html import prism_page
 from .panels import PANELS, Screen, make_panels, tell
@@ -125,6 +125,7 @@ class ClipInspector(W.VBox):
         How `model` is called beside another.
     """
 
+    @checked
     def __init__(
         self,
         model: VideoModel,
