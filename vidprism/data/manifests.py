@@ -8,6 +8,7 @@ __all__ = ['VIDEO_SUFFIXES', 'IMAGE_SUFFIXES', 'FORMS', 'text_lines', 'unfit', '
 
 # %% ../../nbs/data/manifests.ipynb #1624dc80
 import csv
+import errno
 import io
 import json
 import os
@@ -339,6 +340,14 @@ def _is_frame(name: str) -> bool:
     return suffix.lower() in IMAGE_SUFFIXES and stem[-1:].isdigit()
 
 # %% ../../nbs/data/manifests.ipynb #3c4c0de7
+def _is_folder(entry) -> bool:
+    "Whether an entry leads to a folder; a link that leads nowhere or in a circle does not."
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _entries(folder, most: int = 64) -> list:
     "The entries of a folder, by name, without hidden ones. Of a folder of pictures only the first `most` are listed."
     found, has_frames, has_folders = [], False, False
@@ -348,7 +357,7 @@ def _entries(folder, most: int = 64) -> list:
                 continue
             found.append(entry)
             has_frames = has_frames or _is_frame(entry.name)
-            has_folders = has_folders or entry.is_dir()
+            has_folders = has_folders or _is_folder(entry)
             if has_frames and not has_folders and len(found) >= most:
                 break
     return sorted(found, key=lambda entry: entry.name)
@@ -360,7 +369,34 @@ def _is_frame_folder(entries: list) -> bool:
     return any(map(_is_frame, names)) and not any(map(is_video, names))
 
 
-def clip_names(folder, below: str = "") -> list:
+class _Folder(NamedTuple):
+    "A folder that is to be listed."
+
+    path: str
+    below: str  # what the names in it begin with
+    above: tuple  # identities (device, number) of the folders that lead to it
+
+
+def _contents(folder: _Folder) -> list:
+    "The names of videos in one folder, and in their places the folders that are to be listed, last name first."
+    state = os.stat(folder.path)
+    own = state.st_dev, state.st_ino
+    if own in folder.above:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    entries = _entries(folder.path)
+    if _is_frame_folder(entries):
+        return [folder.below] if folder.below else []
+    found = []
+    for entry in reversed(entries):
+        name = f"{folder.below}/{entry.name}" if folder.below else entry.name
+        if _is_folder(entry):
+            found.append(_Folder(entry.path, name, (*folder.above, own)))
+        elif is_video(name):
+            found.append(name)
+    return found
+
+
+def clip_names(folder, below: str = "", refused: list | None = None) -> list:
     """Videos and folders of pictures in a folder, at any depth.
 
     Parameters
@@ -369,22 +405,31 @@ def clip_names(folder, below: str = "") -> list:
         Where to look.
     below : str
         What the names begin with.
+    refused : list, optional
+        Receives a pair (name, reason) for each folder that cannot be listed.
 
     Returns
     -------
     list of str
         Names with "/" between folders, sorted by folder.
+
+    Raises
+    ------
+    ConfigError
+        If a folder cannot be listed, and `refused` is not given.
     """
-    entries = _entries(folder)
-    if _is_frame_folder(entries):
-        return [below] if below else []
-    names = []
-    for entry in entries:
-        name = f"{below}/{entry.name}" if below else entry.name
-        if entry.is_dir():
-            names += clip_names(entry.path, name)
-        elif is_video(name):
-            names.append(name)
+    names, open_folders = [], [_Folder(os.fspath(folder), below, ())]
+    while open_folders:
+        found = open_folders.pop()
+        if isinstance(found, str):
+            names.append(found)
+            continue
+        try:
+            open_folders += _contents(found)
+        except OSError as error:
+            if refused is None:
+                raise ConfigError(f"{found.path} cannot be listed: {error.strerror}.") from None
+            refused.append((found.below, f"cannot be listed: {error.strerror}"))
     return names
 
 # %% ../../nbs/data/manifests.ipynb #6ce24b52

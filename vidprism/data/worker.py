@@ -28,6 +28,14 @@ _serve({limit!r})
 """
 
 
+def _found(module: str, name: str):
+    "A function by its names: (was it found, it or the error)."
+    try:
+        return True, getattr(importlib.import_module(module), name)
+    except Exception as error:
+        return False, error
+
+
 def _answer(function, args, options, limit: int) -> tuple:
     "Call a function: (did it return, what); what it raises is an answer too."
     try:
@@ -38,6 +46,18 @@ def _answer(function, args, options, limit: int) -> tuple:
         return False, error
     except Exception as error:
         return False, error
+
+
+def _pickled(answer: tuple) -> bytes:
+    "An answer as bytes; an object that cannot travel is told as a RuntimeError."
+    try:
+        data = pickle.dumps(answer, protocol=5)
+        if not answer[0]:
+            pickle.loads(data)  # an exception may be written and not be made again
+        return data
+    except Exception:
+        what = answer[1]
+        return pickle.dumps((False, RuntimeError(f"{type(what).__name__}: {what}")), protocol=5)
 
 
 def _pipe_out():
@@ -81,12 +101,13 @@ def _serve(limit: int) -> None:
             module, function, args, options, seconds = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        function = getattr(importlib.import_module(module), function)
+        found, function = _found(module, function)
         _send("ready", out)
         _set_alarm(int(seconds) + 10)
-        answer = _answer(function, args, options, limit)
+        answer = _answer(function, args, options, limit) if found else (False, function)
         _set_alarm(0)
-        _send(answer, out)
+        out.write(_pickled(answer))
+        out.flush()
 
 # %% ../../nbs/data/worker.ipynb #63d2d305
 _READERS = (  # part of a function's name, the reader that it uses
@@ -95,6 +116,8 @@ _READERS = (  # part of a function's name, the reader that it uses
     ("_jump", "PyAV"),
     ("_scan", "PyAV"),
     ("_opened", "PyAV"),
+    ("_turn", "PyAV"),
+    ("_without_profile", "PyAV"),
     ("_image", "Pillow"),
 )
 
@@ -189,6 +212,8 @@ class Worker:
         ------
         ClipError
             If the function takes too long, crashes or needs too much memory.
+        RuntimeError
+            If the process ends by itself, or what the function returns or raises cannot be sent.
         Exception
             What the function raises.
         """
@@ -218,8 +243,11 @@ class Worker:
         "End the process, and say which reader did what."
         _kill(self.process, hung)
         self.log.seek(0)
-        reader = _reader_in(self.log.read().decode(errors="replace"))
+        log = self.log.read().decode(errors="replace")
+        reader, ended = _reader_in(log), self.process.returncode
         self.close()
+        if ended > 0:  # no signal ended it: its own code failed
+            raise RuntimeError(f"a worker process ended with code {ended}: {log.strip().splitlines()[-1:]}")
         if hung:
             return f"{reader} did not finish in {timeout:g} s and was stopped."
         return f"{reader} crashed on it."
