@@ -18,14 +18,15 @@ import re
 import time
 import torch
 import warnings
+from av.error import FFmpegError
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 from .cliplist import ClipList, fixed_name
 from .clips import sample_clips
-from .decoding import _BROKEN, _fraction, _opened, _stream, _turn, probe_clip, read_wanted
+from .decoding import _BROKEN, _fraction, _is_folder, _opened, _stream, _turn, probe_clip, read_wanted
 from .manifests import clip_names
 from .worker import Worker
 from ..errors import ClipError, ConfigError, VidPrismError, WriteError
@@ -280,13 +281,21 @@ def salvage(path, to, least: int = 2) -> int:
     path, to = Path(path), Path(to)
     if os.path.lexists(to):
         raise ConfigError(f"{to} is there already; copies are written into a new folder.")
+    if _is_folder(path):
+        raise ClipError(f"{path} is a folder, not a video file.")
     to.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(_TooFew), written(to) as part:
-        count = _reencode(path, part)
-        if count < least:
-            raise _TooFew
+    try:
+        with written(to) as part:
+            count = _reencode(path, part)
+            if count < least:
+                raise _TooFew
         return count
-    return 0
+    except _TooFew:
+        return 0
+    except VidPrismError:
+        raise
+    except (FFmpegError, ArithmeticError, LookupError, ValueError) as error:
+        raise ClipError(f"{path} cannot be encoded again: {type(error).__name__}.") from None
 
 # %% ../../nbs/data/audit.ipynb #337ac91e
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are full-width

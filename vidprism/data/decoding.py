@@ -131,7 +131,7 @@ _LENIENT = dict(metadata_errors="replace") if "metadata_errors" in (av.open.__do
 def _opened(path: Path):
     "PyAV's container, or one clear sentence."
     try:
-        return av.open(str(path.resolve()), options=_OPTIONS, **_LENIENT)
+        return av.open(os.path.realpath(path), options=_OPTIONS, **_LENIENT)
     except (FFmpegError, MemoryError, OverflowError, UnicodeError):
         message = f"{path} is not a video that can be opened; it may be cut short or damaged."
         raise ClipError(message) from None
@@ -282,7 +282,7 @@ def _decord(probe: Probe, scale: tuple | None = None) -> decord.VideoReader:
         h, w = w, h
     if probe.promised > max(10**6, 10 * probe.count):
         raise _Damaged("decord", 0)
-    path = str(probe.path.resolve())
+    path = os.path.realpath(probe.path)
     try:
         return decord.VideoReader(path, width=w, height=h, num_threads=1, fault_tol=1e-9)
     except (DECORDError, RuntimeError, AssertionError, UnicodeError):  # decord takes names in UTF-8 only
