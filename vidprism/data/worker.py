@@ -241,6 +241,9 @@ class Worker:
 
     def _end(self, hung: bool, timeout: float) -> str:
         "End the process, and say which reader did what."
+        if not hung:  # it is ending by itself: wait for its own code
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
         _kill(self.process, hung)
         self.log.seek(0)
         log = self.log.read().decode(errors="replace")
