@@ -12,6 +12,7 @@ import re
 import tempfile
 from fastcore.basics import patch
 from pathlib import Path
+from ..data.clips import save_upload
 from ..errors import ConfigError, VidPrismError
 from .html import prism_page
 from .panels import PANELS, Screen, make_panels, tell
@@ -354,8 +355,11 @@ def _uploaded(self: ClipInspector, files):
 @patch
 def _taken(self: ClipInspector, name: str, content):
     "Keep a file that came through the browser, open it, and offer it among the clips."
-    path = Path(self.folder.name) / (Path(name).name or "clip")
-    path.write_bytes(bytes(content))
+    try:
+        path = save_upload(name, content, self.folder.name)
+    except VidPrismError as error:
+        return self._say(f"The upload was not kept: {error}")
+    self.session.uploads.add(path)
     added = [*self.session.clips, path] if path not in self.session.clips else self.session.clips
     try:
         self.session.open(path, self.sampling.value, self.count.value)

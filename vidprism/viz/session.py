@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from fastcore.basics import patch
 from pathlib import Path
 from torch import Tensor, nn
-from ..data.clips import Clip, read_clip
+from ..data.clips import Clip, read_clip, read_upload
 from ..data.manifests import VIDEO_SUFFIXES
 from ..encoders.cache import fingerprint
 from ..errors import ConfigError, one_of
@@ -194,6 +194,8 @@ class Session:
         Those of the last `change`.
     encoded : int
         How often the encoder ran on a clip.
+    uploads : set of Path
+        Files that a person sent; they are read in a process that may die.
     """
 
     def __init__(self, model: VideoModel, clips=(), beside: dict = None):
@@ -201,6 +203,7 @@ class Session:
         self.beside = {name: other.eval() for name, other in (beside or {}).items()}
         self.sampling, self.num_frames, self.encoded = model.sampling, model.num_frames, 0
         self.clips, self.clip, self.base = list_clips(clips), None, {}
+        self.uploads = set()
         own = fingerprint(model.encoder)
         self._same = {name: fingerprint(other.encoder) == own for name, other in self.beside.items()}
         self._variants = {}
@@ -268,7 +271,8 @@ def open(self: Session, clip, sampling: str = None, num_frames: int = None):
     """
     sampling = sampling or self.sampling
     num_frames = self.num_frames if num_frames is None else num_frames
-    got = clip if isinstance(clip, Clip) else read_clip(clip, num_frames=num_frames, sampling=sampling)
+    read = read_upload if clip in self.uploads else read_clip
+    got = clip if isinstance(clip, Clip) else read(clip, num_frames=num_frames, sampling=sampling)
     base = {None: encode(self.model, got)}
     for name, other in self.beside.items():
         base[name] = base[None] if self._same[name] else encode(other, got)
