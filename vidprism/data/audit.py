@@ -649,8 +649,9 @@ def _with_copy(row: AuditRow, worker: Worker, path, timeout: float, fix) -> Audi
     return row._replace(why=f"{row.why}; it could not be saved")
 
 
-def _audit_one(free, item: str, path, listed: int, timeout: float, fix) -> AuditRow:
+def _audit_one(free, file: tuple, timeout: float, fix) -> AuditRow:
     "The row of one file, by the next free worker; with its copy if one is wanted and needed."
+    item, path, listed = file
     worker = free.get()
     try:
         row = _first_row(worker, item, path, listed, timeout)
@@ -692,7 +693,7 @@ def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, 
     if not files:
         return rows
     with _free_workers(count) as free, _threads(count) as pool, open(journal, "a", encoding="utf-8") as log:
-        paths = {pool.submit(_audit_one, free, *file, timeout, fix): file[1] for file in files}
+        paths = {pool.submit(_audit_one, free, file, timeout, fix): file[1] for file in files}
         for done in as_completed(paths):
             row = done.result()
             rows[row.item] = row

@@ -21,7 +21,7 @@ from ..errors import ClipError, ConfigError
 from ..files import written
 
 # %% ../../nbs/data/clips.ipynb #e47ff924
-def _sparse(total: int, num_frames: int, u=0.5) -> Tensor:
+def _sparse(total: int, num_frames: int, u: float | Tensor = 0.5) -> Tensor:
     "One frame of each of T equal segments, [T] int64; `u` in [0,1), a number or [T], is the place in the segment."
     k = torch.arange(num_frames, dtype=torch.float64)
     place = (k + u) * total / num_frames
@@ -173,15 +173,16 @@ def read_clip(
         If the file cannot be read, or the frames do not fit into memory.
     """
     frame_indices(1, num_frames, sampling, None, stride)
+    size = short
     if short is not None:
         _check_whole("short", short)
     elif each is _all_of:
-        short = FitInto(int(num_frames))
+        size = FitInto(int(num_frames))
 
     def choose(total: int) -> Tensor:
         return frame_indices(total, num_frames, sampling, seed, stride)
 
-    got = read_wanted(path, choose, each, short, decoder, fps=fps)
+    got = read_wanted(path, choose, each, size, decoder, fps=fps)
     times = got.times[got.indices]
     return Clip(got.frames, times, Path(path), got.decoder, got.indices, len(got.times), got.fps)
 

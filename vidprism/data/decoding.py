@@ -29,7 +29,7 @@ from itertools import chain
 from pathlib import Path
 from PIL import Image, ImageOps
 from torch import Tensor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from ..errors import ClipError, ConfigError
 
 decord.logging.set_level(decord.logging.QUIET)  # messages of ffmpeg inside decord; decord has no narrower switch
@@ -125,7 +125,9 @@ class Probe(NamedTuple):
 _MOST_PIXELS = 2**27
 _OPTIONS = dict(protocol_whitelist="file", max_pixels=str(_MOST_PIXELS))
 _BROKEN = (FFmpegError, IndexError)  # IndexError: a transport stream in which another stream begins
-_LENIENT = dict(metadata_errors="replace") if "metadata_errors" in (av.open.__doc__ or "") else {}  # PyAV before 19
+_LENIENT: dict[str, Any] = {}
+if "metadata_errors" in (av.open.__doc__ or ""):  # PyAV before 19
+    _LENIENT["metadata_errors"] = "replace"
 
 
 def _opened(path: Path):
@@ -293,6 +295,9 @@ def check_bounds(path, frames: int, pixels: int) -> None:
                     raise ClipError(f"{path} has more than {frames} frames.")
 
 # %% ../../nbs/data/decoding.ipynb #abc58981
+_TO_ITS_END: dict[str, Any] = dict(num_threads=1, fault_tol=1e-9)
+
+
 class _Damaged(Exception):
     "A walk that broke off: its reader, and the number of frames before that."
 
@@ -310,7 +315,7 @@ def _decord(probe: Probe, scale: tuple | None = None) -> decord.VideoReader:
         raise _Damaged("decord", 0)
     path = os.path.realpath(probe.path)
     try:
-        return decord.VideoReader(path, width=w, height=h, num_threads=1, fault_tol=1e-9)
+        return decord.VideoReader(path, width=w, height=h, **_TO_ITS_END)
     except (DECORDError, RuntimeError, AssertionError, UnicodeError):  # decord takes names in UTF-8 only
         raise _Damaged("decord", 0) from None
 
@@ -500,6 +505,8 @@ def _gather_jumping(probe: Probe, wanted: Tensor, each: Callable, scale: tuple |
                     out = _place(out, kept, places[k], len(wanted), probe.path)
         except (*_BROKEN, MemoryError):
             raise _Unsafe from None
+    if out is None:
+        raise _Unsafe
     return out
 
 # %% ../../nbs/data/decoding.ipynb #b1393e0f
@@ -722,7 +729,7 @@ def _image(path: Path, size: tuple | None = None, scale: tuple | None = None) ->
     """
     try:
         with Image.open(path) as image:
-            kind = image.format.lower()
+            kind = (image.format or "unknown").lower()
             return _upright_image(image, path, size, scale), kind
     except ClipError:
         raise
@@ -766,13 +773,15 @@ def _read_images(
     for k, places in _places(wanted).items():
         picture, _ = _image(folder / names[k], probe.size, scale)
         out = _place(out, each(picture), places, len(wanted), folder)
+    if out is None:
+        raise ClipError(f"{folder}: no image is asked for.")
     return DecodedFrames(out, wanted, stamps.double() / fps, "images", probe)
 
 # %% ../../nbs/data/decoding.ipynb #fd8a2a7f
 _HELD = 1 << 26  # bytes of a file whose packets are held
 
 
-def _is_ordinary(probe: Probe, short: int | None, whole: int) -> bool:
+def _is_ordinary(probe: Probe, short: int | FitInto | None, whole: int) -> bool:
     "Whether the fast way gives what the usual way gives: an even size of a usual kind, not scaled, not long."
     if any(side % 2 for side in probe.size):  # the readers round half a chroma sample differently
         return False
@@ -803,7 +812,9 @@ def _read_packets(container, path: Path, choose: Callable, each: Callable, short
     return _found(out, wanted, walked, "pyav", probe) if len(walked) == probe.count else None
 
 
-def _read_once(path: Path, choose: Callable, each: Callable, short: int | None, whole: int) -> DecodedFrames | None:
+def _read_once(
+    path: Path, choose: Callable, each: Callable, short: int | FitInto | None, whole: int
+) -> DecodedFrames | None:
     "The wanted frames in one opening; None if anything is unusual."
     try:
         if path.stat().st_size > _HELD:

@@ -130,6 +130,11 @@ def _reader_in(log: str) -> str:
     return "its reader"
 
 
+def _pipes(process) -> tuple:
+    "The pipes to a process and from it."
+    return process.stdin, process.stdout
+
+
 def _kill(process, ask: bool) -> None:
     "End a process; with `ask`, let it write its stack first."
     if ask:
@@ -176,8 +181,12 @@ class Worker:
         RuntimeError
             If the process ends before it is ready.
         """
+        self._running()
+
+    def _running(self):
+        "The process; a new one if there is none."
         if self.process and self.process.poll() is None:
-            return
+            return self.process
         self.close()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  `close` closes it
         path = [str(p) for p in sys.path]
@@ -185,9 +194,10 @@ class Worker:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=self.log)
         try:
-            pickle.load(self.process.stdout)
+            pickle.load(_pipes(self.process)[1])
         except EOFError:
             raise RuntimeError("a worker process could not be started") from None
+        return self.process
 
     def call(self, name: str, *args, timeout: float = 60.0, **options):
         """Call a function of the kit in the process.
@@ -222,32 +232,32 @@ class Worker:
 
     def _call(self, module: str, function: str, args: tuple, options: dict, timeout: float):
         "`call`, of any module that the process can import."
-        self.start()
-        process, answers = self.process, []
-        listener = threading.Thread(target=_listen, args=(process.stdout, answers), daemon=True)
+        process, answers = self._running(), []
+        to, back = _pipes(process)
+        listener = threading.Thread(target=_listen, args=(back, answers), daemon=True)
         with contextlib.suppress(EOFError, OSError):  # it died before it began; the listener finds out
-            pickle.dump((module, function, args, options, timeout), process.stdin)
-            process.stdin.flush()
-            pickle.load(process.stdout)
+            pickle.dump((module, function, args, options, timeout), to)
+            to.flush()
+            pickle.load(back)
         listener.start()
         listener.join(timeout)
         if not answers:
-            reason = self._end(hung=listener.is_alive(), timeout=timeout)
+            reason = self._end(process, listener.is_alive(), timeout)
             raise ClipError(f"{args[0]}: {reason}")
         returned, result = answers[0]
         if not returned:
             raise result
         return result
 
-    def _end(self, hung: bool, timeout: float) -> str:
+    def _end(self, process, hung: bool, timeout: float) -> str:
         "End the process, and say which reader did what."
         if not hung:  # it is ending by itself: wait for its own code
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-        _kill(self.process, hung)
+                process.wait(10)
+        _kill(process, hung)
         self.log.seek(0)
         log = self.log.read().decode(errors="replace")
-        reader, ended = _reader_in(log), self.process.returncode
+        reader, ended = _reader_in(log), process.returncode
         self.close()
         if ended > 0:  # no signal ended it: its own code failed
             raise RuntimeError(f"a worker process ended with code {ended}: {log.strip().splitlines()[-1:]}")
@@ -261,7 +271,7 @@ class Worker:
             return
         _kill(self.process, False)
         self.log.close()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in _pipes(self.process):
             with contextlib.suppress(OSError):
                 pipe.close()
         self.process = None
