@@ -164,6 +164,14 @@ def test_large_pictures(size, way, tmp_path):
     assert used < 1500
 
 
+def test_prediction_of_8k(tmp_path):
+    "From the file to the answer: under 2 GB, the program itself included."
+    clip_of(tmp_path / "8k.mp4", 7680, 4320, 8)
+    code = f"import vidprism\nvidprism.sample_model().predict({str(tmp_path / '8k.mp4')!r})\nprint(most())"
+    _, (most,) = peak(code)
+    assert int(most) < 2000
+
+
 def test_pictures_of_usual_size_stay(tmp_path):
     "32 frames of full HD are not scaled; nor is a large picture of which a part is kept, or whose size is given."
     clip_of(tmp_path / "hd.mp4", 1920, 1080, 4)
