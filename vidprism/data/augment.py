@@ -190,12 +190,12 @@ class Augment:
         Drawn
             The crop, whether it is mirrored and made grey, and RandAugment's seed.
         """
-        crop = _draw_crop(height, width, tuple(self.scale), tuple(self.ratio), generator)
+        top, left, h, w = _draw_crop(height, width, tuple(self.scale), tuple(self.ratio), generator)
         chances = torch.tensor([self.flip, self.grey], dtype=torch.float64)
         numbers = torch.rand(2, generator=generator, dtype=torch.float64)
         flip, grey = (numbers < chances).tolist()
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        return Drawn(*crop, flip, grey, seed)
+        return Drawn(top, left, h, w, flip, grey, seed)
 
     def apply(self, frames: Tensor, drawn: Drawn, size: int) -> Tensor:
         """Crop, mirror, apply RandAugment and make grey, in this order.
@@ -308,7 +308,8 @@ def read_varied(path, augment: Augment, size: int, picture: int, mirror: bool = 
     def cut(frame: Tensor) -> Tensor:
         nonlocal drawn
         if drawn is None:
-            drawn = augment.draw(*frame.shape[:2], torch.Generator().manual_seed(picture))
+            height, width = frame.shape[:2]
+            drawn = augment.draw(height, width, torch.Generator().manual_seed(picture))
         bottom, right = drawn.top + drawn.height, drawn.left + drawn.width
         return frame[drawn.top : bottom, drawn.left : right]
 

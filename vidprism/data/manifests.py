@@ -535,7 +535,16 @@ def _places_in(folder: _Place, entries: list) -> list:
     return places
 
 
-def clip_names(folder, below: str = "") -> list:
+def _why_unlisted(folder) -> str:
+    "Why a folder cannot be listed; empty if it can."
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return f"cannot be listed: {error.strerror}"
+    return ""
+
+
+def clip_names(folder, below: str = "", refused: list | None = None) -> list:
     """Videos and folders of pictures in a folder, at any depth. A link to a folder above it is not followed.
 
     Parameters
@@ -544,6 +553,8 @@ def clip_names(folder, below: str = "") -> list:
         Where to look.
     below : str
         What the names begin with.
+    refused : list, optional
+        Receives a pair (name, reason) for each folder that cannot be listed.
 
     Returns
     -------
@@ -558,6 +569,9 @@ def clip_names(folder, below: str = "") -> list:
         if not place.is_folder:
             names.append(place.name)
             continue
+        why = "" if refused is None else _why_unlisted(place.path)
+        if refused is not None and why:
+            refused.append((place.name, why))
         entries = _entries(place.path)
         if _is_frame_folder(entries):
             names += [place.name] if place.name else []

@@ -188,6 +188,17 @@ def _crop(x, size: int):
     return x[..., top : top + size, left : left + size]
 
 # %% ../../nbs/encoders/base.ipynb #c63df7ce
+_SLICE = 1 << 27  # bytes of float32 pictures that are resized at a time
+
+
+def _resize_in_slices(frames: torch.Tensor, sides: tuple, interpolation: str) -> torch.Tensor:
+    "Frames uint8 [N,H,W,3] resized, float32 [N,3,h,w]; few large ones at a time, so that they fit into memory."
+    height, width = frames.shape[1:3]
+    count = max(1, _SLICE // (12 * height * width))
+    parts = [_resize(part.permute(0, 3, 1, 2).float(), sides, interpolation) for part in frames.split(count)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def preprocess(frames: torch.Tensor, how: Preprocess) -> torch.Tensor:
     """Resize, crop and normalise frames, on their own device.
 
@@ -203,9 +214,8 @@ def preprocess(frames: torch.Tensor, how: Preprocess) -> torch.Tensor:
     Tensor
         float32 `[N,3,size,size]`.
     """
-    x = frames.permute(0, 3, 1, 2).float()
     sides = _resized_sides(how, *frames.shape[1:3])
-    x = _resize(x, sides, how.interpolation)
+    x = _resize_in_slices(frames, sides, how.interpolation)
     x = _crop(x, how.size) / 255
     mean = x.new_tensor(how.mean)[:, None, None]
     std = x.new_tensor(how.std)[:, None, None]

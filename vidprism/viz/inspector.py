@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from fastcore.basics import patch
 from pathlib import Path
+from ..data.clips import save_upload
 from ..errors import ConfigError, VidPrismError, checked
 from ..model import VideoModel
 from .html import prism_page
@@ -389,8 +390,11 @@ def _file_name(name: str) -> str:
 @patch
 def _taken(self: ClipInspector, name: str, content):
     "Keep a file that came through the browser, open it, and offer it among the clips."
-    path = Path(self.folder.name) / _file_name(name)
-    path.write_bytes(bytes(content))
+    try:
+        path = save_upload(_file_name(name), content, self.folder.name)
+    except VidPrismError as error:
+        return self._say(f"The upload was not kept: {error}")
+    self.session.uploads.add(path)
     added = [*self.session.clips, path] if path not in self.session.clips else self.session.clips
     try:
         self.session.open(path, self.sampling.value, self.count.value)

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from pathlib import Path
 from torch import Tensor, nn
 from typing import Any, Literal
-from ..data.clips import Clip, read_clip
+from ..data.clips import Clip, read_clip, read_upload
 from ..data.manifests import VIDEO_SUFFIXES
 from ..encoders.cache import fingerprint
 from ..errors import ConfigError, Count, FrameCount, Positive, one_of
@@ -196,6 +196,8 @@ class Session:
         Those of the last `change`.
     encoded : int
         How often the encoder ran on a clip.
+    uploads : set of Path
+        Files that a person sent; they are read in a process that may die.
     """
 
     def __init__(
@@ -208,6 +210,7 @@ class Session:
         self.beside = {name: other.eval() for name, other in (beside or {}).items()}
         self.sampling, self.num_frames, self.encoded = model.sampling, model.num_frames, 0
         self.clips, self.clip, self.base = list_clips(clips), None, {}
+        self.uploads = set()
         own = fingerprint(model.encoder)
         self._same = {name: fingerprint(other.encoder) == own for name, other in self.beside.items()}
         self._variants = {}
@@ -280,7 +283,8 @@ def open(
     """
     sampling = sampling or self.sampling
     num_frames = self.num_frames if num_frames is None else num_frames
-    got = clip if isinstance(clip, Clip) else read_clip(clip, num_frames=num_frames, sampling=sampling)
+    read = read_upload if isinstance(clip, Path) and clip in self.uploads else read_clip
+    got = clip if isinstance(clip, Clip) else read(clip, num_frames=num_frames, sampling=sampling)
     base = {None: encode(self.model, got)}
     for name, other in self.beside.items():
         base[name] = base[None] if self._same[name] else encode(other, got)
