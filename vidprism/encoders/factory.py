@@ -336,11 +336,11 @@ def _check_amount(name: str, architecture: str, size: int, state: dict):
 
 def _local_clip(name: str, folder: str, size: int = None, bare: bool = False, text: bool = True) -> OpenClipEncoder:
     "The encoder of open_clip:local-dir:FOLDER."
-    _check_local_config(folder)
     architecture = f"local-dir:{folder}"
-    file = None if bare else _local_weights(Path(folder))
-    state = None if bare else read_weights(file)
     try:
+        _check_local_config(folder)
+        file = None if bare else _local_weights(Path(folder))
+        state = None if bare else read_weights(file)
         if state is not None:
             _check_amount(name, architecture, size, state)
         model = _create_model(name, architecture, None, size)
@@ -706,7 +706,8 @@ def create_encoder(
     ------
     ConfigError
         If the name is unknown, its source does not take an option, the weights cannot be fetched or read, do not fit,
-        are not finite or want another activation, `how` has a size that the encoder does not read, or a module of your own comes without `how`.
+        are not finite or want another activation, `how` has a size that the encoder does not read, or a module of your
+        own comes without `how`.
     """
     given = _given(quick_gelu=quick_gelu, size=size, text=text, config=config)
     if isinstance(name, nn.Module):
@@ -726,6 +727,7 @@ def create_encoder(
 
 # %% ../../nbs/encoders/factory.ipynb #3f7d10a2
 _SAVED_OPTIONS = dict(quick_gelu=maybe(flag()), size=maybe(whole(1, 2048)), text=flag(), config=mapping())
+_PLAIN = r"[^/\\:\x00-\x1f]+"  # the name of a file, without its folders
 
 
 def _known_tags(source: str, architecture: str) -> list:
@@ -749,10 +751,12 @@ def _buildable_name(name: str, copied: bool) -> str:
     source, _, rest = name.partition(":")
     if name == "mini":
         return name
-    if source == "videomae" and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", rest):
-        if copied or ("/" in rest and not os.path.lexists(rest)):
-            return name
-    if source not in ("open_clip", "timm") or not re.fullmatch(r"[\w.+-]+(/[\w. +-]+)?", rest):
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", rest)
+    if source == "videomae" and on_hub and (copied or not os.path.lexists(rest)):
+        return name
+    if source == "videomae" and copied and re.fullmatch(_PLAIN, rest):
+        return name
+    if source not in ("open_clip", "timm") or not re.fullmatch(rf"[\w.+-]+(/{_PLAIN})?", rest):
         _refuse_saved(name)
     architecture, _, weights = rest.partition("/")
     known = _known_tags(source, architecture.partition(".")[0] if source == "timm" else architecture)
