@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 from vidprism.experiments.studies import Trial, cell_file, open_study
-from vidprism.model import todays_head
+from vidprism.model_config import todays_head
 
 ROOT = Path(__file__).parent.parent
 
