@@ -34,11 +34,18 @@ def make_model(labels=("catch", "pour"), seed=0, encoder=None, name="mean"):
         return VideoModel(encoder, create_head(name, encoder.dim, len(labels), 4), list(labels)).eval()
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
     "A saved model."
-    make_model().save_pretrained(tmp_path / "model", note="good")
-    return tmp_path / "model"
+    place = tmp_path_factory.mktemp("saved") / "model"
+    make_model().save_pretrained(place, note="good")
+    return place
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    "A copy of the saved model, to be spoiled."
+    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 def config_of(folder):
@@ -135,7 +142,7 @@ def test_a_tokenizer_of_transformers_is_told_to_run_nothing(tmp_path, monkeypatc
         "videomae:../mae",
         "videomae:https://example.org/x",
         "own:evil.py:make",
-        "own:/tmp/../evil.py:make",
+        "own:./evil.py:make",
         "module:Evil",
         "mini:../x",
         "mini\n",
@@ -170,7 +177,7 @@ def test_a_folder_in_the_way_of_a_hubs_model_is_not_opened(folder, tmp_path, mon
     [
         dict(tokenizer_kwargs=dict(trust_remote_code=True)),
         dict(trust_remote_code=True),
-        dict(cache_dir="/tmp/x"),
+        dict(cache_dir="x"),
         dict(bare=True),
         dict(how=1),
         dict(name="own:evil.py:make"),
