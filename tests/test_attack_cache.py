@@ -169,7 +169,7 @@ def test_two_processes_and_a_hand_that_deletes(tmp_path):
 # numbers that are none
 
 
-@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e38 * 10])
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -float("inf")])
 def test_features_that_are_not_finite(tmp_path, factor):
     "The clip is named, and nothing is stored."
     with pytest.raises(ClipError, match=rf"{CLIPS[0].name}.*NaN or infinite"):

@@ -620,6 +620,13 @@ def _check_head(folder: Path, c: dict, path: Path):
     "Compare a head of the kit with the shapes in its file, before it takes any memory."
     if not HEADS[c["head"]].__module__.startswith("vidprism.heads."):
         return  # a head of the user's own may need real numbers
+    tensors = len(read_shapes(path))
+    parts = c["options"].get("layers", 1) * max(1, c["options"].get("experts", 1))
+    if parts > max(8, tensors):
+        raise ConfigError(
+            f"{folder}/config.json: options.layers and options.experts must ask for at most one part for each of the "
+            f"{tensors} tensors in {path.name}, not {parts}."
+        )
     with torch.device("meta"):
         _check_shapes(_build_head(folder, c), path, str(folder))
 

@@ -222,6 +222,11 @@ class FeatureCache:
         half : bool
             Store half precision.
 
+        Returns
+        -------
+        Features
+            As `find` gives them, float32 on the CPU.
+
         Raises
         ------
         ConfigError
@@ -235,6 +240,7 @@ class FeatureCache:
         check_finite_features(Features(**tensors), key, "given, stored in half precision," if half else "given")
         with written(self.path(key)) as part:
             save_file(tensors, part, metadata=dict(key=key, crc32=_checksum(tensors)))
+        return Features(**{name: tensor.float() for name, tensor in tensors.items()})
 
 # %% ../../nbs/encoders/cache.ipynb #b8032e4f
 @torch.no_grad()
@@ -527,14 +533,13 @@ def _open_cache(folder) -> FeatureCache:
 
 
 def _make(cache, encoder, path, key: str, frames, options: _Options):
-    "Encode a clip and store its features; give the reason where they are not finite."
+    "Encode a clip and store its features: as they were stored, or the reason where they are not finite."
     seen = _encode(encoder, frames, options.grid)
     try:
         check_finite_features(seen, path, encoder.name)
-        cache.store(key, seen, options.half)
+        return cache.store(key, seen, options.half)
     except ConfigError as error:
         return str(error)
-    return None
 
 
 def _still_missing(cache, jobs, bar):
@@ -557,10 +562,10 @@ def _fill(cache, encoder, jobs, options: _Options, workers: int, timeout: float,
             if cache.path(key).exists():
                 continue
             got = _make(cache, encoder, path, key, got, options)
-        if got is None:
-            made += 1
-        else:
+        if isinstance(got, str):
             unreadable[key] = got
+        else:
+            made += 1
     return unreadable, made
 
 # %% ../../nbs/encoders/cache.ipynb #48768c6b
@@ -569,10 +574,9 @@ def _stored(cache, encoder, path, key: str, options: _Options) -> Features:
     found = cache.find(key)
     if found is None:
         frames = _read(path, options, encoder.image_size)
-        refused = _make(cache, encoder, path, key, frames, options)
-        if refused:
-            raise ConfigError(refused)
-        found = cache.find(key)
+        found = _make(cache, encoder, path, key, frames, options)
+    if isinstance(found, str):
+        raise ConfigError(found)
     return _first_view(found) if options.one_view else found
 
 

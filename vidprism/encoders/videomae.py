@@ -6,6 +6,7 @@
 __all__ = ['resample_positions', 'CubeEncoder', 'create_videomae']
 
 # %% ../../nbs/encoders/videomae.ipynb #c67b1b9e
+import os
 import re
 import torch
 import torch.nn.functional as F
@@ -376,9 +377,9 @@ def _from_hub(name: str, repo: str, files: list) -> Path:
 def _videomae_files(name: str, rest: str) -> tuple:
     "(weights, config.json, preprocessor_config.json) of a folder, beside a file, or from the hub."
     here = Path(rest)
-    if here.is_file():
+    if os.path.isfile(here):
         return here, here.parent / "config.json", here.parent / "preprocessor_config.json"
-    if here.is_dir():
+    if os.path.isdir(here):
         return _weights_in(here), here / "config.json", here / "preprocessor_config.json"
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", rest):
         raise ConfigError(
