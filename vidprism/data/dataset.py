@@ -28,6 +28,10 @@ from ..errors import ClipError, ConfigError
 class ClipOrder(Sampler):
     """The order of clips in an epoch. It depends on seed and epoch only.
 
+    Its numbers carry the epoch (`epoch * count + place`), because a loading process learns from the number alone which
+    frames to draw. `training/trainer` has a second order, of features and other data without an epoch in their numbers:
+    it draws from another generator, so that one class for both would change the order that a seed gives.
+
     Parameters
     ----------
     count : N, number of clips
@@ -192,22 +196,25 @@ class ClipDataset(Dataset):
         no_flip=(),
         timeout: float | None = None,
     ):
-        whole = ClipList.from_any(clips)
         _check_views(num_frames, sampling, stride, size, augment, tuple(views))
-        if not 0 <= allow <= 1:
-            raise ConfigError(f"allow is a part of the clips, 0 to 1, not {allow}.")
-        self.total = len(whole)
-        self.clips = whole.without(quarantine)
         self.options = dict(num_frames=num_frames, sampling=sampling, stride=stride)
         self.size = size
         self.augment = augment
         self.views = tuple(views)
         self.seed = seed
-        self.allow = allow
         self.timeout = timeout
-        self.no_flip = directional(self.clips.classes, no_flip)
-        self.log = _SharedLog()
         self.workers = {}
+        self._take(ClipList.from_any(clips), quarantine, allow)
+        self.no_flip = directional(self.classes, no_flip)
+
+    def _take(self, clips: ClipList, quarantine, allow: float):
+        "Take the clips that are not in quarantine, unless too many are."
+        if not 0 <= allow <= 1:
+            raise ConfigError(f"allow is a part of the clips, 0 to 1, not {allow}.")
+        self.allow = allow
+        self.total = len(clips)
+        self.clips = clips.without(quarantine)
+        self.log = _SharedLog()
         if not len(self.clips):
             raise ConfigError("Every clip is in quarantine.")
         self.check_limit()
@@ -507,7 +514,8 @@ def loader(
     order = None
     if seed is not None:
         order = ClipOrder(len(self), seed, self.clips.weights() if weighted else None)
-    options = dict(batch_size=batch, sampler=order, drop_last=drop_last)
-    if workers:
-        return SharedBatchLoader(self, batch, workers, worker_init_fn=worker_init_fn, **options)
-    return DataLoader(self, **options)
+    if not workers:
+        return DataLoader(self, batch_size=batch, sampler=order, drop_last=drop_last)
+    return SharedBatchLoader(
+        self, batch, workers, batch_size=batch, sampler=order, drop_last=drop_last, worker_init_fn=worker_init_fn
+    )

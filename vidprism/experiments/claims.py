@@ -54,7 +54,7 @@ class Claim(NamedTuple):
         The statement, in our words.
     where : str
         Table or figure of the paper.
-    pairs : list of (Pick, Pick)
+    pairs : list of (Metric, Metric)
         In each pair, the first is claimed to be larger.
     """
 
@@ -103,7 +103,7 @@ def compare_pairs(study: Study, pairs: list) -> list | None:
     ----------
     study : Study
         The study whose JSON files are read.
-    pairs : list of (Pick, Pick)
+    pairs : list of (Metric, Metric)
 
     Returns
     -------
