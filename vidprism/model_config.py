@@ -81,15 +81,22 @@ def _rule_of_list(default) -> Rule:
     return Rule(rule.allowed, lambda value: rule.holds(value) or (first is None and entry.holds(value)))
 
 
+def _rule_of_kind(kind, field) -> Rule:
+    "What a field may be by one of its types."
+    kind = get_origin(kind) or kind
+    if kind in (tuple, list):
+        return _rule_of_list(field.default)
+    return _SIZES.get(field.name) or _SCALARS.get(kind, _ANYTHING)
+
+
 def _rule_of(field, hint) -> Rule:
     "What a field of a head's config may be."
     unions = (Union, types.UnionType)
     hints = get_args(hint) if get_origin(hint) in unions else (hint,)
     kinds = [kind for kind in hints if kind is not type(None)]
-    default = None if field.default is MISSING else field.default
-    rule = _SIZES.get(field.name) or _SCALARS.get(kinds[0], _ANYTHING)
-    if kinds[0] in (tuple, list):
-        rule = _rule_of_list(default)
+    rules = [_rule_of_kind(kind, field) for kind in kinds]
+    allowed = ", or ".join(rule.allowed for rule in rules)
+    rule = Rule(allowed, lambda value: any(one.holds(value) for one in rules))
     optional = len(kinds) < len(hints) or field.default is None
     return maybe(rule) if optional else rule
 
