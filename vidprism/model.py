@@ -515,33 +515,32 @@ def _named_encoder(folder, c: dict, copied: bool) -> FrameEncoder:
         raise ConfigError(f"The model in {folder} cannot have its encoder: {error}.") from None
 
 
-def _check_shapes(module, path: Path, what: str):
-    "Refuse a file of weights that does not fit a module on the device meta, before a number is read."
-    wrong = compare_states(module.state_dict(), _todays_names(read_shapes(path)))
+def _check_shapes(module, state: dict, what: str):
+    "Refuse weights that do not fit a module on the device meta, before the module takes memory."
+    wrong = compare_states(module.state_dict(), state)
     if wrong:
         raise ConfigError(f"The weights of {what} do not fit ({wrong}).")
 
 
-def _check_copied(folder, c: dict, path: Path):
-    "Compare the encoder's architecture with the shapes in its file, before it takes any memory."
+def _check_copied(folder, c: dict, state: dict):
+    "Compare the encoder's architecture with the shapes of its weights, before it takes any memory."
     try:
         with torch.device("meta"):
             bare = _named_encoder(folder, c, True)
     except ConfigError:
         return  # said again, or not, where the encoder is made
-    _check_shapes(bare, path, f"the encoder in {folder}")
+    _check_shapes(bare, state, f"the encoder in {folder}")
 
 
-def _load_encoder(folder: Path, c: dict, encoder=None) -> FrameEncoder:
-    "By name or as given, with the weights that were saved."
-    path = folder / WEIGHT_FILES[1]
-    copied = _is_whole(path, c)
+def _load_encoder(folder: Path, c: dict, state, encoder=None) -> FrameEncoder:
+    "By name or as given, with the weights that were saved, if any were."
+    copied = state is not None
     if copied and encoder is None:
-        _check_copied(folder, c, path)
+        _check_copied(folder, c, state)
     e = _named_encoder(folder, c, copied) if encoder is None else _given_encoder(folder, c, encoder)
     saved = c.get("encoder_weights")
     if copied:
-        load_strictly(e, load_raw(path), f"the encoder in {folder}")
+        load_strictly(e, state, f"the encoder in {folder}")
         e.origin = None if e.origin is None else f"saved {e.origin}"
     elif saved and weights_hash(e) != saved:
         raise ConfigError(f"The encoder {e.name} has other weights now than when the model in {folder} was saved.")
@@ -563,6 +562,22 @@ def _is_whole(path: Path, c: dict) -> bool:
     if not there or hashes.get(path.name) != sha256_of(path):
         raise _TornError(f"{path} is not the file that the model was saved with: its hash is not that in config.json.")
     return True
+
+
+def _read_state(path: Path) -> dict:
+    "A file of weights, whose types are those of models."
+    read_shapes(path)
+    return load_raw(path)
+
+
+def _read_folder(folder: Path) -> tuple:
+    "(config, state dict of the head, that of the encoder or None): all that a folder holds."
+    c = read_config(folder)
+    head, encoder = (folder / name for name in WEIGHT_FILES)
+    if not _is_whole(head, c):
+        raise ConfigError(f"{folder} lacks {head.name}.")
+    copied = _is_whole(encoder, c)
+    return c, _todays_names(_read_state(head)), _read_state(encoder) if copied else None
 
 
 def _marks(folder: Path) -> list:
@@ -616,41 +631,26 @@ def _build_head(folder: Path, c: dict) -> nn.Module:
         raise ConfigError(f"{folder}/config.json: options of the head {c['head']} cannot be used ({why}).") from None
 
 
-def _check_head(folder: Path, c: dict, path: Path):
-    "Compare a head of the kit with the shapes in its file, before it takes any memory."
+def _check_head(folder: Path, c: dict, state: dict):
+    "Compare a head of the kit with the shapes of its weights, before it takes any memory."
     if not HEADS[c["head"]].__module__.startswith("vidprism.heads."):
         return  # a head of the user's own may need real numbers
-    tensors = len(read_shapes(path))
     parts = c["options"].get("layers", 1) * max(1, c["options"].get("experts", 1))
-    if parts > max(8, tensors):
+    if parts > max(8, len(state)):
         raise ConfigError(
             f"{folder}/config.json: options.layers and options.experts must ask for at most one part for each of the "
-            f"{tensors} tensors in {path.name}, not {parts}."
+            f"{len(state)} tensors in {WEIGHT_FILES[0]}, not {parts}."
         )
     with torch.device("meta"):
-        _check_shapes(_build_head(folder, c), path, str(folder))
+        _check_shapes(_build_head(folder, c), state, str(folder))
 
 
-def _load_head(folder: Path, c: dict) -> nn.Module:
+def _load_head(folder: Path, c: dict, state: dict) -> nn.Module:
     "The head with its saved weights."
-    path = folder / WEIGHT_FILES[0]
-    if not _is_whole(path, c):
-        raise ConfigError(f"{folder} lacks {path.name}.")
-    _check_head(folder, c, path)
+    _check_head(folder, c, state)
     head = _build_head(folder, c)
-    load_strictly(head, _todays_names(load_raw(path)), str(folder))
+    load_strictly(head, state, str(folder))
     return head
-
-
-def _load_model(cls, folder: Path, labels, encoder) -> VideoModel:
-    "The model of a folder, read once."
-    c = read_config(folder)
-    if labels is not None and list(labels) != c["labels"]:
-        first = ", ".join(c["labels"][:5])
-        raise ConfigError(f"The model in {folder} has other labels: {first} ...")
-    head = _load_head(folder, c)
-    encoder = _load_encoder(folder, c, encoder)
-    return cls(encoder, head, c["labels"], c["sampling"]).eval()
 
 
 @patch(cls_method=True)
@@ -681,7 +681,13 @@ def from_pretrained(cls: VideoModel, name, labels=None, encoder=None, **options)
         preprocessing now.
     """
     folder = _fetch_folder(name, **options)
-    return _read_steadily(folder, lambda: _load_model(cls, folder, labels, encoder))
+    c, head, weights = _read_steadily(folder, lambda: _read_folder(folder))
+    if labels is not None and list(labels) != c["labels"]:
+        first = ", ".join(c["labels"][:5])
+        raise ConfigError(f"The model in {folder} has other labels: {first} ...")
+    head = _load_head(folder, c, head)
+    encoder = _load_encoder(folder, c, weights, encoder)
+    return cls(encoder, head, c["labels"], c["sampling"]).eval()
 
 # %% ../nbs/model.ipynb #8dc03f9c
 def sample_model(name: str = "vidprism") -> VideoModel:

@@ -9,7 +9,7 @@ __all__ = ['WEIGHT_FILES', 'todays_head', 'check_config', 'read_config', 'config
 import json
 import math
 import types
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Union, get_args, get_origin, get_type_hints
 from .errors import ConfigError
