@@ -30,7 +30,7 @@ from .encoders.weights import cached_file, check_finite, compare_states, find_on
 # isort: split
 from .encoders.weights import load_raw, load_strictly, read_shapes
 from .errors import ConfigError, VidPrismError, one_of
-from .files import sha256_of, written_folder
+from .files import sha256_of, written, written_folder
 from .heads.base import HEADS, HeadOutput, create_head
 from vidprism.heads.released import (
     load_released_head,
@@ -365,7 +365,8 @@ def _refuse_other_config(folder, overwrite: bool):
 def _write_states(folder: Path, states: dict) -> dict:
     "Write files of weights; the hash of each."
     for name, state in states.items():
-        save_file(state, folder / name)
+        with written(folder / name) as part:  # safetensors makes files that no colleague can read
+            save_file(state, part)
     return {name: sha256_of(folder / name) for name in states}
 
 
