@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from vidprism.experiments.studies import Trial, cell_file, open_study
 from vidprism.files import write_json
-from vidprism.model import todays_head
+from vidprism.model_config import todays_head
 
 ROOT = Path(__file__).parent.parent
 

@@ -107,6 +107,8 @@ class MotionEncoder(FrameEncoder):
         self.encoder = encoder
         self.cells = cells
         self.motion = motion
+        self.span, self.window = encoder.span, encoder.window
+        self.local = encoder.local
 
     @property
     def has_text(self):
@@ -117,6 +119,26 @@ class MotionEncoder(FrameEncoder):
     def grid_dim(self):
         "G, channels of the grid."
         return self.encoder.grid_dim
+
+    def window_of(self, num_frames: int) -> int:
+        """Frames that the encoder encodes together.
+
+        Parameters
+        ----------
+        num_frames : int
+            Frames of the whole clip.
+
+        Returns
+        -------
+        int
+            Frames of a window.
+
+        Raises
+        ------
+        ConfigError
+            If the encoder cannot read so many frames.
+        """
+        return self.encoder.window_of(num_frames)
 
     def encode_sentences(self, sentences):
         """Text embeddings of the encoder, without motion.
