@@ -29,7 +29,7 @@ from .encoders.weights import cached_file, check_finite, compare_states, find_on
 
 # isort: split
 from .encoders.weights import load_raw, load_strictly, read_shapes
-from .errors import ConfigError, VidPrismError, one_of
+from .errors import AnyPath, ConfigError, FrameCount, VidPrismError, checked, one_of
 from .files import sha256_of, written, written_folder
 from .heads.base import HEADS, HeadOutput, create_head
 from vidprism.heads.released import (
@@ -87,6 +87,7 @@ class VideoModel(
         classes, a label is no text, or the sampling is unknown.
     """
 
+    @checked
     def __init__(self, encoder: FrameEncoder, head: nn.Module, labels: list, sampling: str = "sparse"):
         super().__init__()
         c = head.config
@@ -280,7 +281,8 @@ def predict(self: VideoModel, clip, topk: int = 5, labels=None, templates=_ZERO_
     return [(names[place], probability) for place, probability in answers]
 
 
-def zero_shot_model(encoder: FrameEncoder, labels, num_frames: int = 8, templates=_ZERO_SHOT) -> VideoModel:
+@checked
+def zero_shot_model(encoder: FrameEncoder, labels, num_frames: FrameCount = 8, templates=_ZERO_SHOT) -> VideoModel:
     """A model without training: the mean of the encoder's frames against the names.
 
     Parameters
@@ -691,6 +693,7 @@ def from_pretrained(cls: VideoModel, name, labels=None, encoder=None, **options)
     return cls(encoder, head, c["labels"], c["sampling"]).eval()
 
 # %% ../nbs/model.ipynb #8dc03f9c
+@checked
 def sample_model(name: str = "vidprism") -> VideoModel:
     """A shipped model: the mini encoder with a head trained on the world's motions.
 
@@ -741,6 +744,7 @@ def mix_states(tuned: dict, original: dict, alpha: float) -> dict:
     return mixed
 
 
+@checked
 def interpolate(model: VideoModel, original, alpha: float) -> VideoModel:
     """Mix the encoder's weights with the original's.
 
@@ -809,7 +813,10 @@ def _import_state(state: dict, labels, encoder, kind, num_frames, options: dict)
     return VideoModel(_released_encoder(tower, encoder), head, labels).eval()
 
 
-def import_released(path, labels, encoder=None, kind: str = None, num_frames: int = None, **options) -> VideoModel:
+@checked
+def import_released(
+    path: AnyPath, labels, encoder=None, kind: str = None, num_frames: FrameCount = None, **options
+) -> VideoModel:
     """A whole model from a published checkpoint; the file is read as data, nothing in it is run.
 
     Parameters

@@ -29,7 +29,10 @@ from .clips import sample_clips
 from .decoding import _BROKEN, _fraction, _is_folder, _opened, _stream, _turn, probe_clip, read_wanted
 from .manifests import clip_names
 from .worker import Worker
-from ..errors import ClipError, ConfigError, VidPrismError, WriteError
+from ..errors import ClipError, ConfigError, Fraction, Positive, VidPrismError, WorkerCount, WriteError
+
+# isort: split
+from ..errors import checked
 from ..files import locked, write_text, written
 
 # %% ../../nbs/data/audit.ipynb #94fe221d
@@ -703,11 +706,12 @@ def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, 
     return rows
 
 # %% ../../nbs/data/audit.ipynb #b311cb08
+@checked
 def audit_clips(
     data,
     out="audit",
-    workers: int = 2,
-    timeout: float = 60.0,
+    workers: WorkerCount = 2,
+    timeout: Positive = 60.0,
     fix=None,
     resume: bool = True,
     format=None,

@@ -17,7 +17,10 @@ from torch import Tensor
 from typing import NamedTuple
 from .decoding import FitInto, check_bounds, read_wanted
 from .worker import Worker
-from ..errors import ClipError, ConfigError
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, Positive, Seed, SmallCount
+
+# isort: split
+from ..errors import checked
 from ..files import written
 
 # %% ../../nbs/data/clips.ipynb #e47ff924
@@ -124,15 +127,16 @@ def _all_of(frame: Tensor) -> Tensor:
     return frame
 
 
+@checked
 def read_clip(
-    path,
-    num_frames: int = 32,
+    path: AnyPath,
+    num_frames: FrameCount = 32,
     sampling: str = "sparse",
-    seed: int | None = None,
-    stride: int = 2,
-    short: int | None = None,
+    seed: Seed | None = None,
+    stride: Count = 2,
+    short: ImageSize | None = None,
     decoder: str | None = None,
-    fps: float | None = None,
+    fps: Positive | None = None,
     each: Callable = _all_of,
 ) -> Clip:
     """Choose frames of a file and decode them.
@@ -187,7 +191,8 @@ def read_clip(
     return Clip(got.frames, times, Path(path), got.decoder, got.indices, len(got.times), got.fps)
 
 # %% ../../nbs/data/clips.ipynb #eb7edb28
-def read_frames(path, indices) -> Tensor:
+@checked
+def read_frames(path: AnyPath, indices) -> Tensor:
     """Decode frames by their numbers.
 
     Parameters
@@ -264,7 +269,8 @@ def _first(total: int) -> Tensor:
     return torch.zeros(1, dtype=torch.long)
 
 
-def clip_info(path, fps: float | None = None) -> ClipInfo:
+@checked
+def clip_info(path: AnyPath, fps: Positive | None = None) -> ClipInfo:
     """Count a file's frames and measure one.
 
     Frames are counted by decoding them, except in long files whose packets tell the number, and in folders.
@@ -296,7 +302,8 @@ def clip_info(path, fps: float | None = None) -> ClipInfo:
     return ClipInfo(total, got.fps, seconds, height, width, probe.codec, probe.form, probe.promised, got.decoder)
 
 # %% ../../nbs/data/clips.ipynb #49129d48
-def read_clip_safely(path, timeout: float = 60.0, worker: Worker | None = None, **options) -> Clip:
+@checked
+def read_clip_safely(path: AnyPath, timeout: Positive = 60.0, worker: Worker | None = None, **options) -> Clip:
     """`read_clip` in another process, which is ended if it hangs, crashes or runs out of memory.
 
     Parameters
@@ -495,7 +502,10 @@ def crop_views(frames: Tensor, crops: int = 3, size: int = 224) -> Tensor:
     return torch.stack(squares)
 
 # %% ../../nbs/data/clips.ipynb #37d34e83
-def read_views(path, num_frames: int = 32, clips: int = 4, crops: int = 3, size: int = 224) -> Tensor:
+@checked
+def read_views(
+    path: AnyPath, num_frames: FrameCount = 32, clips: SmallCount = 4, crops: SmallCount = 3, size: ImageSize = 224
+) -> Tensor:
     """Read all views of a file, which is decoded once.
 
     Frames are cropped as they are decoded. Pictures of more than four times the size are scaled to that before.

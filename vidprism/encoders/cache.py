@@ -25,7 +25,10 @@ from typing import NamedTuple
 from ..data.clips import frame_indices, read_clip, read_views, view_indices
 from ..data.worker import Worker
 from .base import Features, FrameEncoder, check_finite_features, weight_bytes
-from ..errors import ClipError, ConfigError, VidPrismError, WriteError
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, Positive, Seed, VidPrismError
+
+# isort: split
+from ..errors import WorkerCount, WriteError, checked
 from ..files import remove_leftovers, written
 
 # %% ../../nbs/encoders/cache.ipynb #e5cb8b06
@@ -135,7 +138,8 @@ class FeatureCache:
         If the folder cannot be made.
     """
 
-    def __init__(self, folder):
+    @checked
+    def __init__(self, folder: AnyPath):
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -260,11 +264,12 @@ def _as_path(item):
     return Path(item) if isinstance(item, str) and Path(item).is_file() else item
 
 
+@checked
 def encode_clips(
     encoder: FrameEncoder,
     items,
     cache: FeatureCache = None,
-    num_frames: int = 32,
+    num_frames: FrameCount = 32,
     sampling: str = "sparse",
     grid: bool = False,
     load=None,
@@ -625,20 +630,21 @@ def _report(clips, found: tuple, kept: list, reasons: list, made: int) -> Cached
     return result
 
 
+@checked
 def cache_features(
     clips,
     encoder: FrameEncoder,
-    folder,
-    num_frames: int = 32,
+    folder: AnyPath,
+    num_frames: FrameCount = 32,
     sampling: str = "sparse",
     grid: bool = False,
-    views: tuple = (1, 1),
-    workers: int = 0,
-    timeout: float = 60.0,
+    views: tuple[Count, Count] = (1, 1),
+    workers: WorkerCount = 0,
+    timeout: Positive = 60.0,
     progress: bool = True,
     half: bool = False,
-    seed: int = None,
-    stride: int = 2,
+    seed: Seed = None,
+    stride: Count = 2,
     device=None,
     collect: bool = True,
 ) -> CachedFeatures:

@@ -24,7 +24,7 @@ from .weights import check_finite, fetch_file, first_line, load_strictly, near
 
 # isort: split
 from .weights import read_weights, signs_of_openai
-from ..errors import ConfigError, VidPrismError
+from ..errors import ConfigError, ImageSize, VidPrismError, checked
 from ..schema import check_object, flag, mapping, maybe, read_json, whole
 
 # %% ../../nbs/encoders/factory.ipynb #37361292
@@ -665,11 +665,12 @@ def _given(**options) -> dict:
     return {name: value for name, value in options.items() if value != defaults[name]}
 
 # %% ../../nbs/encoders/factory.ipynb #2944de32
+@checked
 def create_encoder(
     name="mini",
     quick_gelu: bool = None,
     how: Preprocess = None,
-    size: int = None,
+    size: ImageSize = None,
     bare: bool = False,
     text: bool = True,
     grid: nn.Module = None,
