@@ -74,6 +74,10 @@ def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(mode)
 
 
+# Playlists: FFmpeg would open the files that they name.
+_REFERENCES = (b"#EXTM3U", b"ffconcat version", b"<MPD", b"<CompositionPlaylist", b"[playlist]")
+
+
 def _check_file(path: Path) -> None:
     "Refuse what is known to be no video before it is opened as one."
     if _is_folder(path):
@@ -85,6 +89,8 @@ def _check_file(path: Path) -> None:
         raise ClipError(f"{path} cannot be opened: {error.strerror}.") from None
     if not head:
         raise ClipError(f"{path} is empty.")
+    if any(mark in head for mark in _REFERENCES):
+        raise ClipError(f"{path} is a list of other files, not a video.")
     if _is_text(head):
         raise ClipError(f"{path} is text, not a video.")
     if _lacks_index(path):

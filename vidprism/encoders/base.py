@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from functools import cached_property
 from torch import nn
 from typing import NamedTuple
-from ..errors import ConfigError, Count, Width, checked
+from ..errors import ConfigError, Count, Natural, checked
 
 # %% ../../nbs/encoders/base.ipynb #752a2e8a
 def find_device() -> torch.device:
@@ -269,7 +269,7 @@ class FrameEncoder(nn.Module):
     local = False
 
     @checked
-    def __init__(self, name: str, dim: Width, how: Preprocess, chunk: Count = 64):
+    def __init__(self, name: str, dim: Natural, how: Preprocess, chunk: Count = 64):
         super().__init__()
         self.name = name
         self.dim = dim
