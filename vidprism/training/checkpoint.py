@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'KEPT', 'random_states', 'set_random_states', 'optimizer_tensors', 'load_optimizer', 'is_finite',
-           'write_checkpoint', 'find_checkpoint', 'Checkpoint', 'read_checkpoint', 'differences', 'is_count']
+           'make_folder', 'write_checkpoint', 'find_checkpoint', 'Checkpoint', 'read_checkpoint', 'differences',
+           'is_count']
 
 # %% ../../nbs/training/checkpoint.ipynb #bf3db4a0
 import json
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..encoders.weights import load_strictly
-from ..errors import ConfigError
+from ..errors import ConfigError, WriteError
 from ..files import sha256_of, write_json, written_folder
 
 # %% ../../nbs/training/checkpoint.ipynb #3ea824bf
@@ -163,6 +164,25 @@ def _steps_in(folder) -> list:
     "Folders of checkpoints, the oldest first."
     found = [p for p in Path(folder).glob("step-*") if _STEP.fullmatch(p.name)]
     return sorted(found, key=lambda p: int(_STEP.fullmatch(p.name)[1]))
+
+
+def make_folder(folder):
+    """Make a folder, and those above it, where it is missing.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder} cannot be written: {(error.strerror or str(error)).lower()}.") from error
 
 
 def write_checkpoint(folder, step: int, state: dict, tensors: dict) -> Path:

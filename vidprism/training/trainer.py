@@ -32,10 +32,13 @@ from ..errors import ConfigError, VidPrismError, WriteError, one_of, positive_in
 from ..files import locked, remove_leftovers
 from ..heads.dbi import whole_batch
 from .allocator import keep_freed, kept_memory
-from .checkpoint import differences, find_checkpoint, is_count, is_finite, optimizer_tensors
+from .checkpoint import differences, find_checkpoint, is_count, is_finite, make_folder
 
 # isort: split
-from .checkpoint import random_states, read_checkpoint, set_random_states, write_checkpoint
+from .checkpoint import optimizer_tensors, random_states, read_checkpoint, set_random_states
+
+# isort: split
+from .checkpoint import write_checkpoint
 
 # %% ../../nbs/training/trainer.ipynb #e7935cad
 @dataclass(frozen=True)
@@ -921,10 +924,7 @@ def _own_folder(folder, accelerator: Accelerator):
     if folder is None or not accelerator.is_main_process:
         yield
         return
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder} cannot be written: {(error.strerror or str(error)).lower()}.") from error
+    make_folder(folder)
     with locked(Path(folder) / "training", timeout=0):
         remove_leftovers(folder, seconds=0)
         yield
