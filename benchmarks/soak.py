@@ -184,6 +184,8 @@ def run_kills(arguments) -> int:
     path = Path(arguments.out)
     rows = json.loads(path.read_text()).get("kills", {}).get("rows", []) if arguments.go_on and path.exists() else []
     for number, variant in list(enumerate(VARIANTS))[len(rows) :]:
+        if number not in arguments.only:
+            continue
         rows.append(kills_of(variant, arguments.kills, random.Random(arguments.seed * 100 + number)))
         print(rows[-1], flush=True)
         found = json.loads(path.read_text()) if path.exists() else {}
@@ -199,6 +201,7 @@ if __name__ == "__main__":
     word.add_argument("out", nargs="?", default=str(Path(__file__).parent / "soak.json"))
     word.add_argument("--kills", type=int, default=20)
     word.add_argument("--seed", type=int, default=0)
+    word.add_argument("--only", type=int, nargs="*", default=range(len(VARIANTS)), help="numbers of kinds, from 0")
     word.add_argument("--go-on", action="store_true", help="after the kinds that the file has")
     word.set_defaults(run=run_kills)
     given = parser.parse_args()
