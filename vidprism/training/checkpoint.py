@@ -210,7 +210,7 @@ def write_checkpoint(folder, step: int, state: dict, tensors: dict) -> Path:
         If it cannot be written; those before it are as they were.
     """
     path = Path(folder) / f"step-{step:08d}"
-    with written_folder(path, _MARK, owns=[p.name for p in path.glob("*")]) as part:
+    with written_folder(path, _MARK, owns=[p.name for p in path.glob("*")], overwrite=True) as part:
         for name, its_tensors in tensors.items():
             save_file(_own(its_tensors), part / f"{name}.safetensors")
         write_json(part / _STATE, state)
