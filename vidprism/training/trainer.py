@@ -4,18 +4,22 @@
 
 # %% auto #0
 __all__ = ['TrainConfig', 'seeded', 'TensorClips', 'rate_at', 'make_optimizer', 'finetune_encoder', 'train_mode',
-           'checkpoint_blocks', 'Score', 'score', 'History', 'LossesOnly', 'fit']
+           'checkpoint_blocks', 'Score', 'score', 'NotFiniteError', 'History', 'LossesOnly', 'fit']
 
 # %% ../../nbs/training/trainer.ipynb #f44b3db8
+import hashlib
 import json
 import math
+import safetensors.torch
 import time
 import torch
+import warnings
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from collections import deque
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -24,9 +28,17 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from typing import NamedTuple
 from ..data.shared_batches import SharedBatchLoader
 from ..encoders.base import evaluation_mode
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, VidPrismError, WriteError, one_of, positive_int
+from ..files import locked, remove_leftovers
 from ..heads.dbi import whole_batch
 from .allocator import keep_freed, kept_memory
+from .checkpoint import differences, find_checkpoint, is_count, is_finite, make_folder
+
+# isort: split
+from .checkpoint import optimizer_tensors, random_states, read_checkpoint, set_random_states
+
+# isort: split
+from .checkpoint import write_checkpoint
 
 # %% ../../nbs/training/trainer.ipynb #e7935cad
 @dataclass(frozen=True)
@@ -83,8 +95,12 @@ class TrainConfig:
         one_of(self.precision, ("no", "bf16"), "precision")
         for name in ("lr", "encoder_lr"):
             rate = getattr(self, name)
-            if not rate > 0:
-                raise ConfigError(f"{name} must be above 0, not {rate!r}.")
+            if not 0 < rate < math.inf:
+                raise ConfigError(f"{name} must be a finite number above 0, not {rate!r}.")
+        for name in ("weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must be a finite number of 0 or more, not {value!r}.")
         if not isinstance(self.workers, int) or self.workers < 0:
             raise ConfigError(f"workers must be a whole number of 0 or more, not {self.workers!r}.")
         if not 0 <= self.warmup < 1:
@@ -114,6 +130,8 @@ class TensorClips(Dataset):
         Features [N,T,D], or frames [N,T,H,W,3].
     labels : Tensor
         Class indices [N].
+    items : list of str, optional
+        Names of the clips, for messages.
 
     Raises
     ------
@@ -121,13 +139,14 @@ class TensorClips(Dataset):
         If there are no clips, or clips and labels differ in number.
     """
 
-    def __init__(self, features: Tensor, labels: Tensor):
+    def __init__(self, features: Tensor, labels: Tensor, items: list = None):
         if len(features) != len(labels):
             raise ConfigError(f"There are {len(features)} clips and {len(labels)} labels.")
         if not len(labels):
             raise ConfigError("There are no clips to train on.")
         self.features = features
         self.labels = labels.long()
+        self.items = [f"clip {place}" for place in range(len(labels))] if items is None else list(items)
 
     def __len__(self):
         return len(self.labels)
@@ -169,13 +188,18 @@ def _part_of(count: int, process: int, processes: int) -> slice:
 
 
 class _SharedBatches(Sampler):
-    "Whole batches in the order of clips, each divided evenly among processes: the parts of one process."
+    """Whole batches in the order of clips, each divided evenly among processes: the parts of one process.
+
+    The next epoch begins after `skip` batches. `taken` holds the parts that a loader has asked for and not yet given.
+    """
 
     def __init__(self, order, batch: int, process: int = 0, processes: int = 1):
         self.order = order
         self.batch = batch
         self.process = process
         self.processes = processes
+        self.skip = 0
+        self.taken = deque()
 
     @property
     def whole_size(self) -> int:
@@ -191,10 +215,13 @@ class _SharedBatches(Sampler):
         return math.ceil(len(self.order) / self.whole_size)
 
     def __iter__(self):
-        order = iter(self.order)
+        order = islice(self.order, self.skip * self.whole_size, None)
+        self.skip = 0
+        self.taken.clear()
         while whole := list(islice(order, self.whole_size)):
             part = whole[_part_of(len(whole), self.process, self.processes)]
             if part:
+                self.taken.append(part)
                 yield part
 
 # %% ../../nbs/training/trainer.ipynb #5b1f0c7e
@@ -453,46 +480,80 @@ def score(module: nn.Module, features: Tensor, labels: Tensor, batch: int = 256)
     return Score(right.mean().item(), loss.item(), logits)
 
 # %% ../../nbs/training/trainer.ipynb #a93b1172
-def _save_checkpoint(accelerator: Accelerator, folder, story: dict):
-    "Write the state, then the story: a folder without a story is not a checkpoint."
-    folder = Path(folder)
-    accelerator.save_state(str(folder / "state"))
-    if accelerator.is_main_process:
-        unfinished = folder / "story.tmp"
-        unfinished.write_text(json.dumps(story, indent=1))
-        unfinished.replace(folder / "story.json")
+@dataclass
+class _Progress:
+    "How far a training has come; `totals` are sums of this process in the epoch that is not done."
+
+    rows: list = field(default_factory=list)
+    batches: int = 0
+    step: int = 0
+    totals: dict = field(default_factory=dict)
+    skipped: int = 0
+    in_a_row: int = 0
+    suspects: list = field(default_factory=list)
+    restore: object = None
+
+    def begin_epoch(self):
+        "Forget the sums of the epoch before."
+        self.batches = 0
+        self.totals = {}
+        self.skipped = 0
 
 
-def _check_story(story: dict, folder, config: TrainConfig, labels):
-    "Refuse a checkpoint of another config or other labels."
-    if story["labels"] != labels:
-        raise ConfigError(f"The checkpoint in {folder} was trained with other labels.")
-    saved = story["config"]
-    other = [name for name, value in asdict(config).items() if saved.get(name) != value]
-    if other:
-        raise ConfigError(f"The checkpoint in {folder} was trained with another {', '.join(other)}.")
+_KEPT_PROGRESS = ("rows", "batches", "step", "skipped", "in_a_row", "suspects")
 
 
-def _load_checkpoint(accelerator: Accelerator, folder, config: TrainConfig, labels) -> list:
-    "Check that a checkpoint fits this run, load its state and return its rows."
-    path = Path(folder) / "story.json"
-    if not path.exists():
-        raise ConfigError(f"There is no checkpoint in {folder}.")
-    story = json.loads(path.read_text())
-    _check_story(story, folder, config, labels)
-    accelerator.load_state(str(Path(folder) / "state"))
-    return story["rows"]
+class _Store(NamedTuple):
+    "Where checkpoints are kept (None: nowhere), steps between them (0: an epoch), and what a resumed run must share."
+
+    folder: Path | None
+    every: int
+    shared: dict
+
+
+def _hash_of_clips(data) -> str:
+    "A hash of the clips' number, names and labels, as far as a data set has them."
+    labels = torch.as_tensor(getattr(data, "labels", [])).tolist()
+    text = json.dumps([len(data), labels, list(map(str, getattr(data, "items", [])))])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_shared(saved: dict, shared: dict, folder):
+    "Refuse a checkpoint of another config, other labels, other clips or another number of processes."
+    begun = f"The checkpoint in {folder} was trained"
+    if saved.get("labels") != shared["labels"]:
+        raise ConfigError(f"{begun} with other labels.")
+    if other := differences(saved.get("config"), shared["config"]):
+        raise ConfigError(f"{begun} with another {', '.join(other)}.")
+    if saved.get("processes") != shared["processes"]:
+        raise ConfigError(f"{begun} on {saved.get('processes')} processes, and now there are {shared['processes']}.")
+    if saved.get("clips") != shared["clips"]:
+        raise ConfigError(f"{begun} on other clips.")
+
+
+def _progress_of(state: dict, epochs: int, path) -> _Progress:
+    "The progress that a checkpoint states, checked."
+    kept = {name: state.get(name) for name in _KEPT_PROGRESS}
+    counts = all(is_count(kept[name]) for name in ("batches", "step", "skipped", "in_a_row"))
+    lists = isinstance(kept["rows"], list) and isinstance(kept["suspects"], list)
+    if not counts or not lists or len(kept["rows"]) > epochs or not all(isinstance(row, dict) for row in kept["rows"]):
+        raise ConfigError(f"The checkpoint {path} states a progress that no training has.")
+    return _Progress(**kept)
 
 # %% ../../nbs/training/trainer.ipynb #6cb186f8
 class _Loop(NamedTuple):
-    "What the steps of a training share; `model` is a prepared `LossesOnly`, `loader` gives this process's batches."
+    "What the steps of a training share; `model` is `module` as a prepared `LossesOnly`."
 
     accelerator: Accelerator
+    module: nn.Module
     model: nn.Module
     loader: DataLoader
+    data: Dataset
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
     config: TrainConfig
+    store: _Store
+    progress: _Progress
 
 
 class _Share(NamedTuple):
@@ -502,6 +563,7 @@ class _Share(NamedTuple):
     labels: Tensor
     own: int
     whole: int
+    places: list
 
 
 def _count_everywhere(accelerator: Accelerator, own: int) -> int:
@@ -512,26 +574,158 @@ def _count_everywhere(accelerator: Accelerator, own: int) -> int:
     return int(accelerator.reduce(counted))
 
 
-def _shares(loader: DataLoader, accelerator: Accelerator):
-    "Yield the shares of an epoch; a process that has run out repeats its last batch, uncounted, until all have."
+def _end_workers(batches):
+    "End the loading processes of an iterator at once: a traceback would keep it, and them, alive."
+    if hasattr(batches, "_shutdown_workers"):
+        batches._shutdown_workers()
+
+
+class _Opened(NamedTuple):
+    "Batches of an epoch: the iterator, what was read ahead of it, and the last batch that is done."
+
+    batches: object
+    ahead: list
+    last: tuple | None
+
+
+def _reopen_epoch(loop: _Loop) -> _Opened:
+    "Open a resumed epoch. Opening draws a number unless the workers are there already; what is done was drawn before."
+    progress, loader = loop.progress, loop.loader
+    restore, progress.restore = progress.restore, None
+    if not progress.batches and not loader.persistent_workers:
+        restore()
+        return _Opened(iter(loader), [], None)
+    left = progress.batches
+    if isinstance(loader.batch_sampler, _SharedBatches):
+        loader.batch_sampler.skip = max(left - 1, 0)
+        left = min(left, 1)
     batches = iter(loader)
-    last = None
-    while True:
-        batch = next(batches, None)
-        own = 0 if batch is None else len(batch[1])
-        whole = _count_everywhere(accelerator, own)
-        if not whole:
-            return
-        last = last if batch is None else batch
-        if last is None:
-            raise ConfigError("There are more processes than clips.")
-        yield _Share(*last, own, whole)
+    done = list(deque(islice(batches, left), maxlen=1))
+    ahead = [] if done else list(islice(batches, 1))
+    restore()
+    return _Opened(batches, ahead, done[0] if done else None)
+
+
+def _places_of(loader: DataLoader, batch, before: int) -> list:
+    "Places of a batch's clips in the data set; where the data set has an order of its own, in the epoch."
+    taken = getattr(loader.batch_sampler, "taken", None)
+    return taken.popleft() if taken else list(range(before, before + len(batch[1])))
+
+
+def _shares(loop: _Loop):
+    "Yield the shares of an epoch; a process that has run out repeats its last batch, uncounted, until all have."
+    opened = _reopen_epoch(loop) if loop.progress.restore else _Opened(iter(loop.loader), [], None)
+    batches, last, seen = chain(opened.ahead, opened.batches), opened.last, 0
+    if last is not None:
+        seen = len(_places_of(loop.loader, last, 0))
+    try:
+        while True:
+            batch = next(batches, None)
+            places = [] if batch is None else _places_of(loop.loader, batch, seen)
+            whole = _count_everywhere(loop.accelerator, len(places))
+            if not whole:
+                return
+            last = last if batch is None else batch
+            if last is None:
+                raise ConfigError("There are more processes than clips.")
+            seen += len(places)
+            yield _Share(*last, len(places), whole, places)
+    finally:
+        if not loop.loader.persistent_workers:
+            _end_workers(opened.batches)
 
 
 def _add_to(sums: dict, more: dict):
     "Add numbers to sums of the same names."
     for name, value in more.items():
         sums[name] = sums.get(name, 0) + value
+
+# %% ../../nbs/training/trainer.ipynb #5b7f2e10
+class NotFiniteError(VidPrismError):
+    """Three steps in a row were skipped, because something in them was no finite number.
+
+    Parameters
+    ----------
+    message : str
+        The sentence.
+    clips : list of str
+        Names of the clips of those steps that are not finite, or all of them.
+    """
+
+    def __init__(self, message: str, clips: list = ()):
+        super().__init__(message)
+        self.clips = list(clips)
+
+
+def _first_names(names: list, most: int = 5) -> str:
+    "The first names, and how many others there are."
+    more = f" and {len(names) - most} others" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _recorded(model: nn.Module) -> list:
+    "What modules in training mode record as they run: (the module's buffers, name, copy)."
+    buffers = [(part._buffers, name) for part in model.modules() if part.training for name in part._buffers]
+    return [(owner, name, owner[name].clone()) for owner, name in buffers if owner[name] is not None]
+
+
+@torch.no_grad()
+def _put_back(recorded: list):
+    "Set buffers to their copies."
+    for owner, name, before in recorded:
+        owner[name].copy_(before)
+
+
+def _could_overflow(optimizer) -> bool:
+    "Whether the next step of AdamW may leave the range of numbers."
+    for group in optimizer.param_groups:
+        factor = abs(1 - group["lr"] * group["weight_decay"])
+        if factor <= 1 and group["lr"] < 1e20:
+            continue
+        largest = max(p.detach().abs().max().item() for p in group["params"])
+        if not largest * factor + 1000 * group["lr"] < torch.finfo(group["params"][0].dtype).max:
+            return True
+    return False
+
+
+def _gradient_norm(loop: _Loop) -> Tensor:
+    "The norm of the gradient, which is limited where the config says so."
+    if loop.config.clip_norm:
+        return loop.accelerator.clip_grad_norm_(loop.model.parameters(), loop.config.clip_norm)
+    return nn.utils.get_total_norm([p.grad for p in loop.model.parameters() if p.grad is not None])
+
+
+def _is_sound(loop: _Loop, total: Tensor) -> bool:
+    "Whether loss, gradient and the weights after the step are finite in all processes."
+    sound = bool(total.isfinite() & _gradient_norm(loop).isfinite()) and not _could_overflow(loop.optimizer)
+    return not _count_everywhere(loop.accelerator, int(not sound))
+
+
+def _from_all(accelerator: Accelerator, numbers: list) -> list:
+    "Numbers of 0 or more of all processes."
+    if accelerator.num_processes == 1:
+        return numbers
+    own = torch.tensor([-1, *numbers], device=accelerator.device)
+    gathered = accelerator.gather(accelerator.pad_across_processes(own, pad_index=-1))
+    return [number for number in gathered.tolist() if number >= 0]
+
+
+def _names_of(data, places: list) -> list:
+    "Names of clips by their places; a place may carry the epoch."
+    items = getattr(data, "items", None)
+    if items is None:
+        return [f"clip {place} of the epoch" for place in places]
+    return [str(items[place % len(items)]) for place in places]
+
+
+def _suspects(loop: _Loop, group: list) -> list:
+    "Names of the clips of a skipped step whose values are not finite; if all are finite, of all its clips."
+    mine = [share for share in group if share.own]
+    places = [place for share in mine for place in share.places]
+    finite = [row for share in mine for row in share.clips.float().flatten(1).isfinite().all(1).tolist()]
+    bad = [place for place, is_good in zip(places, finite) if not is_good]
+    exact = _count_everywhere(loop.accelerator, len(bad))
+    return _names_of(loop.data, _from_all(loop.accelerator, bad if exact else places))
 
 # %% ../../nbs/training/trainer.ipynb #8d90b6f3
 def _backpropagate(loop: _Loop, share: _Share, clips_of_step: int) -> dict:
@@ -547,22 +741,41 @@ def _backpropagate(loop: _Loop, share: _Share, clips_of_step: int) -> dict:
     return losses
 
 
-def _take_step(loop: _Loop, group: list) -> dict:
-    "A step on a group of shares; returns each loss summed over the group's own clips, and their number."
-    accelerator = loop.accelerator
+def _add_gradients(loop: _Loop, group: list) -> dict:
+    "The gradient of a group of shares; returns each loss summed over the group's own clips, and their number."
     clips_of_step = sum(share.whole for share in group)
     sums = {}
     for place, share in enumerate(group, 1):
         is_last = place == len(group)
-        with nullcontext() if is_last else accelerator.no_sync(loop.model):
+        with nullcontext() if is_last else loop.accelerator.no_sync(loop.model):
             losses = _backpropagate(loop, share, clips_of_step)
         _add_to(sums, {name: loss.detach() * share.own for name, loss in losses.items()})
-    if loop.config.clip_norm:
-        accelerator.clip_grad_norm_(loop.model.parameters(), loop.config.clip_norm)
-    loop.optimizer.step()
-    loop.optimizer.zero_grad()
     own = sum(share.own for share in group)
     return {**sums, "clips": own}
+
+
+def _take_step(loop: _Loop, group: list):
+    "A step on a group of shares, counted; one that is not finite is skipped."
+    progress = loop.progress
+    recorded = _recorded(loop.model)
+    sums = _add_gradients(loop, group)
+    sound = _is_sound(loop, sums["total"])
+    if sound:
+        loop.optimizer.step()
+        _add_to(progress.totals, sums)
+        progress.in_a_row, progress.suspects = 0, []
+    else:
+        _put_back(recorded)
+        progress.skipped += 1
+        progress.in_a_row += 1
+        progress.suspects += [name for name in _suspects(loop, group) if name not in progress.suspects]
+    loop.optimizer.zero_grad()
+    with warnings.catch_warnings() if not sound else nullcontext():
+        if not sound:
+            warnings.simplefilter("ignore")  # PyTorch warns of a schedule that moves before the first step
+        loop.schedule.step()
+    progress.step += 1
+    progress.batches += len(group)
 
 
 def _reduced(accelerator: Accelerator, value) -> float:
@@ -571,15 +784,38 @@ def _reduced(accelerator: Accelerator, value) -> float:
     return float(accelerator.reduce(value.float()))
 
 
+_MOST_SKIPPED = 3
+
+
+def _stop_if_not_finite(loop: _Loop):
+    "Keep the last finite weights and stop after three skipped steps in a row."
+    progress = loop.progress
+    if progress.in_a_row < _MOST_SKIPPED:
+        return
+    if loop.store.folder is not None and is_finite(loop.module):
+        _save(loop)
+    raise NotFiniteError(
+        f"Training stopped at step {progress.step}: {progress.in_a_row} steps in a row were not finite; look at "
+        f"{_first_names(progress.suspects)}, or take a lower learning rate. The model has the last finite weights.",
+        progress.suspects,
+    )
+
+
 def _train_epoch(loop: _Loop) -> dict:
-    "One pass over the loader; returns the mean of each loss over the clips of all processes."
-    totals = {}
-    shares = _shares(loop.loader, loop.accelerator)
-    while group := list(islice(shares, loop.config.accumulate)):
-        _add_to(totals, _take_step(loop, group))
-        loop.schedule.step()
-    totals = {name: _reduced(loop.accelerator, total) for name, total in totals.items()}
-    return {name: total / totals["clips"] for name, total in totals.items() if name != "clips"}
+    "What is left of a pass over the loader; returns the mean of each loss over the clips of all processes."
+    progress, store = loop.progress, loop.store
+    shares = _shares(loop)
+    try:
+        while group := list(islice(shares, loop.config.accumulate)):
+            _take_step(loop, group)
+            _stop_if_not_finite(loop)
+            if store.folder is not None and store.every and progress.step % store.every == 0:
+                _save(loop)
+    finally:
+        shares.close()
+    totals = {name: _reduced(loop.accelerator, total) for name, total in progress.totals.items()}
+    clips = totals.pop("clips", 0)
+    return {name: total / clips for name, total in totals.items()} or {"total": math.nan}
 
 
 def _top1_shared(accelerator: Accelerator, module: nn.Module, test, config: TrainConfig) -> float:
@@ -589,10 +825,12 @@ def _top1_shared(accelerator: Accelerator, module: nn.Module, test, config: Trai
     places = range(len(data))[part]
     right = 0
     if places:
-        batches = list(_SharedBatches(places, 4 * config.batch))
-        loader = _batches_of(data, batches, config.workers)
-        with accelerator.autocast():
-            logits, labels = _logits_of(module, loader, accelerator.device)
+        batches = iter(_batches_of(data, list(_SharedBatches(places, 4 * config.batch)), config.workers))
+        try:
+            with accelerator.autocast():
+                logits, labels = _logits_of(module, batches, accelerator.device)
+        finally:
+            _end_workers(batches)
         right = int((logits.argmax(1) == labels).sum())
     return _reduced(accelerator, right) / len(data)
 
@@ -603,7 +841,8 @@ class History(NamedTuple):
     Attributes
     ----------
     rows : list of dict
-        For each epoch: its number from 1, mean losses, `top1` of the test clips if there are any, and what the data set
+        For each epoch: its number from 1, mean losses (of the steps that were taken), how many steps were `skipped`
+        because something in them was not finite, `top1` of the test clips if there are any, and what the data set
         reports (`data`).
     seconds : float
         Wall time.
@@ -655,37 +894,172 @@ def _accelerator_for(config: TrainConfig):
     "An Accelerator that leaves no state behind in the process."
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a head may draw which experts learn
     try:
-        yield Accelerator(mixed_precision=config.precision, kwargs_handlers=[unused])
+        accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=[unused])
+        yield accelerator
+        accelerator.free_memory()
     finally:
         AcceleratorState._reset_state()
         GradientState._reset_state()
         if PartialState().num_processes == 1:
             PartialState._reset_state()
 
+
+@contextmanager
+def _training(module: nn.Module, config: TrainConfig):
+    "What a training sets and puts back: kept memory, random state, recomputation, mode and device of the module."
+    try:
+        if config.checkpointing and not checkpoint_blocks(module):
+            raise ConfigError("checkpointing was asked for, and no tower here can recompute its blocks.")
+        with kept_memory(), _accelerator_for(config) as accelerator, seeded(config.seed):
+            yield accelerator
+    finally:
+        if config.checkpointing:
+            checkpoint_blocks(module, False)
+        module.cpu().eval()
+
+
+@contextmanager
+def _own_folder(folder, accelerator: Accelerator):
+    "Keep other trainings out of a folder of checkpoints, and clear what a killed one left unfinished."
+    if folder is None or not accelerator.is_main_process:
+        yield
+        return
+    make_folder(folder)
+    with locked(Path(folder) / "training", timeout=0):
+        remove_leftovers(folder, seconds=0)
+        yield
+
 # %% ../../nbs/training/trainer.ipynb #3f92b2e0
-def _start(accelerator: Accelerator, module: nn.Module, train: Dataset, config: TrainConfig) -> _Loop:
+def _start(accelerator: Accelerator, module: nn.Module, train: Dataset, config: TrainConfig, store: _Store) -> _Loop:
     "The loader, optimizer and schedule of a training, and the model prepared for it."
     process, processes = accelerator.process_index, accelerator.num_processes
     loader = _make_loader(train, config.batch, config.seed, config.workers, process, processes)
     steps = config.epochs * math.ceil(len(loader) / config.accumulate)
     optimizer = make_optimizer(module, config)
     schedule = _make_schedule(optimizer, steps, config.warmup)
-    accelerator.register_for_checkpointing(schedule)
     model, optimizer = accelerator.prepare(LossesOnly(module), optimizer)
-    return _Loop(accelerator, model, loader, optimizer, schedule, config)
+    return _Loop(accelerator, module, model, loader, train, optimizer, schedule, config, store, _Progress())
 
 
-def _run_epoch(loop: _Loop, epoch: int, module: nn.Module, train: Dataset, test) -> dict:
-    "Train for one epoch and score the test clips; returns the epoch's row of the history."
+def _bytes_of_all(accelerator: Accelerator, own: bytes) -> list:
+    "Bytes of every process, in their order."
+    if accelerator.num_processes == 1:
+        return [own]
+    mine = torch.frombuffer(bytearray(own), dtype=torch.uint8).to(accelerator.device)
+    lengths = accelerator.gather(torch.tensor([len(own)], device=accelerator.device)).tolist()
+    rows = accelerator.gather(accelerator.pad_across_processes(mine)[None])
+    return [bytes(row[:length].tolist()) for row, length in zip(rows.cpu(), lengths)]
+
+
+def _states_of_all(loop: _Loop) -> dict:
+    "Random states and sums of every process, by the name of its file."
+    totals = {f"totals.{name}": torch.as_tensor(total).cpu() for name, total in loop.progress.totals.items()}
+    own = safetensors.torch.save({**random_states(), **totals})
+    every = _bytes_of_all(loop.accelerator, own)
+    return {f"process-{number}": safetensors.torch.load(content) for number, content in enumerate(every)}
+
+
+def _write(loop: _Loop, processes: dict):
+    "Write a checkpoint, in the main process."
+    progress = loop.progress
+    if not is_finite(loop.module):
+        raise ConfigError(f"The weights at step {progress.step} are not finite numbers, and are not kept.")
+    facts = {name: getattr(progress, name) for name in _KEPT_PROGRESS}
+    schedule = dict(step=progress.step, rates=loop.schedule.get_last_lr())
+    tensors = dict(model=loop.module.state_dict(), optimizer=optimizer_tensors(loop.optimizer, loop.module))
+    state = {**loop.store.shared, **facts, "schedule": schedule}
+    write_checkpoint(loop.store.folder, progress.step, state, {**tensors, **processes})
+
+
+def _save(loop: _Loop):
+    "Write a checkpoint; where that fails, it fails in all processes."
+    processes, failure = _states_of_all(loop), None
+    if loop.accelerator.is_main_process:
+        try:
+            _write(loop, processes)
+        except VidPrismError as error:
+            failure = error
+    if _count_everywhere(loop.accelerator, int(failure is not None)):
+        raise failure or WriteError("The first process could not write its checkpoint.")
+
+
+def _set_schedule(schedule: LambdaLR, step: int):
+    "The schedule and its optimizer's rates after some steps."
+    schedule.last_epoch = step
+    schedule._step_count = step + 1
+    rates = [base * rate(step) for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas)]
+    for group, rate in zip(schedule.optimizer.param_groups, rates):
+        group["lr"] = rate
+    schedule._last_lr = rates
+
+
+def _resume(loop: _Loop) -> _Loop:
+    "Check that the newest checkpoint fits this run, and load it."
+    store, accelerator = loop.store, loop.accelerator
+    found = read_checkpoint(store.folder, accelerator.is_main_process)
+    _check_shared(found.state, store.shared, store.folder)
+    progress = _progress_of(found.state, loop.config.epochs, found.path)
+    found.load(loop.module, loop.optimizer)
+    states = found.tensors(f"process-{accelerator.process_index}")
+    totals = {name.removeprefix("totals."): states.pop(name) for name in list(states) if name.startswith("totals.")}
+    progress.totals = {name: total.to(accelerator.device) for name, total in totals.items()}
+    progress.restore = lambda: set_random_states(states)
+    _set_schedule(loop.schedule, progress.step)
+    return loop._replace(progress=progress)
+
+
+def _begin(loop: _Loop, resume: bool) -> _Loop:
+    "Go on from a checkpoint, or see that none is in the way."
+    folder = loop.store.folder
+    if resume:
+        return _resume(loop)
+    found = None if folder is None else find_checkpoint(folder, warn=False)
+    if found is not None:
+        raise ConfigError(f"{folder} holds another run's checkpoint ({found.name}): resume it, or take a new folder.")
+    return loop
+
+# %% ../../nbs/training/trainer.ipynb #c4e8d2b6
+def _run_epoch(loop: _Loop, test):
+    "Train for what is left of an epoch and score the test clips: a row of the history."
+    progress, train = loop.progress, loop.data
+    epoch = len(progress.rows)
     _begin_epoch(loop.loader, epoch)
     train_mode(loop.model)
-    row = dict(epoch=epoch + 1, **_train_epoch(loop))
+    row = dict(epoch=epoch + 1, **_train_epoch(loop), skipped=progress.skipped)
     if hasattr(train, "epoch_report"):
         row["data"] = str(train.epoch_report(epoch))
         loop.accelerator.print(row["data"])
     if test is not None:
-        row["top1"] = _top1_shared(loop.accelerator, module, test, loop.config)
-    return row
+        row["top1"] = _top1_shared(loop.accelerator, loop.module, test, loop.config)
+    progress.rows.append(row)
+    progress.begin_epoch()
+
+
+def _told(loop: _Loop) -> str:
+    "Where a training was stopped, and what is kept of it."
+    progress, folder = loop.progress, loop.store.folder
+    at = f"Training stopped in epoch {len(progress.rows) + 1}, after step {progress.step}"
+    kept = None if folder is None else find_checkpoint(folder, warn=False)
+    return f"{at}; {f'{kept} is kept' if kept else 'nothing is kept'}."
+
+
+def _run(loop: _Loop, test, on_epoch):
+    "All epochs that are left."
+    store = loop.store
+    try:
+        while len(loop.progress.rows) < loop.config.epochs:
+            _run_epoch(loop, test)
+            if store.folder is not None and not store.every:
+                _save(loop)
+            if on_epoch and loop.accelerator.is_main_process:
+                on_epoch(loop.progress.rows)
+        if store.folder is not None and store.every:
+            _save(loop)
+    except KeyboardInterrupt as stop:
+        stop.args = (_told(loop),)
+        raise
+    finally:
+        _end_workers(getattr(loop.loader, "_iterator", None))
 
 # %% ../../nbs/training/trainer.ipynb #b47e0d2c
 def fit(
@@ -697,10 +1071,12 @@ def fit(
     resume: bool = False,
     labels: list = None,
     on_epoch=None,
+    every: int = 0,
 ) -> History:
     """Train a module. Under `accelerate launch`, every process calls this.
 
-    The module is left in evaluation mode, on the CPU.
+    The module is left in evaluation mode, on the CPU. A step whose losses, gradient or weights are not finite is
+    skipped. A resumed run gives the weights of an unbroken one.
 
     Parameters
     ----------
@@ -713,13 +1089,15 @@ def fit(
     config : TrainConfig
         How to train.
     folder : str or Path, optional
-        Where a checkpoint is written after each epoch.
+        Where checkpoints are written, a new one each time; the newest two are kept. All processes see it.
     resume : bool
-        Go on from the checkpoint in `folder`.
+        Go on from the newest whole checkpoint in `folder`.
     labels : list of str, optional
         Class names, which the checkpoint keeps.
     on_epoch : callable, optional
         Called after each epoch with the rows so far, in the main process.
+    every : int
+        Steps from one checkpoint to the next; 0: one after each epoch.
 
     Returns
     -------
@@ -730,24 +1108,21 @@ def fit(
     ------
     ConfigError
         If checkpointing is asked for and no tower can do it, every parameter is frozen, there are more processes than
-        clips, or `folder` has no checkpoint to resume or one of another config or other labels.
+        clips, `every` is below 0, or `folder` holds something else than checkpoints, none to resume, one of another
+        config, labels, clips or number of processes, or without `resume` any.
+    NotFiniteError
+        If three steps in a row are skipped. The module has the last finite weights, and so has a checkpoint.
+    WriteError
+        If a checkpoint cannot be written; those before it are whole.
     """
     start = time.perf_counter()
-    if config.checkpointing and not checkpoint_blocks(module):
-        raise ConfigError("checkpointing was asked for, and no tower here can recompute its blocks.")
-    with kept_memory(), _accelerator_for(config) as accelerator, seeded(config.seed):
-        loop = _start(accelerator, module, train, config)
-        rows = _load_checkpoint(accelerator, folder, config, labels) if resume else []
-        for epoch in range(len(rows), config.epochs):
-            rows.append(_run_epoch(loop, epoch, module, train, test))
-            if folder is not None:
-                story = dict(config=asdict(config), labels=labels, rows=rows)
-                _save_checkpoint(accelerator, folder, story)
-            if on_epoch and accelerator.is_main_process:
-                on_epoch(rows)
+    if not is_count(every):
+        raise ConfigError(f"every must be a whole number of 0 or more, not {every!r}.")
+    with _training(module, config) as accelerator, _own_folder(folder, accelerator):
+        shared = dict(config=asdict(config), labels=None if labels is None else list(labels))
+        shared |= dict(processes=accelerator.num_processes, clips=_hash_of_clips(train))
+        store = _Store(None if folder is None else Path(folder), every, shared)
+        loop = _begin(_start(accelerator, module, train, config, store), resume)
+        _run(loop, test, on_epoch)
         device = str(accelerator.device)
-        accelerator.free_memory()
-    if config.checkpointing:
-        checkpoint_blocks(module, False)
-    module.cpu().eval()
-    return History(rows, time.perf_counter() - start, device)
+    return History(loop.progress.rows, time.perf_counter() - start, device)
