@@ -15,15 +15,36 @@ import sys
 import threading
 import time
 import typer
+from annotated_types import Ge, Le
 from contextvars import ContextVar
 from enum import Enum
 from functools import wraps
 from pathlib import Path
 from typer.main import get_command
-from typing import Annotated, NamedTuple
-from vidprism.errors import ConfigError, VidPrismError
+from typing import Annotated, NamedTuple, get_args, get_origin
+from vidprism.errors import ClassCount, ConfigError, Count, Fraction, FrameCount, Natural, NonNegative, Positive, Seed
+
+# isort: split
+from vidprism.errors import VidPrismError, WorkerCount, check_value
+from vidprism.files import check_output, write_json
 
 # %% ../nbs/cli.ipynb #c4a81337
+def plain_kind(kind) -> tuple:
+    """Return the type of a value and its limits as Typer takes them.
+
+    Parameters
+    ----------
+    kind
+        A type, or one with its range from `vidprism.errors`, such as `Count`.
+    """
+    if get_origin(kind) is not Annotated:
+        return kind, {}
+    plain, *ranges = get_args(kind)
+    least = [r.ge for r in ranges if isinstance(r, Ge)]
+    most = [r.le for r in ranges if isinstance(r, Le)]
+    return plain, dict(min=least[0] if least else None, max=most[0] if most else None)
+
+
 class Option(NamedTuple):
     "An option of the command line."
 
@@ -36,10 +57,21 @@ class Option(NamedTuple):
 
     def parameter(self, panel: str) -> inspect.Parameter:
         "Return the keyword parameter that Typer reads; `panel` is the title of its box in the help."
-        flags = self.flags or ("--" + self.name.replace("_", "-"),)
-        kind = (self.kind | None) if self.default is None else self.kind
-        info = typer.Option(*flags, help=self.help, rich_help_panel=panel, **self.settings)
+        plain, limits = plain_kind(self.kind)
+        kind = (plain | None) if self.default is None else plain
+        settings = {**limits, **self.settings}
+        info = typer.Option(*self.names, help=self.help, rich_help_panel=panel, **settings)
         return keyword(self.name, Annotated[kind, info], self.default)
+
+    @property
+    def names(self) -> tuple:
+        "How the option is written."
+        return self.flags or ("--" + self.name.replace("_", "-"),)
+
+    def check(self, value):
+        "Refuse a value that the range does not allow; Typer lets NaN and infinity pass."
+        if value is not None and get_origin(self.kind) is Annotated:
+            check_value(self.names[0], value, self.kind)
 
 # %% ../nbs/cli.ipynb #cbb9f569
 class Panel(NamedTuple):
@@ -107,6 +139,7 @@ def argument(name: str, kind: type, metavar: str, help: str, needed: bool = True
     return keyword(name, Annotated[kind | None, info], None)
 
 # %% ../nbs/cli.ipynb #f0cb9c0b
+PAGES, JSON = (".html", ".htm"), (".json",)  # suffixes of the files that the words write
 DATA = argument("data", str, "DATA", "a folder of class folders, a list, a CSV, official files")
 AUDITED = argument("data", str, "DATA", "a folder or a list")
 MEASURED = argument("data", str, "DATA", "clips (default: the test side that training kept)", needed=False)
@@ -128,7 +161,7 @@ CHOICE = Panel(
     (
         Option(
             "official",
-            int,
+            Count,
             1,
             "which of the three official splits of UCF-101 or HMDB-51",
             ("--official-split", "--official"),
@@ -145,7 +178,7 @@ ENCODING = Panel(
     "Frames and features",
     (
         Option("encoder", str, "mini", ENCODER_HELP),
-        Option("num_frames", int, 16, "frames of a clip"),
+        Option("num_frames", FrameCount, 16, "frames of a clip"),
         Option("sampling", str, "sparse", "sparse or dense"),
     ),
 )
@@ -154,7 +187,7 @@ WORK = Panel(
     (
         Option("views", str, "1x1", "temporal clips x crops of a test clip, such as 4x3"),
         Option("cache", str, None, "folder of the features (default: VIDPRISM_CACHE or the user's cache)"),
-        Option("workers", int, 0, "reader processes; 0: none"),
+        Option("workers", WorkerCount, 0, "reader processes; 0: none"),
     ),
 )
 ANSWER = Panel(
@@ -167,7 +200,7 @@ ANSWER = Panel(
             None,
             "encoder of a model saved around your own module, own:FILE.py:FUNCTION; of zero-shot: any name",
         ),
-        Option("topk", int, 5, "answers to print"),
+        Option("topk", Count, 5, "answers to print"),
     ),
 )
 HEAD_OPTIONS = Option(
@@ -180,9 +213,9 @@ RUN = Panel(
     (
         Option("head", str, "vidprism", "vidprism, mote, bmoe, transformer, statistics, mean"),
         Option("split", str, "auto", "own, source or auto"),
-        Option("folds", int, 5, "folds of a split by source"),
-        Option("fold", int, 0, "the fold that is the test side"),
-        Option("shots", int, 0, "training clips a class; 0: all"),
+        Option("folds", Count, 5, "folds of a split by source"),
+        Option("fold", Natural, 0, "the fold that is the test side"),
+        Option("shots", Natural, 0, "training clips a class; 0: all"),
         Option("classifier", str, "linear", "linear or text"),
         Option("templates", str, "mote", "prompts of the text"),
         Option("grid_search", bool, False, "choose learning rate and weight decay first"),
@@ -198,16 +231,16 @@ RUN = Panel(
 TRAINING = Panel(
     "Training loop",
     (
-        Option("epochs", int, 40, "passes over the clips"),
-        Option("batch", int, 64, "clips at a time, a process"),
-        Option("accumulate", int, 1, "batches a step"),
-        Option("lr", float, 1e-3, "peak learning rate"),
-        Option("weight_decay", float, 0.05, "weight decay, of matrices"),
-        Option("warmup", float, 0.1, "part of the steps with a rising learning rate"),
-        Option("clip_norm", float, 1.0, "largest norm of the gradient; 0: any"),
+        Option("epochs", Count, 40, "passes over the clips"),
+        Option("batch", Count, 64, "clips at a time, a process"),
+        Option("accumulate", Count, 1, "batches a step"),
+        Option("lr", Positive, 1e-3, "peak learning rate"),
+        Option("weight_decay", NonNegative, 0.05, "weight decay, of matrices"),
+        Option("warmup", Fraction, 0.1, "part of the steps with a rising learning rate"),
+        Option("clip_norm", NonNegative, 1.0, "largest norm of the gradient; 0: any"),
         Option("precision", str, "no", "no: float32, or bf16"),
-        Option("encoder_lr", float, 0.07, "an encoder's learning rate, as a part of --lr"),
-        Option("seed", int, 0, "of split, start and order"),
+        Option("encoder_lr", NonNegative, 0.07, "an encoder's learning rate, as a part of --lr"),
+        Option("seed", Seed, 0, "of split, start and order"),
         Option(
             "decay_all",
             bool,
@@ -224,7 +257,7 @@ LONG_RUN = Panel(
         Option("out", str, "model", "the model's folder; it holds checkpoints until training ends"),
         Option("resume", bool, False, "go on with the unfinished run in the folder"),
         Option("overwrite", bool, False, "begin anew in a folder with an unfinished run or with other files"),
-        Option("every", int, 0, "steps from one checkpoint to the next; 0: each epoch", ("--checkpoint-every",)),
+        Option("every", Natural, 0, "steps from one checkpoint to the next; 0: each epoch", ("--checkpoint-every",)),
         Option("keep_checkpoints", bool, False, "leave the last two checkpoints in the folder"),
     ),
 )
@@ -482,7 +515,20 @@ def parameter_docs(parameters) -> str:
     return "\n".join(["Parameters", "----------", *rows])
 
 # %% ../nbs/cli.ipynb #47674726
-def guard(function, parameters):
+def options_of(parts) -> list:
+    """Return the options of a word, those of its panels too.
+
+    Parameters
+    ----------
+    parts
+        What the word reads: arguments, options and panels of options.
+    """
+    panels = [part.options for part in parts if isinstance(part, Panel)]
+    own = [part for part in parts if isinstance(part, Option)]
+    return [*own, *(option for options in panels for option in options)]
+
+
+def guard(function, parameters, options=()):
     """Return what Typer calls for a word.
 
     Parameters
@@ -491,11 +537,18 @@ def guard(function, parameters):
         What the word calls.
     parameters
         The signature that Typer reads.
+    options
+        The options whose values are checked first.
     """
+
+    def run(**values):
+        for option in options:
+            option.check(values.get(option.name))
+        return function(**values)
 
     @wraps(function)
     def guarded(**values):
-        raise typer.Exit(exit_code(function, values))
+        raise typer.Exit(exit_code(run, values))
 
     guarded.__signature__ = inspect.Signature(parameters)
     return guarded
@@ -518,7 +571,7 @@ def command(word: str, *parts, panel: str, example: str, also: str = None):
 
     def register(function):
         parameters, summary = parameters_of(parts), function.__doc__
-        guarded = guard(function, parameters)
+        guarded = guard(function, parameters, options_of(parts))
         settings = dict(help=summary, epilog=f"example:  {example}", rich_help_panel=panel)
         app.command(word, **settings)(guarded)
         if also:
@@ -661,7 +714,7 @@ def shares_line(explanation) -> str:
     "explain",
     CLIP,
     ANSWER,
-    Option("num_frames", int, None, "frames to read (default: as trained)"),
+    Option("num_frames", FrameCount, None, "frames to read (default: as trained)"),
     Option("out", str, "prism.html", "the page"),
     Option("arrays", str, None, "a JSON file for everything that was found"),
     panel="One clip",
@@ -674,13 +727,17 @@ def run_explain(clip, model, encoder, topk, num_frames, out, arrays):
     from vidprism.interpret.explanation import explain
     from vidprism.viz.html import prism_page
 
+    clip = clip or default_clip()
+    check_output(out, PAGES, [clip])
+    if arrays:
+        check_output(arrays, JSON, [clip])
     start, m = time.perf_counter(), load_named(model, encoder)
     num_frames = m.num_frames if num_frames is None else num_frames
-    read = read_clip(clip or default_clip(), num_frames=num_frames, sampling=m.sampling)
+    read = read_clip(clip, num_frames=num_frames, sampling=m.sampling)
     found = explain(m, read)
     print(explain_heading(m, read), *answer_lines(found.answer[:topk]), shares_line(found), sep="\n")
     if arrays:
-        Path(arrays).write_text(json.dumps(json_ready(found)))
+        write_json(arrays, json_ready(found), indent=None)
     print(f"page: {prism_page(found, out)} ({time.perf_counter() - start:.1f} s)")
 
 
@@ -746,8 +803,8 @@ def load_list(data, format=None, root=None, part=None, official=1, quarantine=No
     AUDITED,
     FORM,
     Option("out", str, "audit", "folder of the report"),
-    Option("workers", int, 2, "reader processes"),
-    Option("timeout", float, 60.0, "seconds for one file"),
+    Option("workers", WorkerCount, 2, "reader processes"),
+    Option("timeout", Positive, 60.0, "seconds for one file"),
     Option("fix", str, None, "a new folder: what can be saved is re-encoded there"),
     Option("fresh", bool, False, "read again what was read"),
     panel="Many clips",
@@ -951,6 +1008,8 @@ def run_eval(model, data, encoder, views, cache, workers, per_class, out, **whic
     "Measure a model on clips: top-1, top-5, per class."
     from vidprism.training.pipeline import evaluate_model, kept_clips
 
+    if out:
+        check_output(out, JSON, [data] if data else [])
     m, root = load_named(model, encoder), which["root"]
     clips = load_list(data, **which) if data else kept_clips(model, root=root)
     if seen := seen_in_training(model, clips, root):
@@ -994,11 +1053,11 @@ def build_bare(encoder: str, head: str, options, num_frames: int, num_classes: i
     Option("encoder", str, "open_clip:ViT-B-16-quickgelu", "a name, as for `train`"),
     Option("head", str, "vidprism", "a name, as for `train`"),
     HEAD_OPTIONS,
-    Option("num_frames", int, 8, "frames of a view"),
-    Option("num_classes", int, 400, "number of classes"),
+    Option("num_frames", FrameCount, 8, "frames of a view"),
+    Option("num_classes", ClassCount, 400, "number of classes"),
     Option("views", str, "4x3", "temporal clips x crops"),
-    Option("batch", int, 1, "views at a time"),
-    Option("repeats", int, 10, "timed passes; 0: count only"),
+    Option("batch", Count, 1, "views at a time"),
+    Option("repeats", Natural, 10, "timed passes; 0: count only"),
     Option("precision", str, "no", "no (float32) or bf16"),
     Option("out", str, None, "a JSON file for the result"),
     panel="Scale",
@@ -1010,12 +1069,14 @@ def run_cost(model, num_frames, views, batch, repeats, precision, out, **build):
     from vidprism.evaluation.cost import cost_json, cost_table, measure_cost
     from vidprism.model import VideoModel
 
+    if out:
+        check_output(out, JSON)
     m = VideoModel.from_pretrained(model) if model else build_bare(num_frames=num_frames, **build)
     num_frames = m.num_frames if model else num_frames
     found = measure_cost(m, num_frames, parse_views(views), batch, repeats, precision=precision)
     print(cost_table(found))
     if out:
-        Path(out).write_text(json.dumps(cost_json(found), indent=1) + "\n")
+        write_json(out, cost_json(found))
 
 # %% ../nbs/cli.ipynb #26a8e482
 @command(
@@ -1025,7 +1086,7 @@ def run_cost(model, num_frames, views, batch, repeats, precision, out, **build):
     FORM,
     CHOICE,
     PART,
-    Option("shard_size", int, 500, "clips a shard"),
+    Option("shard_size", Count, 500, "clips a shard"),
     Option("check", bool, False, "read each file first, leave out what cannot be read"),
     panel="Scale",
     example="vidprism pack my_clips my_shards --quarantine audit/quarantine.json",
@@ -1046,11 +1107,11 @@ def run_pack(data, out, shard_size, check, **which):
 @command(
     "plan",
     Option("dataset", str, "k400", "k400, k600, ssv2, ucf101 or hmdb51"),
-    Option("gpus", int, 8, "number of GPUs"),
+    Option("gpus", Count, 8, "number of GPUs"),
     Option("gpu", str, None, "kind of GPU, such as a100 or h100"),
-    Option("cores", int, None, "processor cores in all"),
-    Option("num_frames", int, 8, "frames of a clip"),
-    Option("epochs", int, None, "passes over the clips (default: the paper's)"),
+    Option("cores", Count, None, "processor cores in all"),
+    Option("num_frames", FrameCount, 8, "frames of a clip"),
+    Option("epochs", Count, None, "passes over the clips (default: the paper's)"),
     Option("encoder", str, "ViT-B-16-quickgelu", "architecture of open_clip"),
     Option("head", str, "vidprism", "a name, as for `train`"),
     Option("frozen", bool, False, "features are made once and cached"),
@@ -1063,6 +1124,10 @@ def run_plan(dataset, gpus, num_frames, encoder, head, frozen, measured, measure
     "Print what a run needs: GPU-hours, decode cores and disk, and which of them is the slowest."
     from vidprism.evaluation.budget import Assumed, measure_machine, plan, plan_text
 
+    if measure and measured:
+        raise ConfigError("--measure and --measured exclude each other: measure anew, or read what was measured.")
+    if measure:
+        check_output(measure, JSON)
     machine = measure_machine(out=measure, num_frames=num_frames) if measure else measured
     given = {name: value for name, value in assumed.items() if value is not None}
     made = plan(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Count', 'Natural', 'Seed', 'FrameCount', 'WorkerCount', 'Width', 'SmallCount', 'ClassCount', 'ImageSize',
            'WorldCount', 'Positive', 'NonNegative', 'Fraction', 'Temperature', 'Rates', 'SplitName', 'AnyPath',
-           'VidPrismError', 'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'checked',
-           'check_fields', 'check_shapes']
+           'VidPrismError', 'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'check_value',
+           'checked', 'check_fields', 'check_shapes']
 
 # %% ../nbs/errors.ipynb #baba99dc
 import collections.abc
@@ -317,6 +317,32 @@ def _check(name: str, value, wanted: _Parameter):
         raise ConfigError(f"{name} must be {wanted.words}, not {_shown(value)}.") from error
     if wanted.is_path and isinstance(value, str) and "\0" in value:
         raise ConfigError(f"{name} must be a path without a null character, not {_shown(value)}.")
+
+
+def check_value(name: str, value, annotation):
+    """Refuse a value that an annotation does not allow.
+
+    Parameters
+    ----------
+    name : str
+        What the value is for, for the message.
+    value
+        The value.
+    annotation
+        A type, or a type with its range, such as `Count`.
+
+    Returns
+    -------
+    object
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        Naming the value and what is allowed.
+    """
+    _check(name, value, _parameter(annotation, inspect.Parameter.empty))
+    return value
 
 
 def _checked_call(function):

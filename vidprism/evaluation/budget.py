@@ -23,7 +23,7 @@ from ..data.clips import crop_views, read_clip, sample_clips
 from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, one_of, positive_int
 from .benchmark import Expected, check_values, is_number, read_object
 from .cost import VisualTower, head_cost, paper_options, shape_head
-from ..files import write_json
+from ..files import check_output, write_json
 from ..heads.base import make_config
 
 # %% ../../nbs/evaluation/budget.ipynb #8e9bd0c1
@@ -189,7 +189,7 @@ def measure_machine(
     if len(paths) < 2:
         raise ConfigError(f"clips must be two files or more, not {len(paths)}.")
     if out is not None:
-        _refuse_inputs(out, paths)
+        check_output(out, (".json",), paths)
     rows = _read_all(paths, num_frames, size)
     if len(rows) < 3:
         found = max(len(rows) - 1, 0)
@@ -199,13 +199,6 @@ def measure_machine(
     if out is not None:
         write_json(out, asdict(measured))
     return measured
-
-
-def _refuse_inputs(out, paths):
-    "Refuse to write over a file that is read."
-    for path in paths:
-        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
-            raise ConfigError(f"{out} is one of the clips that are read: choose another file for the result.")
 
 
 def _measured_of(rows: list, num_frames: int, size: int, gpu: dict) -> Measured:

@@ -23,7 +23,10 @@ from ..data.dataset import ClipDataset
 from ..encoders.base import FrameEncoder, find_device
 from ..encoders.cache import cache_features
 from ..encoders.factory import create_encoder
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, WorkerCount, checked, one_of
+
+# isort: split
+from ..errors import positive_int
 from ..evaluation.benchmark import Benchmark, FeatureSplit, Result
 
 # isort: split
@@ -37,6 +40,7 @@ from .checkpoint import find_checkpoint
 from .trainer import History, TensorClips, TrainConfig, finetune_encoder, fit, seeded
 
 # %% ../../nbs/training/pipeline.ipynb #a9f74731
+@checked
 @dataclass(frozen=True)
 class Recipe:
     """What decides a trained model, besides the clips.
@@ -78,13 +82,13 @@ class Recipe:
     encoder: str = "mini"
     head: str = "vidprism"
     options: dict = field(default_factory=dict)
-    num_frames: int = 16
+    num_frames: FrameCount = 16
     sampling: str = "sparse"
-    views: tuple = (1, 1)
+    views: tuple[Count, Count] = (1, 1)
     split: str = "auto"
-    folds: int = 5
-    fold: int = 0
-    shots: int = 0
+    folds: Count = 5
+    fold: Natural = 0
+    shots: Natural = 0
     classifier: str = "linear"
     templates: str = "mote"
     grid_search: bool = False
@@ -273,6 +277,7 @@ def _own_test_part(clips: ClipList):
     return None
 
 
+@checked
 def split_clips(clips: ClipList, recipe: Recipe = Recipe()) -> Split:
     """Divide clips into a training and a test side: the data set's own parts, or a fold grouped by source.
 
@@ -482,8 +487,15 @@ def _versions() -> dict:
     return dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version())
 
 
+@checked
 def evaluate_model(
-    model: VideoModel, data, views=(1, 1), cache=None, workers: int = 0, progress: bool = False, batch: int = 256
+    model: VideoModel,
+    data,
+    views: tuple[Count, Count] = (1, 1),
+    cache=None,
+    workers: WorkerCount = 0,
+    progress: bool = False,
+    batch: Count = 256,
 ) -> Result:
     """Top-1, top-5, per-class accuracy and confusion of a model on clips.
 
@@ -782,14 +794,15 @@ def _train_on_features(bench: Benchmark, recipe: Recipe, tuning=None, **checkpoi
     return Result(found, [head]), history
 
 # %% ../../nbs/training/pipeline.ipynb #a51c3f70
+@checked
 def train_clips(
     data,
     recipe: Recipe = Recipe(),
     encoder=None,
     cache=None,
-    workers: int = 0,
+    workers: WorkerCount = 0,
     progress: bool = False,
-    folder=None,
+    folder: AnyPath = None,
     resume: bool = False,
     every: int = 0,
 ) -> Trained:

@@ -28,7 +28,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from typing import NamedTuple
 from ..data.shared_batches import SharedBatchLoader
 from ..encoders.base import evaluation_mode
-from ..errors import ConfigError, VidPrismError, WriteError, one_of, positive_int
+from ..errors import AnyPath, ConfigError, Count, Fraction, NonNegative, Positive, Seed, VidPrismError
+
+# isort: split
+from ..errors import WorkerCount, WriteError, checked, one_of, positive_int
 from ..files import locked, remove_leftovers
 from ..heads.dbi import whole_batch
 from .allocator import keep_freed, kept_memory
@@ -41,6 +44,7 @@ from .checkpoint import optimizer_tensors, random_states, read_checkpoint, set_r
 from .checkpoint import write_checkpoint
 
 # %% ../../nbs/training/trainer.ipynb #e7935cad
+@checked
 @dataclass(frozen=True)
 class TrainConfig:
     """How a head is trained, alone or with its encoder.
@@ -75,19 +79,19 @@ class TrainConfig:
         Processes that load clips, for each process that trains; 0: none.
     """
 
-    epochs: int = 40
-    batch: int = 64
-    lr: float = 1e-3
-    weight_decay: float = 0.05
+    epochs: Count = 40
+    batch: Count = 64
+    lr: Positive = 1e-3
+    weight_decay: NonNegative = 0.05
     decay_all: bool = False
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    accumulate: int = 1
+    warmup: Fraction = 0.1
+    clip_norm: NonNegative = 1.0
+    accumulate: Count = 1
     precision: str = "no"
-    seed: int = 0
-    encoder_lr: float = 0.07
+    seed: Seed = 0
+    encoder_lr: NonNegative = 0.07
     checkpointing: bool = False
-    workers: int = 0
+    workers: WorkerCount = 0
 
     def __post_init__(self):
         for name in ("epochs", "batch", "accumulate"):
@@ -353,6 +357,7 @@ def _image_tower(encoder: nn.Module) -> nn.Module:
     return encoder
 
 
+@checked
 def finetune_encoder(model: nn.Module) -> nn.Module:
     """Let the image tower of a model's encoder learn. The text tower stays frozen.
 
@@ -1062,12 +1067,13 @@ def _run(loop: _Loop, test, on_epoch):
         _end_workers(getattr(loop.loader, "_iterator", None))
 
 # %% ../../nbs/training/trainer.ipynb #b47e0d2c
+@checked
 def fit(
     module: nn.Module,
     train: Dataset,
     test=None,
     config: TrainConfig = TrainConfig(),
-    folder=None,
+    folder: AnyPath = None,
     resume: bool = False,
     labels: list = None,
     on_epoch=None,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from plotly.offline import get_plotlyjs
 from ..errors import AnyPath, checked
-from ..files import write_text
+from ..files import check_output, write_text
 from ..interpret.explanation import Explanation
 from .panels import Screen, make_panels, tell
 from .style import clip_name, displayable, words
@@ -305,9 +305,17 @@ def prism_page(e: Explanation | Screen, path: AnyPath) -> Path:
     -------
     Path
         The file written.
+
+    Raises
+    ------
+    ConfigError
+        If the path is the clip, or a file of another kind that exists.
+    WriteError
+        If the page cannot be written.
     """
     reading, changes = e, ()
     if isinstance(e, Screen):
         reading, changes = e.after, e.changes
+    check_output(path, (".html", ".htm"), [reading.clip.path])
     title = f"What the experts did with {clip_name(reading.clip.path)}"
     return write_page(path, title, make_panels(e), _intro(reading, changes))
