@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Count', 'Natural', 'Seed', 'FrameCount', 'WorkerCount', 'Width', 'SmallCount', 'ClassCount', 'ImageSize',
-           'WorldCount', 'Positive', 'NonNegative', 'Fraction', 'Temperature', 'Rates', 'SplitName', 'AnyPath',
-           'VidPrismError', 'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'check_value',
-           'checked', 'check_fields', 'check_shapes']
+           'WorldCount', 'Positive', 'NonNegative', 'Fraction', 'Temperature', 'Rates', 'AnyPath', 'VidPrismError',
+           'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'check_value', 'checked', 'check_fields',
+           'check_shapes']
 
 # %% ../nbs/errors.ipynb #baba99dc
 import collections.abc
@@ -105,7 +105,6 @@ NonNegative = Annotated[float, Ge(0.0)]
 Fraction = Annotated[float, Ge(0.0), Le(1.0)]
 Temperature = Annotated[float, Ge(1e-4), Le(1e4)]
 Rates = FrameCount | tuple[FrameCount, ...]
-SplitName = typing.Literal["train", "test"]
 AnyPath = str | os.PathLike
 
 # %% ../nbs/errors.ipynb #980b0f28

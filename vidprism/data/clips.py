@@ -17,10 +17,10 @@ from torch import Tensor
 from typing import NamedTuple
 from .decoding import FitInto, check_bounds, read_wanted
 from .worker import Worker
-from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, Positive, Seed, SmallCount
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, NonNegative, Positive, Seed
 
 # isort: split
-from ..errors import checked
+from ..errors import SmallCount, checked
 from ..files import written
 
 # %% ../../nbs/data/clips.ipynb #e47ff924
@@ -303,7 +303,7 @@ def clip_info(path: AnyPath, fps: Positive | None = None) -> ClipInfo:
 
 # %% ../../nbs/data/clips.ipynb #49129d48
 @checked
-def read_clip_safely(path: AnyPath, timeout: Positive = 60.0, worker: Worker | None = None, **options) -> Clip:
+def read_clip_safely(path: AnyPath, timeout: NonNegative = 60.0, worker: Worker | None = None, **options) -> Clip:
     """`read_clip` in another process, which is ended if it hangs, crashes or runs out of memory.
 
     Parameters

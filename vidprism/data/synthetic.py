@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from typing import NamedTuple
-from ..errors import ConfigError, FrameCount, ImageSize, Natural, Seed, SplitName, WorldCount, checked
+from ..errors import ConfigError, FrameCount, ImageSize, Natural, Seed, WorldCount, checked
 
 # %% ../../nbs/data/synthetic.ipynb #1060a6fc
 SPLITS = ("train", "test", "val")
@@ -557,7 +557,7 @@ def _phrasings(seed, split, indices):
 
 @checked
 def world_pictures(
-    n: WorldCount, seed: Seed = 0, split: SplitName = "train", size: ImageSize = 64, start: Natural = 0
+    n: WorldCount, seed: Seed = 0, split: str = "train", size: ImageSize = 64, start: Natural = 0
 ) -> tuple:
     """Draw captioned pictures.
 
@@ -885,7 +885,7 @@ class WorldClips(NamedTuple):
 def world_clips(
     n: WorldCount,
     seed: Seed = 0,
-    split: SplitName = "train",
+    split: str = "train",
     num_frames: FrameCount = 32,
     size: ImageSize = 64,
     labels=None,

@@ -419,7 +419,7 @@ def zero_shot(
     head: nn.Module,
     bench: Benchmark,
     size: Count | None = None,
-    splits: Count | Sequence[Sequence[str]] = 3,
+    splits: Count | Sequence = 3,
     seed: Seed = 0,
     trained_on: Sequence[str] = (),
 ) -> Result:

@@ -158,7 +158,7 @@ class Study:
     unit: bool = False
     zero_labels: object = None
     zero_text: object = None
-    folder: Path = None
+    folder: AnyPath | None = None
     reported: dict = None
 
     def __post_init__(self):
