@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SHAPES', 'COLOURS', 'BACKS', 'APPEARANCES', 'TEXTURES', 'COLUMNS', 'ROWS', 'SIZES', 'LIGHTS', 'DIRECTIONS',
-           'PHRASINGS', 'MOTIONS', 'TIME_SCALES', 'Scene', 'render', 'picture_scene', 'Words', 'picture_words',
-           'captions', 'world_pictures', 'contact_sheet', 'clocks', 'clip_scene', 'WorldClips', 'world_clips',
-           'world_batches']
+           'PHRASINGS', 'MOTIONS', 'TIME_SCALES', 'MOST_PIXELS', 'Scene', 'render', 'picture_scene', 'Words',
+           'picture_words', 'captions', 'world_pictures', 'contact_sheet', 'clocks', 'clip_scene', 'WorldClips',
+           'world_clips', 'world_batches']
 
 # %% ../../nbs/data/synthetic.ipynb #ed9c09e3
 import numpy as np
@@ -881,6 +881,9 @@ class WorldClips(NamedTuple):
     scene: Scene
 
 # %% ../../nbs/data/synthetic.ipynb #38dbaacc
+MOST_PIXELS = 2**31  # of all frames of a call
+
+
 @checked
 def world_clips(
     n: WorldCount,
@@ -918,11 +921,12 @@ def world_clips(
     Raises
     ------
     ConfigError
-        If `n`, `frames` or `size` is below 1, a motion or the split is unknown, or the seed is not a whole number of 0
-        or more.
+        If an argument is out of its range, a motion or the split is unknown, or the frames have more than 2^31 pixels.
     """
-    if min(n, num_frames, size) < 1:
-        raise ConfigError(f"n, frames and size must be 1 or more, not {n}, {num_frames}, {size}")
+    if n * num_frames * size**2 > MOST_PIXELS:
+        raise ConfigError(
+            f"{n} clips of {num_frames} frames with {size} pixels a side are more than {MOST_PIXELS} pixels."
+        )
     scene, motion = clip_scene(range(start, start + n), seed, split, num_frames, labels)
     appearance = scene.shape * len(COLOURS) + scene.colour
     return WorldClips(render(scene, size), motion, appearance, scene.place, scene)

@@ -31,7 +31,7 @@ from ..encoders.base import evaluation_mode
 from ..errors import AnyPath, ConfigError, Count, Fraction, NonNegative, Positive, Seed, VidPrismError
 
 # isort: split
-from ..errors import WorkerCount, WriteError, checked, one_of, positive_int
+from ..errors import WorkerCount, WriteError, checked, one_of
 from ..files import locked, remove_leftovers
 from ..heads.dbi import whole_batch
 from .allocator import keep_freed, kept_memory
@@ -89,25 +89,13 @@ class TrainConfig:
     accumulate: Count = 1
     precision: str = "no"
     seed: Seed = 0
-    encoder_lr: NonNegative = 0.07
+    encoder_lr: Positive = 0.07
     checkpointing: bool = False
     workers: WorkerCount = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch", "accumulate"):
-            positive_int(getattr(self, name), name)
         one_of(self.precision, ("no", "bf16"), "precision")
-        for name in ("lr", "encoder_lr"):
-            rate = getattr(self, name)
-            if not 0 < rate < math.inf:
-                raise ConfigError(f"{name} must be a finite number above 0, not {rate!r}.")
-        for name in ("weight_decay", "clip_norm"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ConfigError(f"{name} must be a finite number of 0 or more, not {value!r}.")
-        if not isinstance(self.workers, int) or self.workers < 0:
-            raise ConfigError(f"workers must be a whole number of 0 or more, not {self.workers!r}.")
-        if not 0 <= self.warmup < 1:
+        if self.warmup == 1:
             raise ConfigError(f"warmup is a part of the steps, 0 to below 1, not {self.warmup!r}.")
 
 # %% ../../nbs/training/trainer.ipynb #d8be6b4e
