@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CLIP   ?=
 SEEDS  ?= 10
+JOBS   ?= 2
 
 .PHONY: demo lab lint test test-seeds world tables tables-real notebooks readme clean bench
 
@@ -23,13 +24,14 @@ demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any
 lab: $(VENV)/.installed       ## open JupyterLab on the tour
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
 
-lint: $(VENV)/.dev            ## ruff's rules and format, and how dense the library's lines are
+lint: $(VENV)/.dev            ## ruff's rules and format, the types of data/ and configs, and how dense the library's lines are
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/typecheck.py
 	$(BIN)/python tools/lines.py
 
-test: $(VENV)/.dev            ## every notebook's tests and the tests beside them
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+test: $(VENV)/.dev            ## every notebook's tests and the tests beside them, in random order, JOBS at a time
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-seeds: $(VENV)/.dev      ## the library's notebooks from SEEDS states of the global random generators; -j 4 runs four at a time
 	@$(MAKE) --no-print-directory --keep-going $(addprefix test-seed-,$(shell seq $(SEEDS)))

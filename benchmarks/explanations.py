@@ -8,7 +8,6 @@ where VIDPRISM_SHARED points to real clips, heads trained on those.
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -16,6 +15,8 @@ import torch
 from pathlib import Path
 from vidprism.data.clips import sample_clips
 from vidprism.data.synthetic import world_clips
+from vidprism.evaluation.benchmark import read_object
+from vidprism.files import locked, write_json
 from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
 from vidprism.interpret.explanation import explain
 from vidprism.interpret.faithfulness import (
@@ -43,8 +44,9 @@ def mean(values):
 
 def write(**parts):
     "Put parts into the results file, the others as they were."
-    found = json.loads(OUT.read_text()) if OUT.exists() else {}
-    OUT.write_text(json.dumps({**found, **parts}, indent=1) + "\n")
+    with locked(OUT):
+        found = read_object(OUT) if OUT.exists() else {}
+        write_json(OUT, {**found, **parts})
 
 
 def clips_of_the_world(start, n):
@@ -134,7 +136,7 @@ def judge_weights(model, start, n):
 
 
 def judge_convergence(model, start, n, steps=(8, 32, 128)):
-    "Integrated gradients of the expert heard most: |delta| in parts of the difference that should be met."
+    "Integrated gradients of the expert with the largest readout weight: |delta| in parts of the difference to be met."
     found = {s: [] for s in steps}
     for w in clips_of_the_world(start, n):
         kept, out, _ = keep_pass(model, w.frames[0], pixels=True)
@@ -171,12 +173,12 @@ def methods(args):
         write(**{name: parts[name]()})
         print(name, f"{time.time() - begin:.0f} s", flush=True)
     clips = f"world 0 test {args.start} to {args.start + args.n - 1}"
-    story = dict(
+    metadata = dict(
         model="sample_model('vidprism')",
         clips=f"{clips}; scrambled weights and convergence on the first {args.few}",
         note="the layer and the blur were chosen on clips 0 to 35, which are not among these",
     )
-    write(story=story)
+    write(metadata=metadata)
 
 
 def experts(args):
@@ -188,8 +190,8 @@ def experts(args):
 
     x, y = encode_world(sample_model().encoder, "test", args.test)
     found = {name: in_short(measure_specialisation(sample_model(name).head, x, y)) for name in KINDS}
-    story = dict(bench="world", test=args.test, heads="shipped, one seed each")
-    write(world_experts=dict(**found, story=story))
+    metadata = dict(bench="world", test=args.test, heads="shipped, one seed each")
+    write(world_experts=dict(**found, metadata=metadata))
     shared = os.environ.get("VIDPRISM_SHARED")
     if not shared or args.only_world:
         print("real clips: skipped", "" if shared else "(VIDPRISM_SHARED is not set)")
@@ -225,7 +227,7 @@ def compare_experts(bench, args):
         found[name] = train_and_measure(bench, name, args)
         shown = {k: round(v["mean"], 3) for k, v in found[name].items() if isinstance(v, dict) and "mean" in v}
         print(bench.name, name, shown, f"{time.time() - begin:.0f} s", flush=True)
-    story = dict(
+    metadata = dict(
         bench=bench.name,
         train=len(bench.train.labels),
         test=len(bench.test.labels),
@@ -234,7 +236,7 @@ def compare_experts(bench, args):
         encoder=bench.metadata.get("encoder"),
         frames=bench.metadata.get("frames"),
     )
-    return dict(**found, story=story)
+    return dict(**found, metadata=metadata)
 
 
 def imagenet_encoder(shared, frames):
@@ -303,8 +305,8 @@ def real_bench(shared, cache, frames=8, width=128):
         return FeatureSplit(x[rows], y[rows], [names[i] for i in rows], [sources[i] for i in rows])
 
     classes = (shared / "jhmdb21" / "classes.txt").read_text().splitlines()
-    story = dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", frames=frames)
-    return Benchmark("jhmdb21", side(fold.train), side(fold.test), classes, story)
+    metadata = dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", frames=frames)
+    return Benchmark("jhmdb21", side(fold.train), side(fold.test), classes, metadata)
 
 
 def main():

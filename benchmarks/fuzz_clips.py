@@ -28,6 +28,7 @@ from vidprism.data.clips import frame_indices, sample_clips
 from vidprism.data.decoding import _gather_jumping, _Unsafe, probe_clip, read_wanted
 from vidprism.data.worker import Worker
 from vidprism.errors import ClipError
+from vidprism.files import write_json
 
 FORMS = ("mp4", "mkv", "avi", "ts")
 KINDS = ("cut", "flip", "swap")
@@ -286,7 +287,7 @@ def table(folder):
     return dict(files=rows)
 
 
-def story():
+def metadata():
     "What ran: versions, and the commit where there is one."
     command = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
@@ -342,10 +343,10 @@ def main():
         result = table(args.table)
     else:
         result = fuzz_report(args)
-    result = dict(result, seconds=round(time.time() - begin, 1), **story())
+    result = dict(result, seconds=round(time.time() - begin, 1), **metadata())
     print(json.dumps(result, indent=1))
     if args.out:
-        Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import time
 import torch
 from mobilenet import SHARED
 from pathlib import Path
+from vidprism.files import write_json
 
 HERE = Path(__file__).parent
 
@@ -196,7 +197,7 @@ def main():
             torch=torch.__version__,
             time=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         )
-        out.write_text(json.dumps(kept, indent=1) + "\n")
+        write_json(out, kept)
         print(name, json.dumps(found)[:600], flush=True)
     if a.device == "cuda":
         command("speed.py", "--write")

@@ -7,7 +7,6 @@ clock stops at the first task after that frame is painted. Median of 30.
     python benchmarks/inspector_speed.py [results.json]
 """
 
-import json
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from vidprism.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from chromium import find_chromium
@@ -123,7 +123,7 @@ def main():
     for name, m in results.items():
         print(f"{name:32s} median {m['median']:5d} ms   worst {m['worst']:5d} ms   of {m['of']}")
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(dict(unit="ms", machine=about, results=results), indent=1) + "\n")
+        write_json(sys.argv[1], dict(unit="ms", machine=about, results=results))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import NamedTuple
+from vidprism.files import write_text
 
 HERE = Path(__file__).parent
 
@@ -324,4 +325,4 @@ def write(kept, path):
     blocks += ["## What was changed, and what it brought", *changes(kept)]
     blocks += ["## Profiles of a head's training step\n" + "\n".join(profiles(kept))]
     blocks += ["## Where and when", "\n".join(about(kept))]
-    Path(path).write_text("\n\n".join(blocks) + "\n")
+    write_text(path, "\n\n".join(blocks) + "\n")

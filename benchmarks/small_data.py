@@ -11,7 +11,6 @@ Every row is kept in small_data.json with its settings.
 A row is measured once and never again while its settings stand; stopping it loses one fold at most."""
 
 import argparse
-import fcntl
 import itertools
 import json
 import statistics
@@ -31,6 +30,7 @@ from vidprism.evaluation.benchmark import Benchmark, FeatureSplit, find_commit, 
 from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.evaluation.protocols import GRID, grid_search, train_head
 from vidprism.experiments.studies import difference
+from vidprism.files import locked, write_json
 from vidprism.training.pipeline import default_cache
 from vidprism.training.trainer import TrainConfig
 
@@ -283,16 +283,14 @@ def read_rows():
 
 def keep(what, row):
     "Append a row, or put it in the place of the one with its settings; several processes may."
-    with open(TABLE.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        part, table = TABLE.with_suffix(".part"), read()
+    with locked(TABLE):
+        table = read()
         rows = table.setdefault(what, [])
         if what == "rows":
             table["unfinished"] = [r for r in table.get("unfinished", []) if r["settings"] != row["settings"]]
         at = next((k for k, r in enumerate(rows) if r["settings"] == row["settings"]), len(rows))
         rows[at : at + 1] = [row]
-        part.write_text(json.dumps(table, indent=1) + "\n")
-        part.replace(TABLE)
+        write_json(TABLE, table)
 
 
 def folds_of(rows, name):

@@ -30,6 +30,7 @@ from pathlib import Path
 from torch.utils.flop_counter import FlopCounterMode
 from vidprism.encoders.factory import create_encoder
 from vidprism.evaluation.cost import training_memory
+from vidprism.files import write_json
 from vidprism.heads.base import create_head
 from vidprism.heads.rgsta import RgSTA
 from vidprism.model import VideoModel
@@ -496,14 +497,14 @@ def memory_measured(device, repeats):
         model = finetune_encoder(video_model("vidprism", rates=(2, 4, 8)))
         predicted = training_memory(model, checkpointing=on)
         peaks = {batch: ask_peak(device, batch, on) for batch in (few, many)}
-        told = []
+        reported = []
         for batch, peak in peaks.items():
             measured, prediction = beside_prediction(peak, predicted.peak(batch), 1e9, ".2f")
-            told.append(f"batch {batch}: {measured} GB, {prediction}")
+            reported.append(f"batch {batch}: {measured} GB, {prediction}")
         clip = (peaks[many] - peaks[few]) / (many - few)
         measured, prediction = beside_prediction(clip, predicted.per_clip, 1e6, ".0f")
-        told.append(f"a clip {measured} MB, {prediction}")
-        found[CHECKPOINTING[on]] = "; ".join(told)
+        reported.append(f"a clip {measured} MB, {prediction}")
+        found[CHECKPOINTING[on]] = "; ".join(reported)
     return found
 
 
@@ -592,7 +593,7 @@ def run_rows(jobs, a, kept, out):
         except Exception as e:
             found = dict(failed=f"{type(e).__name__}: {e}"[:300])
         side[name] = dict(found=found, about=about(a.device), took=round(time.perf_counter() - start, 1))
-        out.write_text(json.dumps(kept, indent=1) + "\n")
+        write_json(out, kept)
         print(name, json.dumps(found, default=str)[:1500], f"({side[name]['took']} s)", flush=True)
 
 

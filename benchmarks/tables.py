@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from vidprism.errors import VidPrismError
 from vidprism.experiments.mote_tables import MOTE_TABLES
 from vidprism.experiments.studies import clips_study, run_cells, runs_left, world_study
 from vidprism.experiments.tables import VIDPRISM_TABLES
@@ -41,6 +42,17 @@ def real(data=None, encoder=None, width=256, frames=16, folder=HERE / "tables"):
     return [(replace(study, folder=folder / study.name), tables)]
 
 
+def run_tables(a):
+    "Do what is left of the tables that were asked for; messages of the runs that failed."
+    failed = []
+    for study, tables in world() if a.what == "world" else real(a.data, a.encoder, a.width, a.frames):
+        chosen = {k: v for k, v in tables.items() if not a.only or k in a.only}
+        cells = [c for make in chosen.values() for c in make(study).cells]
+        print(f"{study.name}: {len(chosen)} tables, {len(runs_left(study, cells))} runs are left", flush=True)
+        failed += run_cells(study, cells, a.workers)
+    return failed
+
+
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("what", choices=("world", "real"))
@@ -51,12 +63,15 @@ def main():
     ask.add_argument("--width", type=int, default=256, help="directions of the features that are kept; 0: all")
     ask.add_argument("--frames", type=int, default=16)
     a = ask.parse_args()
-    failed, start = [], time.perf_counter()
-    for study, tables in world() if a.what == "world" else real(a.data, a.encoder, a.width, a.frames):
-        chosen = {k: v for k, v in tables.items() if not a.only or k in a.only}
-        cells = [c for make in chosen.values() for c in make(study).cells]
-        print(f"{study.name}: {len(chosen)} tables, {len(runs_left(study, cells))} runs are left", flush=True)
-        failed += run_cells(study, cells, a.workers)
+    start = time.perf_counter()
+    try:
+        failed = run_tables(a)
+    except KeyboardInterrupt as stopped:
+        print(stopped or "Stopped.", file=sys.stderr)
+        sys.exit(130)
+    except VidPrismError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     print(*failed, f"{(time.perf_counter() - start) / 60:.1f} minutes, {len(failed)} runs failed", sep="\n")
     sys.exit(bool(failed))
 

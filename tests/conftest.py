@@ -49,9 +49,20 @@ def seed_line(config) -> str:
     return f"random state: VIDPRISM_TEST_SEED={config.stash[SEED]} repeats it"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    config.stash[SEED] = session_seed()
+    "Settle the seed of the states and of the tests' order; processes that share the tests share the seed."
+    given = getattr(config, "workerinput", {}).get("vidprism_seed")
+    config.stash[SEED] = session_seed() if given is None else given
+    config.option.randomly_seed = config.stash[SEED]
+    config.option.randomly_reset_seed = False  # `random_state` below sets the generators
     seed_generators(config.stash[SEED], "collection")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    "Give a process of pytest-xdist the session's seed."
+    node.workerinput["vidprism_seed"] = node.config.stash[SEED]
 
 
 def pytest_report_header(config):

@@ -178,7 +178,9 @@ def write_videomae(folder, frames):
 
 
 def test_videomae_model(tmp_path):
-    "Two frames a feature: the model reads twice as many, and comes back from its folder alone once it was tuned."
+    """Two frames a feature: the model reads twice as many, and comes back from its folder alone, tuned or not.
+
+    Weights of a local folder go with the model, whose config names no place of this machine."""
     write_videomae(tmp_path / "mae", 4)
     e = create_encoder(f"videomae:{tmp_path / 'mae'}")
     model = VideoModel(e, create_head("vidprism", e.dim, 3, 4, rates=(2, 4)), list("abc")).eval()
@@ -186,14 +188,15 @@ def test_videomae_model(tmp_path):
     assert model.num_frames == 8 and model.features(path).shape == (1, 4, 24)
     model.save_pretrained(tmp_path / "named")
     assert VideoModel.from_pretrained(tmp_path / "named").predict(path) == model.predict(path)
+    answer = model.predict(path)
     with torch.no_grad():
         model.encoder.model.embeddings.patch_embeddings.projection.bias += 0.5
     model.save_pretrained(tmp_path / "tuned")
+    assert json.loads((tmp_path / "named" / "config.json").read_text())["encoder"] == "videomae:mae"
     for f in (tmp_path / "mae").iterdir():
         f.unlink()
     assert VideoModel.from_pretrained(tmp_path / "tuned").predict(path) == model.predict(path)
-    with pytest.raises(ConfigError, match="neither model.safetensors"):
-        VideoModel.from_pretrained(tmp_path / "named")
+    assert VideoModel.from_pretrained(tmp_path / "named").predict(path) == answer
 
 
 @pytest.fixture
@@ -254,9 +257,12 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
 
 
 def test_no_remote_code():
-    "Nowhere is a repository's own code allowed, or a pickle read whole."
+    "Nowhere is a repository's own code allowed, or a pickle read whole: the word stands only where it is refused."
+    refused = ("trust_remote_code=False", '.get("trust_remote_code")', "(trust_remote_code), which is never done")
     for path in (Path(__file__).parents[1] / "vidprism").rglob("*.py"):
         text = path.read_text()
+        for use in refused:
+            text = text.replace(use, "")
         assert "trust_remote_code" not in text and "weights_only=False" not in text and "torch.jit.load" not in text, (
             path.name
         )

@@ -1,4 +1,4 @@
-"""The inspector's notebook in a real JupyterLab, in a headless browser: each handle changes what stands on the page.
+"""The inspector's notebook in a real JupyterLab, in a headless browser: each setting changes what stands on the page.
 
 Pictures are kept in tests/artefacts."""
 
@@ -318,7 +318,7 @@ def test_gate_threshold(lab, expected):
     expected.change(threshold=None)
 
 
-HANDLES = [
+SETTINGS_CHANGED = [
     ("alpha", "End", dict(alpha=1.0)),
     ("tau", "End", dict(tau=1.0)),
     ("delta", "Home", dict(delta=0.0)),
@@ -332,8 +332,8 @@ HANDLES = [
 ]
 
 
-@pytest.mark.parametrize("name,value,change", HANDLES, ids=[f"{n}_{v}" for n, v, _ in HANDLES])
-def test_every_handle(lab, expected, name, value, change):
+@pytest.mark.parametrize("name,value,change", SETTINGS_CHANGED, ids=[f"{n}_{v}" for n, v, _ in SETTINGS_CHANGED])
+def test_every_setting(lab, expected, name, value, change):
     "Before and after stand side by side, with the kit's own numbers; and all goes back."
     i, before = Inspector(lab), expected.read(expected.settings)
     if value in ("Home", "End"):

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 from chromium import ARGS
+from pathlib import Path
 from types import SimpleNamespace
-from vidprism.viz import charts, html, maps, strips, style
+from vidprism.interpret.explanation import Explanation
+from vidprism.viz import charts, html, maps, panels, strips, style
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 RATES = (2, 4, 8, 16)
+ARTEFACTS = Path(__file__).parent / "artefacts"
 
 
 def a_merge(frames, rate):
@@ -20,6 +23,7 @@ def a_merge(frames, rate):
     return SimpleNamespace(lineage=rows, kept=torch.arange(len(rows)) * rate + 1)
 
 
+PICTURE_FRAMES = torch.zeros(4, 8, 8, 3, dtype=torch.uint8)
 LOOKS = torch.rand(4, 32, 14, 14, generator=torch.Generator().manual_seed(2))
 PICTURES = style.pictures(torch.arange(32)[:, None, None, None].mul(4).expand(32, 64, 64, 3).to(torch.uint8))
 
@@ -177,6 +181,33 @@ def test_saliency_slider_needs_no_kernel(chromium, path):
     cells = maps.saliency_cells(LOOKS)[[3, 2, 1, 0]]
     assert before == [cells[:, 0].tolist(), [PICTURES.uris[0]] * 5]
     assert after == [cells[:, 10].tolist(), [PICTURES.uris[10]] * 5]
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def all_panels(tmp_path_factory):
+    "A page with the heading of every panel that there is."
+    clip = SimpleNamespace(frames=PICTURE_FRAMES, times=torch.arange(4.0), indices=None, path="clip.mp4")
+    screen = panels.Screen(Explanation(clip, [("a", 1.0)], torch.zeros(1)))
+    headings = [panel(screen)[0] for panel in panels.PANELS.values()]
+    assert len(headings) == 9
+    path = tmp_path_factory.mktemp("page") / "all.html"
+    return html.write_page(path, "A page", [(heading, "A note.", "<p>A panel.</p>") for heading in headings])
+
+
+@pytest.mark.parametrize("width", [1100, 1200, 1366])
+def test_link_bar_is_one_line(chromium, all_panels, width):
+    "Nine links stand side by side in one line, and none is cut."
+    page, _, wrong = opened(chromium, all_panels, viewport=dict(width=width, height=900))
+    bar = page.locator("nav").bounding_box()
+    links = [link.bounding_box() for link in page.locator("nav a").all()]
+    assert len(links) == 9 and wrong == []
+    assert len({link["y"] for link in links}) == 1
+    assert max(link["x"] + link["width"] for link in links) <= bar["x"] + bar["width"] - 16
+    assert page.evaluate("(nav => nav.scrollWidth <= nav.clientWidth)(document.querySelector('nav'))")
+    ARTEFACTS.mkdir(exist_ok=True)
+    (ARTEFACTS / ".gitignore").write_text("*\n")
+    page.screenshot(path=ARTEFACTS / f"link_bar_{width}.png")
     page.close()
 
 

@@ -3,14 +3,16 @@
     python tools/migrate_results.py [FOLDER ...]     # folders of studies; without: benchmarks/tables/*
 
 `against` becomes `classifier`, `keep` of a probe `active_experts`, and the preset `small` of the head
-`vidprism` the head `vidprism_lowdata`. A result's file is named after its settings, so it is renamed, too.
+`vidprism` the head `vidprism_lowdata`. A result's file is named after its settings, so it is renamed, too. In
+explanations.json, `story` becomes `metadata`.
 Results that have today's names already are left as they are."""
 
 import json
 import sys
 from pathlib import Path
 from vidprism.experiments.studies import Trial, cell_file, open_study
-from vidprism.model import todays_head
+from vidprism.files import write_json
+from vidprism.model_config import todays_head
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,9 +41,10 @@ def migrate(folder: Path) -> int:
         if trial == record["cell"]:
             continue
         record["cell"] = trial
-        path.unlink()
         new = cell_file(study, Trial(**trial))
-        new.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(new, record)
+        if new != path:
+            path.unlink()
         changed += 1
     return changed
 
@@ -54,7 +57,7 @@ def migrate_rows(file: Path):
         settings["head"], settings["options"] = todays_head(settings["head"], settings["options"])
     for row in data.get("world", []):
         row["settings"]["options"] = todays_head("vidprism", row["settings"]["options"])[1]
-    file.write_text(json.dumps(data, indent=1) + "\n")
+    write_json(file, data)
 
 
 def migrate_old_numbers(file: Path):
@@ -63,15 +66,28 @@ def migrate_old_numbers(file: Path):
     for name in ("world", "jhmdb21", "world_text"):
         for row in data[name]["cells"].values():
             row["cell"] = renamed_trial(row["cell"])
-    file.write_text(json.dumps(data, indent=1) + "\n")
+    write_json(file, data)
+
+
+def renamed_story(content):
+    "The content of explanations.json, in today's names."
+    if not isinstance(content, dict):
+        return content
+    return {"metadata" if key == "story" else key: renamed_story(value) for key, value in content.items()}
+
+
+def migrate_explanations(file: Path):
+    "Rename what explanations.json says of how its numbers were made."
+    write_json(file, renamed_story(json.loads(file.read_text())))
 
 
 def main(folders):
-    "Migrate studies, the table of small data, and the numbers of 0.1.0."
+    "Migrate studies, the table of small data, the numbers of 0.1.0, and the explanations."
     for folder in folders:
         print(f"{folder.name}: {migrate(folder)} results renamed")
     migrate_rows(ROOT / "benchmarks" / "small_data.json")
     migrate_old_numbers(ROOT / "benchmarks" / "numbers_0_1_0.json")
+    migrate_explanations(ROOT / "benchmarks" / "explanations.json")
 
 
 if __name__ == "__main__":

@@ -181,7 +181,8 @@ def write_json(path, content, **options):
     WriteError
         If the file cannot be written; the old file is as it was.
     """
-    text = json.dumps(content, **dict(dict(indent=1), **options))
+    settings: dict = {"indent": 1, **options}
+    text = json.dumps(content, **settings)
     write_text(path, text + "\n")
 
 # %% ../nbs/files.ipynb #661c6255
@@ -324,9 +325,20 @@ def written_folder(path, made_by: str, owns=(), overwrite: bool = False):
             shutil.rmtree(part, ignore_errors=True)
 
 
+def _follow_umask(part: Path):
+    "Give the files the permissions that the umask asks for: some writers make files that only their owner reads."
+    example = part / f".{secrets.token_hex(8)}.part"
+    mode = _new_file(example)
+    example.unlink()
+    for path in part.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.chmod(path, mode)
+
+
 def _put(part: Path, target: Path, made_by: str, owns):
     "Flush a complete folder and swap it in."
     fixed = part.parent == target
+    _follow_umask(part)
     if target.is_dir() and not fixed:
         shutil.copymode(target, part)
         _carry(target, part, {made_by, *owns})
@@ -370,6 +382,14 @@ def locked(path, timeout: float = -1.0):
         lock.release()
 
 # %% ../nbs/files.ipynb #865313ae
+def _changed_at(path: Path) -> float:
+    "When a file was changed; what has just gone is younger than all others."
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
 def remove_leftovers(folder, seconds: float = 3600.0) -> int:
     """Remove the unfinished files and folders that killed processes left.
 
@@ -386,7 +406,7 @@ def remove_leftovers(folder, seconds: float = 3600.0) -> int:
         How many were removed.
     """
     limit = time.time() - seconds
-    old = [p for p in Path(folder).glob(".*.part*") if p.lstat().st_mtime < limit]
+    old = [p for p in Path(folder).glob(".*.part*") if _changed_at(p) < limit]
     for path in old:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

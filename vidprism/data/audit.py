@@ -8,6 +8,8 @@ __all__ = ['VERDICTS', 'AuditRow', 'audit_file', 'salvage', 'Audit', 'audit_clip
 # %% ../../nbs/data/audit.ipynb #5028b623
 import av
 import csv
+import html
+import io
 import json
 import numpy as np
 import os
@@ -16,15 +18,22 @@ import re
 import time
 import torch
 import warnings
+from av.error import FFmpegError
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 from .cliplist import ClipList, fixed_name
-from .decoding import _BROKEN, _opened, _stream, _turn, probe_clip, read_wanted
+from .clips import sample_clips
+from .decoding import _BROKEN, _fraction, _is_folder, _opened, _stream, _turn, probe_clip, read_wanted
 from .manifests import clip_names
 from .worker import Worker
-from ..errors import ClipError, ConfigError, VidPrismError
+from ..errors import ClipError, ConfigError, Fraction, Positive, VidPrismError, WorkerCount, WriteError
+
+# isort: split
+from ..errors import checked
+from ..files import locked, write_text, written
 
 # %% ../../nbs/data/audit.ipynb #94fe221d
 VERDICTS = ("ok", "odd", "unreadable")
@@ -99,7 +108,7 @@ def _first_frame(total: int) -> torch.Tensor:
 
 def _read_to_end(path: Path):
     "Decode every frame, and keep one pixel of those asked for."
-    choose = torch.arange if path.is_dir() else _first_frame
+    choose = torch.arange if os.path.isdir(path) else _first_frame
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing numbers of images; the verdict reports them
         return read_wanted(path, choose, lambda frame: frame[:1, :1], whole=2**62)
@@ -109,7 +118,7 @@ def _readable(path: Path, listed: int) -> dict:
     "The row of a file that can be decoded to its end."
     got = _read_to_end(path)
     decoded, fps = len(got.times), round(got.fps, 3)
-    gaps = int(got.probe.stamps[-1]) + 1 - decoded if path.is_dir() else 0
+    gaps = int(got.probe.stamps[-1]) + 1 - decoded if os.path.isdir(path) else 0
     remarks = _remarks(got.probe.promised, decoded, fps, listed, gaps)
     verdict = "odd" if remarks else "ok"
     found = dict(fps=fps, decoded=decoded, decoder=got.decoder, verdict=verdict, why="; ".join(remarks))
@@ -147,7 +156,7 @@ def _remains(path: Path) -> dict:
 def _unreadable(path: Path, error: ClipError) -> dict:
     "The row of a file that the readers refuse."
     why = str(error).replace(f"{path} ", "").rstrip(".")
-    remains = {} if path.is_dir() else _remains(path)
+    remains = {} if os.path.isdir(path) else _remains(path)
     return dict(verdict="unreadable", why=why, **remains)
 
 
@@ -157,6 +166,17 @@ def _failed(error: Exception) -> dict:
     return dict(verdict="unreadable", why=f"its reader failed ({type(error).__name__}: {first_line})")
 
 # %% ../../nbs/data/audit.ipynb #b8217669
+_OWN_FAULTS = (AttributeError, ImportError, NameError, TypeError)  # of the kit, or of a library that does not fit to it
+
+
+def _judged(path: Path, listed: int) -> dict:
+    "The row of a file, readable or not."
+    try:
+        return _readable(path, listed)
+    except ClipError as error:
+        return _unreadable(path, error)
+
+
 def audit_file(path, listed: int = 0) -> dict:
     """Decode a file, or a folder of images, to its end.
 
@@ -168,13 +188,17 @@ def audit_file(path, listed: int = 0) -> dict:
     Returns
     -------
     The fields of an `AuditRow`, without `item`, `fixed` and `saved`.
+
+    Raises
+    ------
+    AttributeError, ImportError, NameError, TypeError : the kit or a library failed, which says nothing about the file
     """
     start = time.perf_counter()
     path = Path(path)
     try:
-        row = _readable(path, listed)
-    except ClipError as error:
-        row = _unreadable(path, error)
+        row = _judged(path, listed)
+    except _OWN_FAULTS:
+        raise
     except Exception as error:  # every file gets a verdict
         row = _failed(error)
     return dict(row, seconds=round(time.perf_counter() - start, 3))
@@ -185,38 +209,36 @@ def _count_frames(path) -> int:
     return audit_file(path).get("decoded", 0)
 
 # %% ../../nbs/data/audit.ipynb #002336e4
-def _upright(frame) -> np.ndarray:
+def _upright(frame, codec: str) -> np.ndarray:
     "A frame of PyAV as a player shows it, [H,W,3] uint8."
-    transpose, *flips = _turn(frame)
+    transpose, *flips = _turn(frame, codec)
     picture = frame.to_ndarray(format="rgb24")
     if transpose:
         picture = picture.transpose(1, 0, 2)
     return np.flip(picture, tuple(axis for axis in (0, 1) if flips[axis]))
 
 
-def _h264_stream(target, frame, source):
-    "A stream of the frame's upright size, made even, at a rate that players accept."
-    rate = source.average_rate or source.guessed_rate
-    if not rate or not 1 <= rate <= 240:
-        rate = 25
-    transposed = _turn(frame)[0]
-    height, width = (frame.width, frame.height) if transposed else (frame.height, frame.width)
+def _h264_stream(target, picture: np.ndarray, source):
+    "A stream of the picture's size, made even, at a rate that players accept."
+    rate = _fraction(source.average_rate or source.guessed_rate, Fraction(25))
+    if not 1 <= rate <= 240:
+        rate = Fraction(25)
+    height, width = picture.shape[:2]
     out = target.add_stream("libx264", rate=rate, options=dict(crf="12", preset="veryfast"))
     out.width, out.height = width + width % 2, height + height % 2
     out.pix_fmt = "yuv420p"
     return out
 
 
-def _write_frame(target, out, frame, place: int) -> bool:
-    "Write a frame, padded to the even size, at its place; False if its size is another."
-    picture = _upright(frame)
+def _write_picture(target, out, picture: np.ndarray, place: int) -> bool:
+    "Write a picture, padded to the even size, at its place; False if its size is another."
     rows, columns = out.height - picture.shape[0], out.width - picture.shape[1]
     if rows not in (0, 1) or columns not in (0, 1):
         return False
     padded = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
     new = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
     new.pts = place
-    new.time_base = 1 / out.codec_context.framerate
+    new.time_base = 1 / _fraction(out.codec_context.framerate, Fraction(25))
     target.mux(out.encode(new))
     return True
 
@@ -226,14 +248,20 @@ def _reencode(path: Path, to: Path) -> int:
     count, out = 0, None
     with _opened(path) as source, av.open(str(to), "w", format="mp4") as target:
         stream = _stream(source, path)
+        codec = stream.codec_context.codec.canonical_name
         for frame in _sound_frames(source, stream):
-            out = out or _h264_stream(target, frame, stream)
-            count += _write_frame(target, out, frame, count)
+            picture = _upright(frame, codec)
+            out = out or _h264_stream(target, picture, stream)
+            count += _write_picture(target, out, picture, count)
         if out:
             target.mux(out.encode())
     return count
 
 # %% ../../nbs/data/audit.ipynb #4c0426c6
+class _TooFew(Exception):
+    "Fewer frames than are worth a copy."
+
+
 def salvage(path, to, least: int = 2) -> int:
     """Re-encode the frames that can be decoded.
 
@@ -251,19 +279,54 @@ def salvage(path, to, least: int = 2) -> int:
     ------
     ConfigError : `to` exists already
     ClipError : `path` cannot be opened as a video
+    WriteError : `to` cannot be written
     """
     path, to = Path(path), Path(to)
-    if to.exists():
+    if os.path.lexists(to):
         raise ConfigError(f"{to} is there already; copies are written into a new folder.")
+    if _is_folder(path):
+        raise ClipError(f"{path} is a folder, not a video file.")
     to.parent.mkdir(parents=True, exist_ok=True)
-    part = to.with_name(f".{to.name}.part")
     try:
-        count = _reencode(path, part)
-        if count >= least:
-            os.replace(part, to)
-    finally:
-        part.unlink(missing_ok=True)
-    return count if count >= least else 0
+        with written(to) as part:
+            count = _reencode(path, part)
+            if count < least:
+                raise _TooFew
+        return count
+    except _TooFew:
+        return 0
+    except VidPrismError:
+        raise
+    except (FFmpegError, ArithmeticError, LookupError, ValueError) as error:
+        raise ClipError(f"{path} cannot be encoded again: {type(error).__name__}.") from None
+
+# %% ../../nbs/data/audit.ipynb #337ac91e
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are full-width
+
+
+def _printable(text) -> str:
+    "Text without what a terminal, or a line of a list, might act on."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def _markdown(text) -> str:
+    "Text that is shown in Markdown as it is: no HTML, link, picture, code, formula or column."
+    escaped = html.escape(_printable(text).replace("\\", "\\\\"), quote=False)
+    return re.sub(r"([`*\[\]|$~])", r"\\\1", escaped)
+
+
+def _spreadsheet(value):
+    "A cell of a table that no spreadsheet takes for a formula."
+    if not isinstance(value, str):
+        return value
+    shown = _printable(value)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def _json_text(content, indent: int | None = 1) -> str:
+    "An object as JSON, with bytes of names that are no text as escapes."
+    text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
+    return re.sub(r"[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 # %% ../../nbs/data/audit.ipynb #921df71c
 _NAMED = 20  # unreadable files that a summary names
@@ -291,7 +354,7 @@ def _unreadable_lines(rows) -> list:
     lines = []
     for row in rows[:_NAMED]:
         copy = f"; {row.saved} frames saved as {row.fixed}" if row.fixed else ""
-        lines.append(f"  unreadable: {row.item}: {row.why}{copy}")
+        lines.append(_printable(f"  unreadable: {row.item}: {row.why}{copy}"))
     if len(rows) > _NAMED:
         lines.append(f"  ... and {len(rows) - _NAMED} more")
     return lines
@@ -303,7 +366,7 @@ def _odd_lines(rows) -> list:
     for alike in _by_kind(rows):
         number = "1 file" if len(alike) == 1 else f"{len(alike)} files"
         more = " (and the like)" if len(alike) > 1 else ""
-        lines.append(f"  odd, {number}: {alike[0].item}: {alike[0].why}{more}")
+        lines.append(_printable(f"  odd, {number}: {alike[0].item}: {alike[0].why}{more}"))
     return lines
 
 
@@ -365,15 +428,14 @@ class Audit(NamedTuple):
         return "\n".join(lines)
 
     def _repr_markdown_(self):
-        return "\n".join(f"- {line.strip()}" for line in str(self).splitlines())
+        return "\n".join(f"- {_markdown(line.strip())}" for line in str(self).splitlines())
 
 # %% ../../nbs/data/audit.ipynb #d2499d16
 def _markdown_table(columns, rows) -> list:
     "The lines of a table."
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in rows:
-        cells = [str(cell).replace("|", "\\|") for cell in row]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(_markdown, row))} |")
     return lines
 
 
@@ -408,57 +470,67 @@ def _markdown_report(made: Audit) -> str:
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 # %% ../../nbs/data/audit.ipynb #8f19c65e
-def _write_csv(path: Path, rows: list) -> None:
+REPORT = ("audit.csv", "audit.json", "audit.md", "quarantine.json")
+JOURNAL = "rows.jsonl"
+
+
+def _csv_text(rows: list) -> str:
     "Rows of `AuditRow` fields, with a header."
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, AuditRow._fields)
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(AuditRow._fields)
+    writer.writerows([_spreadsheet(cell) for cell in row] for row in rows)
+    return text.getvalue()
 
 
-def _write_json(path: Path, content: dict) -> None:
-    "An object, indented."
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_report(made: Audit) -> None:
-    "Write the four files."
-    rows = [row._asdict() for row in made.rows]
-    whole = dict(
-        root=str(made.root.resolve()), files=len(rows), counts=made.counts, seconds=round(made.seconds, 1), rows=rows
-    )
-    quarantine = dict(root=whole["root"], total=len(rows), clips={row.item: row.why for row in made.of("unreadable")})
-    _write_csv(made.folder / "audit.csv", rows)
-    _write_json(made.folder / "audit.json", whole)
-    (made.folder / "audit.md").write_text(_markdown_report(made), encoding="utf-8")
-    _write_json(made.quarantine, quarantine)
+def _write_report(made: Audit, folders: frozenset = frozenset()) -> None:
+    "Write the four files; `folders` are rows of folders that cannot be listed, which no list of clips holds."
+    rows, root = [row._asdict() for row in made.rows], str(made.root.resolve())
+    whole = dict(root=root, files=len(rows), counts=made.counts, seconds=round(made.seconds, 1), rows=rows)
+    unread = {row.item: row.why for row in made.of("unreadable") if row.item not in folders}
+    quarantine = dict(root=root, total=len(rows) - len(folders), clips=unread)
+    texts = _csv_text(made.rows), _json_text(whole), _markdown_report(made), _json_text(quarantine)
+    for name, text in zip(REPORT, texts, strict=True):
+        write_text(made.folder / name, text)
 
 # %% ../../nbs/data/audit.ipynb #955bf080
 def _files_of(data, format=None, root=None) -> tuple:
-    "The root and [(item, path, listed frames)]: every video below a folder, or the clips of a list."
-    if not isinstance(data, ClipList) and Path(data).is_dir() and format is None:
-        root = Path(data)
-        files = [(name, root / name, 0) for name in clip_names(data)]
-        if not files:
+    "The root, [(item, path, listed frames)] and refused folders: every video below a folder, or the clips of a list."
+    if not isinstance(data, ClipList) and os.path.isdir(data) and format is None:
+        root, refused = Path(data), []
+        files = [(name, root / name, 0) for name in clip_names(data, refused=refused)]
+        if not files and not refused:
             raise ConfigError(f"{data} holds no videos.")
-        return root, files
+        return root, files, [AuditRow(name or ".", "unreadable", why) for name, why in refused]
     clips = ClipList.from_any(data, format, root)
     frames = clips.frames or [0] * len(clips)
     files = {}  # each path once
     for item, path, listed in zip(clips.items, clips.paths, frames):
         files[str(path)] = item, path, listed or 0
-    return Path(clips.root), list(files.values())
+    return Path(clips.root), list(files.values()), []
 
 
 def _state(path) -> list:
-    "Size in bytes and time of change; another state means another file."
-    stat = Path(path).stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    "Size in bytes and time of change; another state means another file. Zeros if there is none."
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return [0, 0]
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _journal_line(row: AuditRow, path) -> str:
     "A row and the state of its file, as one line of JSON."
-    return json.dumps(dict(row._asdict(), state=_state(path)), ensure_ascii=False) + "\n"
+    return _json_text(dict(row._asdict(), state=_state(path)), indent=None)
+
+
+def _row_of(fields: dict) -> AuditRow:
+    "A row of an earlier run; TypeError if a field is of another type."
+    row = AuditRow(**fields)
+    for value, kind in zip(row, AuditRow.__annotations__.values(), strict=True):
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise TypeError(value)
+    return row
 
 
 def _journal_rows(journal: Path) -> dict:
@@ -466,12 +538,12 @@ def _journal_rows(journal: Path) -> dict:
     if not journal.is_file():
         return {}
     found = {}
-    for line in journal.read_text(encoding="utf-8").splitlines():
+    for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
             state = row.pop("state")
-            found[row["item"]] = state, AuditRow(**row)
-        except (json.JSONDecodeError, TypeError, KeyError):
+            found[row["item"]] = state, _row_of(row)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue  # an incomplete line, where the run was interrupted
     return found
 
@@ -483,6 +555,25 @@ def _stands(row: AuditRow, timeout: float, fix) -> bool:
     if fix is None or row.verdict != "unreadable":
         return True
     return bool(row.fixed) or "could not be saved" in row.why
+
+
+def _refuse_foreign(out: Path) -> None:
+    "Refuse to replace files of a report's names that no audit wrote."
+    there = [name for name in REPORT if os.path.lexists(out / name)]
+    if there and not os.path.lexists(out / JOURNAL):
+        raise ConfigError(f"{out} holds a file {there[0]} that no audit wrote; choose another folder for the report.")
+
+
+@contextmanager
+def _alone(out: Path):
+    "Be the only audit that writes into a folder; wait for another one."
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(out / JOURNAL, timeout=0))
+        except ConfigError:
+            warnings.warn(f"{out} is written by another audit; this one waits.", stacklevel=3)
+            held.enter_context(locked(out / JOURNAL))
+        yield
 
 
 def _finished_rows(journal: Path, files: list, timeout: float, fix) -> dict:
@@ -497,10 +588,38 @@ def _finished_rows(journal: Path, files: list, timeout: float, fix) -> dict:
     return rows
 
 # %% ../../nbs/data/audit.ipynb #e9dabe10
+def _called(worker: Worker, name: str, path, **options):
+    "Call a function in a worker; a failure that is not the file's ends the audit."
+    try:
+        return worker.call(name, path, **options)
+    except VidPrismError:
+        raise
+    except Exception as error:
+        said = _printable(f"{type(error).__name__}: {error}")
+        raise VidPrismError(
+            f"The audit stopped at {path}: the kit, or a library that it uses, failed ({said}). "
+            "This says nothing about the file; `vidprism doctor` looks at what is installed."
+        ) from error
+
+
+def _check_readers(worker: Worker) -> None:
+    "Refuse to judge files where the kit's own sample cannot be read."
+    try:
+        sample = sample_clips()[0]
+    except (ClipError, IndexError):  # installed without its samples
+        return
+    row = _called(worker, "data.audit.audit_file", sample, timeout=120)
+    if row["verdict"] != "ok":
+        raise VidPrismError(
+            f"The audit did not begin: the kit's own sample {sample.name} cannot be read here ({row['why']}); "
+            "`vidprism doctor` looks at what is installed."
+        )
+
+
 def _first_row(worker: Worker, item: str, path, listed: int, timeout: float) -> AuditRow:
     "Read one file in a worker."
     try:
-        return AuditRow(item, **worker.call("data.audit.audit_file", path, listed=listed, timeout=timeout))
+        return AuditRow(item, **_called(worker, "data.audit.audit_file", path, listed=listed, timeout=timeout))
     except ClipError as error:  # the worker crashed or was ended
         why = str(error).replace(f"{path}: ", "").rstrip(".")
         seconds = timeout if "did not finish" in str(error) else 0.0
@@ -510,24 +629,38 @@ def _first_row(worker: Worker, item: str, path, listed: int, timeout: float) -> 
 def _save_copy(worker: Worker, path, to: Path, timeout: float) -> int:
     "Frames in the copy of a file, which is made if it does not exist; 0 if it cannot be made."
     try:
-        saved = worker.call("data.audit._count_frames", to, timeout=timeout) if to.exists() else 0
-        return saved or worker.call("data.audit.salvage", path, to=to, timeout=4 * timeout)
-    except VidPrismError:
+        if os.path.lexists(to):
+            return worker.call("data.audit._count_frames", to, timeout=timeout)
+        return _called(worker, "data.audit.salvage", path, to=to, timeout=4 * timeout)
+    except (ClipError, ConfigError):
         return 0
+    except (WriteError, OSError) as error:
+        if "name too long" in str(error):
+            return 0
+        raise
 
 
-def _audit_one(free, item: str, path, listed: int, timeout: float, fix) -> AuditRow:
+def _with_copy(row: AuditRow, worker: Worker, path, timeout: float, fix) -> AuditRow:
+    "The row of an unreadable file after a copy was tried."
+    name = fixed_name(row.item)
+    to = Path(fix) / name
+    if not to.resolve().is_relative_to(Path(fix).resolve()):
+        return row._replace(why=f"{row.why}; it could not be saved: its name leads out of the folder of copies")
+    saved = _save_copy(worker, path, to, timeout)
+    if saved:
+        return row._replace(fixed=name, saved=saved)
+    return row._replace(why=f"{row.why}; it could not be saved")
+
+
+def _audit_one(free, file: tuple, timeout: float, fix) -> AuditRow:
     "The row of one file, by the next free worker; with its copy if one is wanted and needed."
+    item, path, listed = file
     worker = free.get()
     try:
         row = _first_row(worker, item, path, listed, timeout)
-        if fix is None or row.verdict != "unreadable" or Path(path).is_dir():
+        if fix is None or row.verdict != "unreadable" or os.path.isdir(path):
             return row
-        name = fixed_name(item)
-        saved = _save_copy(worker, path, Path(fix) / name, timeout)
-        if saved:
-            return row._replace(fixed=name, saved=saved)
-        return row._replace(why=f"{row.why}; it could not be saved")
+        return _with_copy(row, worker, path, timeout, fix)
     finally:
         free.put(worker)
 
@@ -539,6 +672,7 @@ def _free_workers(count: int):
     for worker in workers:
         free.put(worker)
     try:
+        _check_readers(workers[0])
         yield free
     finally:
         for worker in workers:
@@ -558,9 +692,11 @@ def _threads(count: int):
 
 def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, tell) -> dict:
     "item -> AuditRow; each row is appended to the journal and told as soon as it is finished."
-    rows, count = {}, min(workers, max(1, len(files)))
+    rows, count = {}, min(workers, len(files))
+    if not files:
+        return rows
     with _free_workers(count) as free, _threads(count) as pool, open(journal, "a", encoding="utf-8") as log:
-        paths = {pool.submit(_audit_one, free, *file, timeout, fix): file[1] for file in files}
+        paths = {pool.submit(_audit_one, free, file, timeout, fix): file[1] for file in files}
         for done in as_completed(paths):
             row = done.result()
             rows[row.item] = row
@@ -570,11 +706,12 @@ def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, 
     return rows
 
 # %% ../../nbs/data/audit.ipynb #b311cb08
+@checked
 def audit_clips(
     data,
     out="audit",
-    workers: int = 2,
-    timeout: float = 60.0,
+    workers: WorkerCount = 2,
+    timeout: Positive = 60.0,
     fix=None,
     resume: bool = True,
     format=None,
@@ -600,28 +737,34 @@ def audit_clips(
 
     Raises
     ------
-    ConfigError : no videos, no workers, no time, or `fix` inside the folder of the originals
+    ConfigError : no videos, no workers, no time, `fix` inside the folder of the originals, or a foreign report in `out`
+    VidPrismError : the kit, or a library that it uses, fails whatever the file is
+    WriteError : the report or a copy cannot be written
     """
-    start = time.perf_counter()
-    root, files = _files_of(data, format, root)
+    start, out = time.perf_counter(), Path(out)
+    root, files, refused = _files_of(data, format, root)
     _check_options(workers, timeout, fix, root)
-    out = Path(out)
+    _refuse_foreign(out)
     out.mkdir(parents=True, exist_ok=True)
-    journal = out / "rows.jsonl"
-    old = _finished_rows(journal, files, timeout, fix) if resume else {}
-    if not resume:
-        journal.unlink(missing_ok=True)
+    with _alone(out):
+        old = _finished_rows(out / JOURNAL, files, timeout, fix) if resume else {}
+        new = _audit_rest(out / JOURNAL, old, files, workers, timeout, fix, progress)
+        rows = [*(old.get(item) or new[item] for item, _, _ in files), *refused]
+        made = Audit(rows, out, Path(root), time.perf_counter() - start, len(old))
+        _write_report(made, frozenset(row.item for row in refused))
+    return made
+
+
+def _audit_rest(journal: Path, old: dict, files: list, workers: int, timeout: float, fix, progress) -> dict:
+    "item -> AuditRow of the files that have no row yet; the journal begins with the rows that there are."
+    write_text(journal, "".join(_journal_line(old[item], path) for item, path, _ in files if item in old))
 
     def tell(count, row):
         if progress:
             progress(len(old) + count, len(files), row)
 
     todo = [file for file in files if file[0] not in old]
-    rows = old | _audit_files(todo, workers, timeout, fix, journal, tell)
-    ordered = [rows[item] for item, _, _ in files]
-    made = Audit(ordered, out, Path(root), time.perf_counter() - start, len(old))
-    _write_report(made)
-    return made
+    return _audit_files(todo, workers, timeout, fix, journal, tell)
 
 
 def _check_options(workers: int, timeout: float, fix, root) -> None:

@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 from typing import NamedTuple
 from .clips import read_clip
-from ..errors import ConfigError
+from ..errors import ConfigError, Fraction, Natural, checked
 
 # %% ../../nbs/data/augment.ipynb #d35f73e4
 def clip_generator(seed: int, epoch: int, clip: int, use: str = "") -> torch.Generator:
@@ -126,6 +126,7 @@ def _randaugment(x: Tensor, operations: int, magnitude: int, seed: int) -> Tenso
     return varied.permute(0, 2, 3, 1)
 
 # %% ../../nbs/data/augment.ipynb #b09e0001
+@checked
 @dataclass(frozen=True)
 class Augment:
     """How training clips are varied.
@@ -151,12 +152,12 @@ class Augment:
         If a value is out of its range.
     """
 
-    scale: tuple = (0.08, 1.0)
-    ratio: tuple = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    grey: float = 0.2
-    randaugment: int = 0
-    magnitude: int = 9
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: Fraction = 0.5
+    grey: Fraction = 0.2
+    randaugment: Natural = 0
+    magnitude: Natural = 9
 
     def __post_init__(self):
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
@@ -189,12 +190,12 @@ class Augment:
         Drawn
             The crop, whether it is mirrored and made grey, and RandAugment's seed.
         """
-        crop = _draw_crop(height, width, tuple(self.scale), tuple(self.ratio), generator)
+        top, left, h, w = _draw_crop(height, width, tuple(self.scale), tuple(self.ratio), generator)
         chances = torch.tensor([self.flip, self.grey], dtype=torch.float64)
         numbers = torch.rand(2, generator=generator, dtype=torch.float64)
         flip, grey = (numbers < chances).tolist()
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        return Drawn(*crop, flip, grey, seed)
+        return Drawn(top, left, h, w, flip, grey, seed)
 
     def apply(self, frames: Tensor, drawn: Drawn, size: int) -> Tensor:
         """Crop, mirror, apply RandAugment and make grey, in this order.
@@ -307,7 +308,8 @@ def read_varied(path, augment: Augment, size: int, picture: int, mirror: bool = 
     def cut(frame: Tensor) -> Tensor:
         nonlocal drawn
         if drawn is None:
-            drawn = augment.draw(*frame.shape[:2], torch.Generator().manual_seed(picture))
+            height, width = frame.shape[:2]
+            drawn = augment.draw(height, width, torch.Generator().manual_seed(picture))
         bottom, right = drawn.top + drawn.height, drawn.left + drawn.width
         return frame[drawn.top : bottom, drawn.left : right]
 

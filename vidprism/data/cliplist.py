@@ -8,24 +8,30 @@ __all__ = ['read_class_splits', 'label_map_hash', 'ClipList', 'Report', 'content
 # %% ../../nbs/data/cliplist.ipynb #7afa4810
 import csv
 import hashlib
+import io
 import json
 import os
 import re
 import torch
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fastcore.basics import patch
+from fastcore.basics import patch, patch_to
 from pathlib import Path
 from torch import Tensor
 from typing import NamedTuple
 from .augment import directional as directional_classes
-from .manifests import FORMS, ClassNames, Listing, is_video, parse, parse_list, readable_name
+from .manifests import FORMS, UTF8_MARK, ClassNames, Listing, check_largest_label, is_video
 
 # isort: split
-from .manifests import read_class_names, read_table, text_lines, unfit
+from .manifests import parse, parse_list, path_to_cell, read_class_names, read_table, readable_name
+
+# isort: split
+from .manifests import text_lines, to_cell, unfit
 from .splits import grouped_folds, source_of
 from .splits import k_shot as k_shot_places
-from ..errors import ConfigError
+from ..errors import ConfigError, checked
+from ..files import written as whole_file
 
 # %% ../../nbs/data/cliplist.ipynb #f14d6a5d
 def _normalised(name: str) -> str:
@@ -135,7 +141,7 @@ def _folders_below(folder: Path, most: int = 200) -> list:
     if not os.access(folder, os.R_OK):
         return []
     with os.scandir(folder) as scan:
-        names = sorted(entry.name for entry in scan if entry.is_dir())
+        names = sorted(entry.name for entry in scan if os.path.isdir(entry.path))
     shown = [name for name in names if not name.startswith(".")]
     return [folder / name for name in shown[:most]]
 
@@ -246,13 +252,14 @@ class _Numbering(NamedTuple):
 def _number_names(rows, names: ClassNames | None, file) -> _Numbering:
     "Labels that are names: by the file of names, else in their order."
     raw = names.names if names else sorted({row.label for row in rows})
+    called = names.file if names else file
     place = {readable_name(name): i for i, name in enumerate(raw)}
     place.update({name: i for i, name in enumerate(raw)})
     labels = []
     for row in rows:
         label = row.label if row.label in place else readable_name(row.label)
         if label not in place:
-            raise unfit(file, row.line, f"the class {row.label!r} is not in {names.file}.")
+            raise unfit(file, row.line, f"the class {row.label!r} is not in {called}.")
         labels.append(place[label])
     return _Numbering(labels, raw, [])
 
@@ -276,6 +283,7 @@ def _number_alone(rows, file) -> _Numbering:
         if row.label < 0:
             raise unfit(file, row.line, f"the label {row.label} is below 0.")
     labels = {row.label for row in rows}
+    _check_largest(rows, file)
     base = 1 if labels == set(range(1, len(labels) + 1)) else 0
     folders = _label_folders(rows)
     raw = [folders.get(label, str(label)) for label in range(base, max(labels) + 1)]
@@ -286,11 +294,21 @@ def _number_alone(rows, file) -> _Numbering:
     return _Numbering([row.label - base for row in rows], raw, notes)
 
 
+def _check_largest(rows, file):
+    "Refuse a label that is too large for the number of clips; the error names its line."
+    row = max(rows, key=lambda row: row.label)
+    try:
+        check_largest_label(row.label, len(rows))
+    except ConfigError as error:
+        raise unfit(file, row.line, str(error)) from None
+
+
 def _number_numbers(rows, names: ClassNames | None, file) -> _Numbering:
     "Labels that are numbers."
     if not names:
         return _number_alone(rows, file)
-    shift, notes = _shift(rows, names, file)
+    known = names.final and {row.label for row in rows} <= set(names.ids)
+    shift, notes = (0, []) if known else _shift(rows, names, file)
     place = {i: k for k, i in enumerate(names.ids)}
     labels = [place[row.label + shift] for row in rows]
     return _Numbering(labels, names.names, notes)
@@ -343,6 +361,15 @@ def _lists_clips(file: Path) -> bool:
     if table is None:
         return False
     return table.column("path") is not None and "id" not in table.head
+
+
+def _names_saved(file: Path) -> ClassNames | None:
+    "The classes that `ClipList.save` wrote beside a list; None where it wrote none."
+    path = file.with_suffix(".classes.csv")
+    if file.suffix != ".csv" or not path.is_file():
+        return None
+    names = read_class_names(path)
+    return names._replace(final=names.ids == list(range(len(names.ids))))
 
 
 def _names_beside(file) -> ClassNames | None:
@@ -453,7 +480,7 @@ def label_map_hash(classes) -> str:
         12 hexadecimal digits.
     """
     text = json.dumps(list(classes), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _readable_names(raw: list) -> list:
@@ -463,6 +490,7 @@ def _readable_names(raw: list) -> list:
     return [name if name in once else written for name, written in zip(names, raw)]
 
 # %% ../../nbs/data/cliplist.ipynb #86f6c987
+@checked
 @dataclass(frozen=True, eq=False)
 class ClipList:
     """Clips that exist, with their classes. `ClipList.from_any` makes one.
@@ -500,7 +528,7 @@ class ClipList:
     parts: list
     form: str = "made"
     root: Path = Path()
-    raw_classes: list = ()
+    raw_classes: Sequence = ()
     notes: tuple = ()
     missing: tuple = ()
     frames: tuple = ()
@@ -523,7 +551,7 @@ class ClipList:
         return f"ClipList({found} from {root}, {self.form})"
 
 # %% ../../nbs/data/cliplist.ipynb #07fa0632
-@patch(as_prop=True)
+@patch_to(ClipList, as_prop=True)
 def map_hash(self: ClipList) -> str:
     "The hash of the class names, see `label_map_hash`."
     return label_map_hash(self.classes)
@@ -542,7 +570,7 @@ def counts(self: ClipList) -> list:
     return torch.bincount(labels, minlength=len(self.classes)).tolist()
 
 
-@patch(as_prop=True)
+@patch_to(ClipList, as_prop=True)
 def directional(self: ClipList) -> set:
     "Places of the classes that are never mirrored."
     return directional_classes(self.classes)
@@ -561,7 +589,7 @@ def sources(self: ClipList) -> list:
 
 
 @patch
-def select(self: ClipList, places, note: str = None) -> ClipList:
+def select(self: ClipList, places, note: str | None = None) -> ClipList:
     """Some of the clips, with all classes.
 
     Parameters
@@ -671,8 +699,9 @@ def _names_for(listing: Listing, classes) -> ClassNames | None:
         return ClassNames(list(range(len(names))), names, False, "the names given")
     if classes is not None:
         return read_class_names(classes)
-    if listing.names:
-        return listing.names
+    saved = _names_saved(listing.file) if listing.form == "csv" else None
+    if saved or listing.names:
+        return saved or listing.names
     if listing.form not in _NAMES_BESIDE or not listing.file.is_file():
         return None
     return _names_beside(listing.file)
@@ -704,7 +733,7 @@ def _assembled(cls, found: _Located, names: ClassNames | None):
         items=[row.name.replace("\\", "/") for row in rows],
         paths=[paths[i] for i in there],
         labels=[labels[i] for i in there],
-        classes=_readable_names(raw),
+        classes=list(raw) if names and names.final else _readable_names(raw),
         parts=[row.part for row in rows],
         form=listing.form,
         root=root,
@@ -715,9 +744,15 @@ def _assembled(cls, found: _Located, names: ClassNames | None):
     )
 
 # %% ../../nbs/data/cliplist.ipynb #c7f27321
-@patch(cls_method=True)
+@patch_to(ClipList, cls_method=True)
 def from_any(
-    cls: ClipList, path, format: str = None, root=None, official_split: int = 1, classes=None, part: str = None
+    cls,
+    path,
+    format: str | None = None,
+    root: str | Path | None = None,
+    official_split: int = 1,
+    classes=None,
+    part: str | None = None,
 ) -> ClipList:
     """The clips of a data set, in any format.
 
@@ -1081,11 +1116,12 @@ def with_classes(self: ClipList, names) -> ClipList:
 def _quarantine_file(path) -> dict:
     "name -> reason from a file of the audit. Each name stands there as an item and as a whole path."
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        clips = found["clips"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        found = json.loads(Path(path).read_bytes())
+        clips, root = found["clips"], Path(found.get("root", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError(f"{path} is no quarantine list: it needs JSON with `clips`.") from None
-    root = Path(found.get("root", ""))
+    if not isinstance(clips, dict):
+        raise ConfigError(f"{path} is no quarantine list: its `clips` are not name -> reason.")
     whole = {str(root / name): reason for name, reason in clips.items()}
     return {**clips, **whole}
 
@@ -1202,17 +1238,33 @@ def _relative(path, root) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 
+def _csv_bytes(path: Path, head: tuple, rows) -> bytes:
+    "A header and rows. A byte order mark tells that names are there which are not UTF-8."
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows(rows)
+    try:
+        data = text.getvalue().encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        name = error.object[max(0, error.start - 20) : error.end]
+        raise ConfigError(f"{path} cannot hold a name that no file can have: {name!r}.") from None
+    return UTF8_MARK + data if re.search("[\udc80-\udcff]", text.getvalue()) else data
+
+
 def _write_csv(path: Path, head: tuple, rows):
-    "Write a header and rows."
-    with open(path, "w", newline="", encoding="utf-8") as f:
-        writer = csv.writer(f)
-        writer.writerow(head)
-        writer.writerows(rows)
+    "Write a header and rows, complete or not at all."
+    data = _csv_bytes(path, head, rows)
+    with whole_file(path) as part:
+        part.write_bytes(data)
 
 
 @patch
 def save(self: ClipList, path) -> Path:
     """Write a CSV of path, label, class and part, and the names of all classes beside it.
+
+    A name that a spreadsheet would run, or that readers of CSV would cut, is written as `vidprism.data.manifests`
+    says (`to_cell`, `path_to_cell`); `from_any` reads all names as they were.
 
     Parameters
     ----------
@@ -1227,14 +1279,18 @@ def save(self: ClipList, path) -> Path:
     Raises
     ------
     ConfigError
-        If the path does not end with .csv.
+        If the path does not end with .csv, or a name holds half a character.
+    WriteError
+        If a file cannot be written; an old one is then as it was.
     """
     path = Path(path)
     if path.suffix != ".csv":
         raise ConfigError(f"A list of clips is saved as .csv, not {path.name}.")
 
-    clips = zip(self.paths, self.labels, self.parts)
-    rows = [(_relative(clip, self.root), label, self.classes[label], part) for clip, label, part in clips]
+    names = [to_cell(name) for name in self.classes]
+    rows = []
+    for clip, label, part in zip(self.paths, self.labels, self.parts):
+        rows.append((path_to_cell(_relative(clip, self.root)), label, names[label], to_cell(part) if part else ""))
+    _write_csv(path.with_suffix(".classes.csv"), ("id", "name"), enumerate(names))
     _write_csv(path, ("path", "label", "class", "part"), rows)
-    _write_csv(path.with_suffix(".classes.csv"), ("id", "name"), enumerate(self.classes))
     return path

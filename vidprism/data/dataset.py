@@ -22,11 +22,15 @@ from .clips import crop_views, frame_indices, read_clip, read_views, view_indice
 from .shared_batches import SharedBatchLoader
 from .splits import hashed
 from .worker import Worker
-from ..errors import ClipError, ConfigError
+from ..errors import ClipError, ConfigError, Count, Fraction, FrameCount, ImageSize, Positive, Seed, checked
 
 # %% ../../nbs/data/dataset.ipynb #f03a286a
 class ClipOrder(Sampler):
     """The order of clips in an epoch. It depends on seed and epoch only.
+
+    Its numbers carry the epoch (`epoch * count + place`), because a loading process learns from the number alone which
+    frames to draw. `training/trainer` has a second order, of features and other data without an epoch in their numbers:
+    it draws from another generator, so that one class for both would change the order that a seed gives.
 
     Parameters
     ----------
@@ -177,37 +181,41 @@ class ClipDataset(Dataset):
     Unreadable : more clips are in quarantine than `allow`
     """
 
+    @checked
     def __init__(
         self,
         clips,
-        num_frames: int = 32,
+        num_frames: FrameCount = 32,
         sampling: str = "sparse",
-        stride: int = 2,
-        size: int = 224,
+        stride: Count = 2,
+        size: ImageSize = 224,
         augment: Augment | None = None,
-        views: tuple = (1, 1),
-        seed: int = 0,
+        views: tuple[Count, Count] = (1, 1),
+        seed: Seed = 0,
         quarantine=None,
-        allow: float = 0.01,
+        allow: Fraction = 0.01,
         no_flip=(),
-        timeout: float | None = None,
+        timeout: Positive | None = None,
     ):
-        whole = ClipList.from_any(clips)
         _check_views(num_frames, sampling, stride, size, augment, tuple(views))
-        if not 0 <= allow <= 1:
-            raise ConfigError(f"allow is a part of the clips, 0 to 1, not {allow}.")
-        self.total = len(whole)
-        self.clips = whole.without(quarantine)
         self.options = dict(num_frames=num_frames, sampling=sampling, stride=stride)
         self.size = size
         self.augment = augment
         self.views = tuple(views)
         self.seed = seed
-        self.allow = allow
         self.timeout = timeout
-        self.no_flip = directional(self.clips.classes, no_flip)
-        self.log = _SharedLog()
         self.workers = {}
+        self._take(ClipList.from_any(clips), quarantine, allow)
+        self.no_flip = directional(self.classes, no_flip)
+
+    def _take(self, clips: ClipList, quarantine, allow: float):
+        "Take the clips that are not in quarantine, unless too many are."
+        if not 0 <= allow <= 1:
+            raise ConfigError(f"allow is a part of the clips, 0 to 1, not {allow}.")
+        self.allow = allow
+        self.total = len(clips)
+        self.clips = clips.without(quarantine)
+        self.log = _SharedLog()
         if not len(self.clips):
             raise ConfigError("Every clip is in quarantine.")
         self.check_limit()
@@ -507,7 +515,8 @@ def loader(
     order = None
     if seed is not None:
         order = ClipOrder(len(self), seed, self.clips.weights() if weighted else None)
-    options = dict(batch_size=batch, sampler=order, drop_last=drop_last)
-    if workers:
-        return SharedBatchLoader(self, batch, workers, worker_init_fn=worker_init_fn, **options)
-    return DataLoader(self, **options)
+    if not workers:
+        return DataLoader(self, batch_size=batch, sampler=order, drop_last=drop_last)
+    return SharedBatchLoader(
+        self, batch, workers, batch_size=batch, sampler=order, drop_last=drop_last, worker_init_fn=worker_init_fn
+    )

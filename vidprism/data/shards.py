@@ -8,25 +8,38 @@ __all__ = ['Packed', 'pack', 'deal', 'ShardClips']
 # %% ../../nbs/data/shards.ipynb #8e3fec85
 import copy
 import io
+import itertools
 import json
+import os
 import random
+import re
 import shutil
+import stat
+import tarfile
 import tempfile
 import torch
 import warnings
 import webdataset as wds
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from fastcore.basics import patch
 from pathlib import Path
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from typing import NamedTuple
-from .augment import read_varied
+from .augment import Augment, read_varied
 from .clips import crop_views, read_clip
-from .manifests import IMAGE_SUFFIXES
+from .manifests import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_largest_label
 from .shared_batches import SharedBatchLoader
 from .splits import hashed
-from ..errors import ClipError, ConfigError, positive_int
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, Natural, Seed, checked
+
+# isort: split
+from ..errors import positive_int
+from ..files import refuse_foreign, write_json, written_folder
+
+# %% ../../nbs/data/shards.ipynb #secure01
+wds.utils.enforce_security = True  # what WDS_SECURE=1 sets: no shell, no pickle, no local file through gopen
 
 # %% ../../nbs/data/shards.ipynb #fb3c5606
 class Packed(NamedTuple):
@@ -53,15 +66,22 @@ class Packed(NamedTuple):
     left_out: list
 
 
+def _numbered_classes(rows: list) -> list:
+    "The classes of rows whose labels have no names: each is called by its number."
+    labels = [label for _, _, label in rows]
+    if min(labels, default=0) < 0:
+        raise ConfigError(f"The label {min(labels)} is below 0.")
+    highest = max(labels, default=0)
+    check_largest_label(highest, len(labels))
+    return [str(label) for label in range(highest + 1)]
+
+
 def _clip_rows(clips) -> tuple:
     "([(item, path, label)], classes) of a ClipList, or of (path, label) pairs."
     is_list = hasattr(clips, "paths")
     given = zip(clips.items, clips.paths, clips.labels) if is_list else ((path, path, label) for path, label in clips)
     rows = [(str(item), Path(path), int(label)) for item, path, label in given]
-    if is_list:
-        return rows, list(clips.classes)
-    highest = max((label for _, _, label in rows), default=0)
-    return rows, [str(label) for label in range(highest + 1)]
+    return rows, list(clips.classes) if is_list else _numbered_classes(rows)
 
 
 def _images_in(path: Path) -> list:
@@ -71,10 +91,21 @@ def _images_in(path: Path) -> list:
     return sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
+def _is_utf8(name: str) -> bool:
+    "Whether an archive can hold a file of that name."
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def _why_not(path: Path, check: bool) -> str:
     'Why a file, or a folder of images, cannot be packed; "" if it can. `check` reads it.'
-    if not path.is_file() and not _images_in(path):
-        return "it holds no images" if path.is_dir() else "it is no file"
+    if not os.path.isfile(path) and not _images_in(path):
+        return "it holds no images" if os.path.isdir(path) else "it is no file"
+    if not os.access(path, os.R_OK):
+        return "it may not be read"
+    if sum(file.stat().st_size for file in _images_in(path) or [path]) >= 8 << 30:
+        return "it has 8 GiB or more, which a shard cannot hold"
+    if any(not _is_utf8(image.name) for image in _images_in(path)):
+        return "the name of an image is not UTF-8"
     if not check:
         return ""
     try:
@@ -84,46 +115,99 @@ def _why_not(path: Path, check: bool) -> str:
     return "" if len(clip.frames) else "it is empty"
 
 # %% ../../nbs/data/shards.ipynb #916c8296
+_FRAMES = "frames.zip"
+_ENDINGS = (*(suffix[1:] for suffix in VIDEO_SUFFIXES), _FRAMES, "bin")  # what `pack` writes, and what is decoded
+
+
 def _packed_bytes(path: Path) -> tuple:
     "(ending, bytes) of a file as it is, or of a folder of images as an archive that is not compressed again."
     if not path.is_dir():
-        return path.suffix[1:].lower() or "bin", path.read_bytes()
+        ending = path.suffix[1:].lower()
+        return ending if ending in _ENDINGS else "bin", path.read_bytes()
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for image in _images_in(path):
             archive.writestr(zipfile.ZipInfo(image.name), image.read_bytes())
-    return "frames.zip", out.getvalue()
+    return _FRAMES, out.getvalue()
 
 
-def _write_shards(rows, folder: Path, shard_size: int, classes, progress) -> int:
-    "Write the tar files; gives the bytes of the clips."
-    size = 0
-    pattern = str(folder).replace("%", "%%") + "/clips-%06d.tar"
-    with wds.ShardWriter(pattern, maxcount=shard_size, maxsize=1 << 60, verbose=0, mtime=0) as out:
-        for i, (item, path, label) in enumerate(rows):
-            ending, data = _packed_bytes(path)
-            size += len(data)
-            about = dict(item=item, label=label, name=classes[label])
-            out.write({"__key__": f"{i:08d}", ending: data, "json": about})
-            if progress:
-                progress(i + 1, len(rows))
-    return size
+def _shard_name(number: int) -> str:
+    "The file name of a shard."
+    return f"clips-{number:06d}.tar"
 
 
 def _shard_sizes(count: int, shard_size: int) -> list:
-    "(file name, number of clips) of the shards that `_write_shards` makes of so many clips."
+    "(file name, number of clips) of the shards of so many clips."
     starts = range(0, count, shard_size)
-    return [(f"clips-{i:06d}.tar", min(shard_size, count - start)) for i, start in enumerate(starts)]
+    return [(_shard_name(i), min(shard_size, count - start)) for i, start in enumerate(starts)]
 
 
-def _write_index(folder: Path, index: dict):
-    "Write the index under another name, then rename it."
-    part = folder / "index.tmp"
-    part.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / "index.json")
+def _write_shards(rows: list, folder: Path, shard_size: int, classes: list, progress) -> int:
+    "Write the tar files; gives the bytes of the clips."
+    size = 0
+    for number, start in enumerate(range(0, len(rows), shard_size)):
+        # opened here, not by WebDataset, which would take some names of folders for commands
+        with open(folder / _shard_name(number), "wb") as file, wds.TarWriter(file, mtime=0) as out:
+            for i, (item, path, label) in enumerate(rows[start : start + shard_size], start):
+                ending, data = _packed_bytes(path)
+                size += len(data)
+                about = dict(item=item, label=label, name=classes[label])
+                out.write({"__key__": f"{i:08d}", ending: data, "json": about})
+                if progress:
+                    progress(i + 1, len(rows))
+    return size
+
+# %% ../../nbs/data/shards.ipynb #index001
+_INDEX = "index.json"
+_MOST_INDEX_BYTES = 1 << 28
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.tar")
+
+
+def _index_fault(index) -> str:
+    'What is wrong with an index; "" where it is as `pack` writes it.'
+    if not isinstance(index, dict):
+        return "it is no object"
+    classes, shards = index.get("classes"), index.get("shards")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return "its classes are no list of names"
+    if not isinstance(shards, list) or not all(_is_entry(entry) for entry in shards):
+        return "its shards are no list of (file name, number of clips), with plain names that end with .tar"
+    names = [name for name, _ in shards]
+    if len({name.lower() for name in names}) < len(names):
+        return "it names a shard twice"
+    clips = index.get("clips")
+    if type(clips) is not int or clips != sum(count for _, count in shards):
+        return "its number of clips is not the sum over its shards"
+    return ""
+
+
+def _is_entry(entry) -> bool:
+    "Whether an entry of an index is a plain file name and a number of clips."
+    if not isinstance(entry, list) or len(entry) != 2:
+        return False
+    name, count = entry
+    plain = isinstance(name, str) and _SHARD_NAME.fullmatch(name)
+    return bool(plain) and type(count) is int and 0 < count < 1 << 31
+
+
+def _parse_index(path: Path) -> dict:
+    "An index, checked; what is no regular file of a sane size is not read."
+    if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > _MOST_INDEX_BYTES:
+        raise ConfigError(f"{path} is no index of packed clips: it is no regular file of at most 256 MiB.")
+    try:
+        index = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path} is no index of packed clips: it is no JSON.") from None
+    fault = _index_fault(index)
+    if fault:
+        raise ConfigError(f"{path} is no index of packed clips: {fault}.")
+    return index
 
 # %% ../../nbs/data/shards.ipynb #3fb1459f
-def _packable(rows, check: bool) -> tuple:
+_OWN_NAME = re.compile(r"clips-\d{6,}\.tar")  # what `_shard_name` gives
+
+
+def _packable(rows: list, check: bool) -> tuple:
     "(rows that can be packed, (item, reason) of the others)."
     good = []
     left_out = []
@@ -134,11 +218,46 @@ def _packable(rows, check: bool) -> tuple:
             left_out.append((item, why))
         else:
             good.append(row)
+    if not good:
+        item, why = left_out[0]
+        raise ClipError(f"None of the {len(rows)} clips can be packed: {item}: {why}")
     return good, left_out
 
 
-def pack(clips, folder, shard_size: int = 500, seed: int = 0, check: bool = False, progress=None) -> Packed:
-    """Write WebDataset shards. The index is written last: a folder without it is not complete.
+def _replaceable(folder: Path, overwrite: bool) -> list:
+    "Names of the shards that a new pack replaces: those of the folder's own index. Other contents need `overwrite`."
+    has_index = os.path.lexists(folder / _INDEX)
+    if has_index and not overwrite:
+        raise ConfigError(f"{folder} holds packed clips already.")
+    refuse_foreign(folder, _INDEX, overwrite)
+    names = [name for name, _ in _parse_index(folder / _INDEX)["shards"]] if has_index else []
+    return [name for name in names if _OWN_NAME.fullmatch(name)]
+
+
+def _refuse_changed(folder: Path, overwrite: bool, old: list):
+    "Refuse a folder that another process has written meanwhile."
+    if _replaceable(folder, overwrite) != old:
+        raise ConfigError(f"{folder} was packed by another process meanwhile.")
+
+
+def _refuse_clash(folder: Path, replaced: list, written: list):
+    "Refuse to replace a file that the folder's own index does not name."
+    for name in written:
+        if name not in replaced and os.path.lexists(folder / name):
+            raise ConfigError(f"{folder} holds {name}, which its index does not name: move that file away.")
+
+
+@checked
+def pack(
+    clips,
+    folder: AnyPath,
+    shard_size: Count = 500,
+    seed: Seed | None = 0,
+    check: bool = False,
+    progress: Callable | None = None,
+    overwrite: bool = False,
+) -> Packed:
+    """Write WebDataset shards and their index. They appear together when all are written.
 
     Parameters
     ----------
@@ -154,6 +273,9 @@ def pack(clips, folder, shard_size: int = 500, seed: int = 0, check: bool = Fals
         Read each file first, and leave out what cannot be read.
     progress : callable, optional
         Called with (clips done, clips in all).
+    overwrite : bool
+        Write into a folder that holds packed clips or other files. Only the shards that its own index names are
+        removed.
 
     Returns
     -------
@@ -163,35 +285,40 @@ def pack(clips, folder, shard_size: int = 500, seed: int = 0, check: bool = Fals
     Raises
     ------
     ConfigError
-        If there are no clips, `shard_size` is no whole number of 1 or more, or the folder holds packed clips already.
+        If there are no clips, `shard_size` is no whole number of 1 or more, the folder holds packed clips already or
+        other files, or a file that a shard would replace is not the kit's.
     ClipError
         If none of the clips can be packed.
+    WriteError
+        If the files cannot be written; the folder is then as it was.
     """
     rows, classes = _clip_rows(clips)
     folder = Path(folder)
     positive_int(shard_size, "shard_size")
     if not rows:
         raise ConfigError("There are no clips to pack.")
-    if (folder / "index.json").exists():
-        raise ConfigError(f"{folder} holds packed clips already.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for unfinished in folder.glob("clips-*.tar"):
-        unfinished.unlink()
+    old = _replaceable(folder, overwrite)
     if seed is not None:
         rows = sorted(rows, key=lambda row: hashed(seed, row[0]))
     good, left_out = _packable(rows, check)
-    if not good:
-        item, why = left_out[0]
-        raise ClipError(f"None of the {len(rows)} clips can be packed: {item}: {why}")
-    size = _write_shards(good, folder, shard_size, classes, progress)
     shards = _shard_sizes(len(good), shard_size)
-    index = dict(format="webdataset", classes=classes, clips=len(good), shards=shards, left_out=left_out)
-    _write_index(folder, index)
+    _refuse_clash(folder, old, [name for name, _ in shards])
+    with written_folder(folder, _INDEX, owns=old, overwrite=overwrite) as new:
+        size = _write_shards(good, new, shard_size, classes, progress)
+        index = dict(format="webdataset", classes=classes, clips=len(good), shards=shards, left_out=left_out)
+        write_json(new / _INDEX, index)
+        _refuse_changed(folder, overwrite, old)
     return Packed(folder, shards, len(good), size, left_out)
 
 # %% ../../nbs/data/shards.ipynb #cd6b4805
 def deal(
-    shards: list, epoch: int, seed: int = None, process: int = 0, processes: int = 1, worker: int = 0, workers: int = 1
+    shards: Sequence,
+    epoch: int,
+    seed: int | None = None,
+    process: int = 0,
+    processes: int = 1,
+    worker: int = 0,
+    workers: int = 1,
 ) -> list:
     """Deal shards to processes, then to workers.
 
@@ -226,39 +353,113 @@ def deal(
 # %% ../../nbs/data/shards.ipynb #27b5e89c
 def _read_index(folder) -> dict:
     "The index of a folder of shards; a missing index or shard is an error."
-    path = Path(folder) / "index.json"
+    path = Path(folder) / _INDEX
     if not path.is_file():
-        raise ConfigError(f"{folder} holds no packed clips: it has no index.json.")
-    index = json.loads(path.read_text(encoding="utf-8"))
+        raise ConfigError(f"{folder} holds no packed clips: it has no {_INDEX}.")
+    index = _parse_index(path)
     names = [name for name, _ in index["shards"]]
     lost = [name for name in names if not (path.parent / name).is_file()]
     if lost:
         raise ConfigError(f"{folder} lacks {len(lost)} of its {len(names)} shards, such as {lost[0]}.")
+    links = [name for name in names if (path.parent / name).is_symlink()]
+    if links:
+        raise ConfigError(f"{folder}: the shard {links[0]} is a link to another file, which is not followed.")
     return index
+
+# %% ../../nbs/data/shards.ipynb #tar00002
+_BLOCK = tarfile.BLOCKSIZE
+_MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.([a-z0-9]{1,16}(?:\.[a-z0-9]{1,16})?)")
+
+
+class _Member(NamedTuple):
+    "A file in a shard."
+
+    key: str  # the name before the first dot
+    ending: str  # and after it
+    data: bytes
+
+
+def _header(block: bytes) -> tarfile.TarInfo:
+    "The header of a member, if it is a regular file with a plain name."
+    if len(block) < _BLOCK:
+        raise ConfigError("it ends early")
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        raise ConfigError("a header is damaged, or it is no plain tar file") from None
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise ConfigError(f"its member {info.name[:99]!r} is no regular file")
+    if not _MEMBER.fullmatch(info.name):
+        raise ConfigError(f"its member {info.name[:99]!r} has no plain name, such as 00000017.mp4")
+    return info
+
+
+def _members(file, length: int) -> Iterator[_Member]:
+    "The members of an open tar file of so many bytes."
+    while (block := file.read(_BLOCK)) != bytes(_BLOCK):
+        info = _header(block)
+        if not 0 <= info.size <= length - file.tell():
+            raise ConfigError(f"its member {info.name} should have {info.size} bytes, more than are left in the file")
+        key, ending = info.name.split(".", 1)
+        yield _Member(key, ending, file.read(info.size))
+        file.seek(-info.size % _BLOCK, os.SEEK_CUR)
+
+# %% ../../nbs/data/shards.ipynb #tar00004
+def _check_archive(archive: zipfile.ZipFile, most: int):
+    "Refuse an archive of images that `pack` would not write: other files, compressed files, one place used twice."
+    files = archive.infolist()
+    names = {file.filename.lower() for file in files}
+    if len(names) < len(files):
+        raise ClipError("Its archive has two images of one name.")
+    if sum(file.file_size for file in files) > most:
+        raise ClipError("Its archive declares more bytes than it has.")
+    for file in files:
+        plain = not re.search(r"[/\\:\x00-\x1f]", file.filename)
+        if not plain or not file.filename.lower().endswith(IMAGE_SUFFIXES) or file.compress_type != zipfile.ZIP_STORED:
+            raise ClipError(f"Its archive holds {file.filename[:99]!r}, which is no plain image.")
+
+
+def _images_of(data: bytes) -> dict:
+    "name -> bytes of the images of an archive."
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_archive(archive, len(data))
+            return {file.filename: archive.read(file) for file in archive.infolist()}
+    except ClipError:
+        raise
+    except (zipfile.BadZipFile, ValueError, RuntimeError, OSError, EOFError) as error:
+        raise ClipError(f"Its archive of images cannot be read: {error}") from error
+
+
+def _unpack_images(path: Path, data: bytes):
+    "Write the images of an archive into a new folder."
+    path.mkdir()
+    for name, image in _images_of(data).items():
+        (path / name).write_bytes(image)
 
 
 def _unpacked(path: Path, data: bytes) -> Path:
     "Write a clip's bytes to a path: a file, or the folder of images that they are an archive of."
-    if not path.name.endswith(".frames.zip"):
+    if path.name.endswith("." + _FRAMES):
+        _unpack_images(path, data)
+    else:
         path.write_bytes(data)
-        return path
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        archive.extractall(path)
     return path
 
 
 def _remove(path: Path):
-    "Remove a file, or a folder with all that it holds."
+    "Remove a file, or a folder with all that it holds; it may be missing."
     if path.is_dir():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 # %% ../../nbs/data/shards.ipynb #f825717a
 class ShardClips(IterableDataset):
     """Clips out of shards, decoded as they are read: pairs (frames [T,S,S,3] uint8, label).
 
-    A clip that cannot be read is left out with a warning.
+    A clip that cannot be read is left out with a warning. A shard that holds what `pack` does not write ends the
+    reading.
 
     Parameters
     ----------
@@ -287,8 +488,6 @@ class ShardClips(IterableDataset):
     ----------
     index : dict
         Of the folder: "classes", "clips", "shards" and "left_out".
-    classes : list of str
-        Class names.
     order : int or None
         Seed of the order of shards and clips. None keeps the order in which they were packed.
     process : int
@@ -301,25 +500,29 @@ class ShardClips(IterableDataset):
     Raises
     ------
     ConfigError
-        If the folder has no index, or lacks a shard.
+        If the folder has no index, lacks a shard, or its index is not as `pack` writes it.
     """
 
+    order: int | None = None
+    process: int = 0
+    processes: int = 1
+
+    @checked
     def __init__(
         self,
-        folder,
-        num_frames: int = 32,
+        folder: AnyPath,
+        num_frames: FrameCount = 32,
         sampling: str = "sparse",
-        stride: int = 2,
-        size: int = 224,
-        augment=None,
-        seed: int = 0,
+        stride: Count = 2,
+        size: ImageSize = 224,
+        augment: Augment | None = None,
+        seed: Seed = 0,
         no_flip=(),
-        buffer: int = 200,
-        read=None,
+        buffer: Natural = 200,
+        read: Callable | None = None,
     ):
         self.folder = Path(folder)
         self.index = _read_index(folder)
-        self.classes = self.index["classes"]
         self.num_frames = num_frames
         self.sampling = sampling
         self.stride = stride
@@ -329,10 +532,17 @@ class ShardClips(IterableDataset):
         self.no_flip = frozenset(no_flip)
         self.buffer = buffer
         self.read = read or self.frames_of
-        self.order = None
-        self.process = 0
-        self.processes = 1
         self.shared_epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def classes(self) -> list:
+        "Class names."
+        return self.index["classes"]
+
+    @property
+    def gives_frames(self) -> bool:
+        "Whether the kit's own reader decodes the clips."
+        return self.read == self.frames_of
 
     @property
     def epoch(self) -> int:
@@ -364,9 +574,9 @@ class ShardClips(IterableDataset):
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         with tempfile.TemporaryDirectory() as folder:
             for name, data, item, label in self.samples(worker, workers):
-                path = _unpacked(Path(folder) / name, data)
+                path = Path(folder) / name
                 try:
-                    yield self.read(path, item, label, self.epoch), label
+                    yield self.read(_unpacked(path, data), item, label, self.epoch), label
                 except ClipError as error:
                     warnings.warn(f"{item} is left out: {error}", stacklevel=1)
                 finally:
@@ -412,14 +622,65 @@ def frames_of(self: ShardClips, path: Path, item: str, label: int, epoch: int) -
         short=short,
     )
 
+# %% ../../nbs/data/shards.ipynb #samp0002
+class _BadShard(ConfigError):
+    "A shard that `pack` did not write. One sentence, also if a loading process raises it."
 
-def _ending(sample: dict) -> str:
-    "The ending of a clip's file, which is the member beside the JSON."
-    return next(key for key in sample if key != "json" and not key.startswith("__"))
+    def __init__(self, message: str):
+        super().__init__(str(message).rpartition("_BadShard: ")[2].strip())  # without that process's traceback
+
+
+class _Sample(NamedTuple):
+    "A clip in a shard."
+
+    name: str  # file name
+    data: bytes
+    item: str
+    label: int
+
+
+def _about(member: _Member, num_classes: int) -> tuple:
+    "(item, label) from a clip's JSON."
+    try:
+        found = json.loads(member.data)
+        item, label = found["item"], found["label"]
+    except (ValueError, RecursionError, TypeError, KeyError, IndexError):
+        raise ConfigError(f"{member.key}.json is no JSON with item and label") from None
+    if not isinstance(item, str) or type(label) is not int or not 0 <= label < num_classes:
+        raise ConfigError(f"{member.key}.json lacks a name, or a label from 0 to {num_classes - 1}")
+    return item, label
+
+
+def _sample(pair: list, num_classes: int, endings: tuple | None) -> _Sample:
+    "A clip from its two members; `endings` are those allowed, None allows all."
+    clip, about = sorted(pair, key=lambda member: member.ending == "json")
+    if clip.key != about.key or about.ending != "json" or clip.ending == "json":
+        raise ConfigError(f"{clip.key} is not one clip and one JSON, side by side")
+    if endings is not None and clip.ending not in endings:
+        raise ConfigError(f"{clip.key}.{clip.ending} is no clip: its ending is none of {', '.join(endings)}")
+    return _Sample(f"{clip.key}.{clip.ending}", clip.data, *_about(about, num_classes))
+
+
+def _samples_of(path: Path, num_clips: int, num_classes: int, endings: tuple | None) -> Iterator[_Sample]:
+    "The clips of one shard. What `pack` does not write is an error that names the shard."
+    try:
+        seen = set()
+        with open(path, "rb") as file:
+            members = _members(file, os.fstat(file.fileno()).st_size)
+            for first in members:
+                found = _sample([first, next(members, first)], num_classes, endings)
+                if found.name in seen:
+                    raise ConfigError(f"it holds {found.name} twice")
+                seen.add(found.name)
+                yield found
+        if len(seen) != num_clips:
+            raise ConfigError(f"it has {len(seen)} clips, and the index promises {num_clips}")
+    except ConfigError as error:
+        raise _BadShard(f"{path} is not read further: {error}.") from None
 
 
 @patch
-def samples(self: ShardClips, worker: int, workers: int):
+def samples(self: ShardClips, worker: int, workers: int) -> Iterator[tuple]:
     """The clips of a worker's shards, mixed within the buffer if there is an order to draw.
 
     Parameters
@@ -433,40 +694,55 @@ def samples(self: ShardClips, worker: int, workers: int):
     ------
     tuple
         (file name, bytes, item, label).
+
+    Raises
+    ------
+    ConfigError
+        If a shard is damaged, or holds what `pack` does not write.
     """
-    names = [name for name, _ in self.index["shards"]]
-    mine = deal(names, self.epoch, self.order, self.process, self.processes, worker, workers)
-    stream = wds.tariterators.tarfile_samples({"url": str(self.folder / name)} for name in mine)
+    count_of = dict(map(tuple, self.index["shards"]))
+    mine = deal(list(count_of), self.epoch, self.order, self.process, self.processes, worker, workers)
+    endings = _ENDINGS if self.gives_frames else None
+    shards = (_samples_of(self.folder / name, count_of[name], len(self.classes), endings) for name in mine)
+    stream = itertools.chain.from_iterable(shards)
     if self.order is not None:
         generator = random.Random(f"{self.order} {self.epoch} {self.process} {worker}")
         stream = wds.filters.shuffle(self.buffer, rng=generator)(stream)
-    for sample in stream:
-        about = json.loads(sample["json"])
-        ending = _ending(sample)
-        yield f"{sample['__key__']}.{ending}", sample[ending], about["item"], about["label"]
+    yield from map(tuple, stream)
 
 # %% ../../nbs/data/shards.ipynb #33b9156e
-def _part_of(clips: ShardClips, order: int, process: int, processes: int) -> ShardClips:
+def _part_of(clips: ShardClips, order: int | None, process: int, processes: int) -> ShardClips:
     "A copy for one process, with an epoch of its own."
     part = copy.copy(clips)
     part.order = order
     part.process = process
     part.processes = processes
     part.shared_epoch = clips.shared_epoch.clone().share_memory_()
-    if clips.read == clips.frames_of:
+    if clips.gives_frames:
         part.read = part.frames_of
     return part
+
+
+def _check_processes(clips: ShardClips, processes: int):
+    "Refuse more processes than shards."
+    shards = len(clips.index["shards"])
+    if shards >= processes:
+        return
+    size = max(len(clips) // processes, 1)
+    raise ConfigError(
+        f"{shards} shards can't be shared among {processes} processes: pack with a shard_size of at most {size}."
+    )
 
 
 @patch
 def loader(
     self: ShardClips,
     batch: int = 16,
-    seed: int = None,
+    seed: int | None = None,
     workers: int = 0,
     process: int = 0,
     processes: int = 1,
-    worker_init_fn=None,
+    worker_init_fn: Callable | None = None,
 ) -> DataLoader:
     """Batches of the shards of one process.
 
@@ -495,16 +771,10 @@ def loader(
     ConfigError
         If there are fewer shards than processes.
     """
-    shards = len(self.index["shards"])
-    if shards < processes:
-        size = max(len(self) // processes, 1)
-        raise ConfigError(
-            f"{shards} shards can't be shared among {processes} processes: pack with a shard_size of at most {size}."
-        )
-    workers = min(workers, shards // processes)
+    _check_processes(self, processes)
+    workers = min(workers, len(self.index["shards"]) // processes)
     part = _part_of(self, seed, process, processes)
-    gives_frames = self.read == self.frames_of
-    if gives_frames and workers:
+    if self.gives_frames and workers:
         return SharedBatchLoader(part, batch, workers, worker_init_fn=worker_init_fn, batch_size=batch)
     return DataLoader(
         part,
@@ -538,7 +808,7 @@ def batches(self: ShardClips, batch: int, workers: int = 0) -> int:
     for process in range(self.processes):
         count = 0
         for worker in range(workers):
-            mine = deal(clips, 0, self.order, process, self.processes, worker, workers)
+            mine = deal(list(clips), 0, self.order, process, self.processes, worker, workers)
             count += -(-sum(clips[name] for name in mine) // batch)
         most = max(most, count)
     return most

@@ -51,6 +51,14 @@ def _free(marks, place: int, owner: int, os=os) -> None:  # at the end of a proc
         marks[place] = 0
 
 
+def _process_number() -> int:
+    "The number of this loading process, from 0."
+    info = get_worker_info()
+    if info is None:
+        raise RuntimeError("Only a loading process writes batches.")
+    return info.id
+
+
 class SharedBatchBuffer:
     """Shared memory for three batches of each loading process.
 
@@ -91,7 +99,7 @@ class SharedBatchBuffer:
         labels : list of the labels
         """
         frames, labels = map(list, zip(*samples))
-        process = get_worker_info().id
+        process = _process_number()
         marks = self.marks[process].tolist()
         if _FREE not in marks:
             return default_collate(frames), labels

@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 from sklearn.model_selection import StratifiedGroupKFold
 from typing import NamedTuple
-from ..errors import ConfigError
+from ..errors import AnyPath, ConfigError, Count, Seed, checked
+from ..files import write_json
 
 # %% ../../nbs/data/splits.ipynb #88b7bdbe
 def hashed(seed: int, *what) -> str:
@@ -33,7 +34,7 @@ def hashed(seed: int, *what) -> str:
         64 hexadecimal digits.
     """
     text = " ".join(map(str, (seed, *what)))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # names of files may be no UTF-8
 
 # %% ../../nbs/data/splits.ipynb #83be6520
 def _class_name(names, label: int) -> str:
@@ -57,7 +58,8 @@ def _draw(places: dict, k: int, seed: int, name: str) -> list:
     return [places[item] for item in by_hash[:k]]
 
 # %% ../../nbs/data/splits.ipynb #8e35385a
-def k_shot(labels, k: int, seed: int = 0, items=None, names=None) -> list:
+@checked
+def k_shot(labels, k: Count, seed: Seed = 0, items=None, names=None) -> list:
     """Draw K distinct clips of every class.
 
     Parameters
@@ -134,10 +136,25 @@ def save_list(path, indices, items, **metadata):
         Names of all clips.
     **metadata
         What else the file says, such as k and seed.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written; an old one is then as it was.
     """
     chosen = [str(items[i]) for i in indices]
-    text = json.dumps(dict(metadata, items=chosen), indent=1)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    write_json(path, dict(metadata, items=chosen))
+
+
+def _saved_items(path) -> list:
+    "The names in a file that `save_list` wrote."
+    try:
+        items = json.loads(Path(path).read_bytes())["items"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ConfigError(f"{path} is no saved list: it needs JSON with `items`.") from None
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ConfigError(f"{path} is no saved list: its `items` are no names.")
+    return items
 
 
 def read_list(path, items) -> list:
@@ -158,10 +175,10 @@ def read_list(path, items) -> list:
     Raises
     ------
     ConfigError
-        If a saved name is not in `items`.
+        If the file is not such a list, or a saved name is not in `items`.
     """
     place = {str(item): i for i, item in reversed(list(enumerate(items)))}
-    wanted = json.loads(Path(path).read_text(encoding="utf-8"))["items"]
+    wanted = _saved_items(path)
     lost = [item for item in wanted if item not in place]
     if lost:
         raise ConfigError(f"{path} names {lost[0]!r}, which is not among the {len(place)} clips.")
@@ -172,7 +189,8 @@ _UCF_CLIP = re.compile(r"v_(\w+)_g(\d+)_c\d+")
 _KINETICS_CLIP = re.compile(r"(.{11})_\d{6}_\d{6}")
 
 
-def source_of(path) -> str:
+@checked
+def source_of(path: AnyPath) -> str:
     """The video that a clip was cut from.
 
     Parameters
@@ -223,7 +241,8 @@ def _check_folds(labels: list, groups: list, folds: int):
         raise ConfigError(f"{folds} folds need at least one class with as many clips.")
 
 # %% ../../nbs/data/splits.ipynb #e4112fbd
-def grouped_folds(labels, groups, folds: int = 5, seed: int = 0) -> list:
+@checked
+def grouped_folds(labels, groups, folds: Count = 5, seed: Seed = 0) -> list:
     """Folds in which no group stands on both sides, with classes as even as the groups allow.
 
     Parameters

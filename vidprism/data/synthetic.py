@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from typing import NamedTuple
-from ..errors import ConfigError
+from ..errors import ConfigError, FrameCount, ImageSize, Natural, Seed, SplitName, WorldCount, checked
 
 # %% ../../nbs/data/synthetic.ipynb #1060a6fc
 SPLITS = ("train", "test", "val")
@@ -555,7 +555,10 @@ def _phrasings(seed, split, indices):
     return np.floor(np.where(u < 0.5, full, short)).astype(int).tolist()
 
 
-def world_pictures(n: int, seed: int = 0, split: str = "train", size: int = 64, start: int = 0) -> tuple:
+@checked
+def world_pictures(
+    n: WorldCount, seed: Seed = 0, split: SplitName = "train", size: ImageSize = 64, start: Natural = 0
+) -> tuple:
     """Draw captioned pictures.
 
     Parameters
@@ -878,8 +881,15 @@ class WorldClips(NamedTuple):
     scene: Scene
 
 # %% ../../nbs/data/synthetic.ipynb #38dbaacc
+@checked
 def world_clips(
-    n: int, seed: int = 0, split: str = "train", num_frames: int = 32, size: int = 64, labels=None, start: int = 0
+    n: WorldCount,
+    seed: Seed = 0,
+    split: SplitName = "train",
+    num_frames: FrameCount = 32,
+    size: ImageSize = 64,
+    labels=None,
+    start: Natural = 0,
 ) -> WorldClips:
     """Draw the clips `start` to `start + n` of a split, n*T*size*size*3 bytes at once; see `world_batches`.
 

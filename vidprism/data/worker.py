@@ -28,6 +28,14 @@ _serve({limit!r})
 """
 
 
+def _found(module: str, name: str):
+    "A function by its names: (was it found, it or the error)."
+    try:
+        return True, getattr(importlib.import_module(module), name)
+    except Exception as error:
+        return False, error
+
+
 def _answer(function, args, options, limit: int) -> tuple:
     "Call a function: (did it return, what); what it raises is an answer too."
     try:
@@ -38,6 +46,18 @@ def _answer(function, args, options, limit: int) -> tuple:
         return False, error
     except Exception as error:
         return False, error
+
+
+def _pickled(answer: tuple) -> bytes:
+    "An answer as bytes; an object that cannot travel is told as a RuntimeError."
+    try:
+        data = pickle.dumps(answer, protocol=5)
+        if not answer[0]:
+            pickle.loads(data)  # an exception may be written and not be made again
+        return data
+    except Exception:
+        what = answer[1]
+        return pickle.dumps((False, RuntimeError(f"{type(what).__name__}: {what}")), protocol=5)
 
 
 def _pipe_out():
@@ -81,12 +101,13 @@ def _serve(limit: int) -> None:
             module, function, args, options, seconds = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        function = getattr(importlib.import_module(module), function)
+        found, function = _found(module, function)
         _send("ready", out)
         _set_alarm(int(seconds) + 10)
-        answer = _answer(function, args, options, limit)
+        answer = _answer(function, args, options, limit) if found else (False, function)
         _set_alarm(0)
-        _send(answer, out)
+        out.write(_pickled(answer))
+        out.flush()
 
 # %% ../../nbs/data/worker.ipynb #63d2d305
 _READERS = (  # part of a function's name, the reader that it uses
@@ -95,6 +116,8 @@ _READERS = (  # part of a function's name, the reader that it uses
     ("_jump", "PyAV"),
     ("_scan", "PyAV"),
     ("_opened", "PyAV"),
+    ("_turn", "PyAV"),
+    ("_without_profile", "PyAV"),
     ("_image", "Pillow"),
 )
 
@@ -105,6 +128,11 @@ def _reader_in(log: str) -> str:
         if re.search(rf"in \w*{part}", log):
             return reader
     return "its reader"
+
+
+def _pipes(process) -> tuple:
+    "The pipes to a process and from it."
+    return process.stdin, process.stdout
 
 
 def _kill(process, ask: bool) -> None:
@@ -153,8 +181,12 @@ class Worker:
         RuntimeError
             If the process ends before it is ready.
         """
+        self._running()
+
+    def _running(self):
+        "The process; a new one if there is none."
         if self.process and self.process.poll() is None:
-            return
+            return self.process
         self.close()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  `close` closes it
         path = [str(p) for p in sys.path]
@@ -162,9 +194,10 @@ class Worker:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=self.log)
         try:
-            pickle.load(self.process.stdout)
+            pickle.load(_pipes(self.process)[1])
         except EOFError:
             raise RuntimeError("a worker process could not be started") from None
+        return self.process
 
     def call(self, name: str, *args, timeout: float = 60.0, **options):
         """Call a function of the kit in the process.
@@ -189,6 +222,8 @@ class Worker:
         ------
         ClipError
             If the function takes too long, crashes or needs too much memory.
+        RuntimeError
+            If the process ends by itself, or what the function returns or raises cannot be sent.
         Exception
             What the function raises.
         """
@@ -197,29 +232,35 @@ class Worker:
 
     def _call(self, module: str, function: str, args: tuple, options: dict, timeout: float):
         "`call`, of any module that the process can import."
-        self.start()
-        process, answers = self.process, []
-        listener = threading.Thread(target=_listen, args=(process.stdout, answers), daemon=True)
+        process, answers = self._running(), []
+        to, back = _pipes(process)
+        listener = threading.Thread(target=_listen, args=(back, answers), daemon=True)
         with contextlib.suppress(EOFError, OSError):  # it died before it began; the listener finds out
-            pickle.dump((module, function, args, options, timeout), process.stdin)
-            process.stdin.flush()
-            pickle.load(process.stdout)
+            pickle.dump((module, function, args, options, timeout), to)
+            to.flush()
+            pickle.load(back)
         listener.start()
         listener.join(timeout)
         if not answers:
-            reason = self._end(hung=listener.is_alive(), timeout=timeout)
+            reason = self._end(process, listener.is_alive(), timeout)
             raise ClipError(f"{args[0]}: {reason}")
         returned, result = answers[0]
         if not returned:
             raise result
         return result
 
-    def _end(self, hung: bool, timeout: float) -> str:
+    def _end(self, process, hung: bool, timeout: float) -> str:
         "End the process, and say which reader did what."
-        _kill(self.process, hung)
+        if not hung:  # it is ending by itself: wait for its own code
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        _kill(process, hung)
         self.log.seek(0)
-        reader = _reader_in(self.log.read().decode(errors="replace"))
+        log = self.log.read().decode(errors="replace")
+        reader, ended = _reader_in(log), process.returncode
         self.close()
+        if ended > 0:  # no signal ended it: its own code failed
+            raise RuntimeError(f"a worker process ended with code {ended}: {log.strip().splitlines()[-1:]}")
         if hung:
             return f"{reader} did not finish in {timeout:g} s and was stopped."
         return f"{reader} crashed on it."
@@ -230,7 +271,7 @@ class Worker:
             return
         _kill(self.process, False)
         self.log.close()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in _pipes(self.process):
             with contextlib.suppress(OSError):
                 pipe.close()
         self.process = None

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['find_device', 'modes_kept', 'evaluation_mode', 'Features', 'Preprocess', 'check_preprocess', 'preprocess',
-           'FrameEncoder', 'weights_hash', 'listen', 'to_grid', 'ModuleEncoder']
+           'FrameEncoder', 'weight_bytes', 'weights_hash', 'listen', 'to_grid', 'ModuleEncoder',
+           'check_finite_features']
 
 # %% ../../nbs/encoders/base.ipynb #7206c301
+import math
 import os
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from fastcore.basics import patch
 from functools import cached_property
 from torch import nn
 from typing import NamedTuple
-from ..errors import ConfigError
+from ..errors import ConfigError, Count, Natural, checked
 
 # %% ../../nbs/encoders/base.ipynb #752a2e8a
 def find_device() -> torch.device:
@@ -125,6 +127,14 @@ def _check_sides(how: Preprocess):
         raise ConfigError(f"pictures are resized to {side} and then cropped to {how.size}, which cannot be")
 
 
+def _check_channels(how: Preprocess):
+    "Refuse a mean or a standard deviation that no picture can be normalised by."
+    if len(how.mean) != 3 or len(how.std) != 3:
+        raise ConfigError("mean and std have one number for each of the three channels, between 0 and 1")
+    if not all(map(math.isfinite, (*how.mean, *how.std))) or min(how.std) <= 0:
+        raise ConfigError(f"mean and std must be finite and std above 0, not {how.mean} and {how.std}")
+
+
 def check_preprocess(how: Preprocess) -> Preprocess:
     """Refuse a preprocessing that cannot be done.
 
@@ -142,15 +152,14 @@ def check_preprocess(how: Preprocess) -> Preprocess:
     ------
     ConfigError
         If `mode` or `interpolation` is unknown, the crop is larger than the resized picture, or `mean` or `std` has
-        not three numbers.
+        not three finite numbers, or one of `std` is not above 0.
     """
     if how.mode not in ("shortest", "squash"):
         raise ConfigError(f"the resize mode {how.mode!r} is not supported: shortest or squash")
     if how.interpolation not in ("bicubic", "bilinear"):
         raise ConfigError(f"the interpolation {how.interpolation!r} is not supported: bicubic or bilinear")
     _check_sides(how)
-    if len(how.mean) != 3 or len(how.std) != 3:
-        raise ConfigError("mean and std have one number for each of the three channels, between 0 and 1")
+    _check_channels(how)
     mean = tuple(map(float, how.mean))
     std = tuple(map(float, how.std))
     return how._replace(mean=mean, std=std)
@@ -188,6 +197,17 @@ def _crop(x, size: int):
     return x[..., top : top + size, left : left + size]
 
 # %% ../../nbs/encoders/base.ipynb #c63df7ce
+_SLICE = 1 << 27  # bytes of float32 pictures that are resized at a time
+
+
+def _resize_in_slices(frames: torch.Tensor, sides: tuple, interpolation: str) -> torch.Tensor:
+    "Frames uint8 [N,H,W,3] resized, float32 [N,3,h,w]; few large ones at a time, so that they fit into memory."
+    height, width = frames.shape[1:3]
+    count = max(1, _SLICE // (12 * height * width))
+    parts = [_resize(part.permute(0, 3, 1, 2).float(), sides, interpolation) for part in frames.split(count)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def preprocess(frames: torch.Tensor, how: Preprocess) -> torch.Tensor:
     """Resize, crop and normalise frames, on their own device.
 
@@ -203,9 +223,8 @@ def preprocess(frames: torch.Tensor, how: Preprocess) -> torch.Tensor:
     Tensor
         float32 `[N,3,size,size]`.
     """
-    x = frames.permute(0, 3, 1, 2).float()
     sides = _resized_sides(how, *frames.shape[1:3])
-    x = _resize(x, sides, how.interpolation)
+    x = _resize_in_slices(frames, sides, how.interpolation)
     x = _crop(x, how.size) / 255
     mean = x.new_tensor(how.mean)[:, None, None]
     std = x.new_tensor(how.std)[:, None, None]
@@ -236,6 +255,8 @@ class FrameEncoder(nn.Module):
         What the encoder was made with besides its name.
     origin : str or None
         Hash of the weights that the encoder came with.
+    local : bool
+        Whether its weights came from a file of the user's, which its name alone does not bring back.
 
     Raises
     ------
@@ -245,8 +266,10 @@ class FrameEncoder(nn.Module):
 
     span = 1
     window = 1
+    local = False
 
-    def __init__(self, name: str, dim: int, how: Preprocess, chunk: int = 64):
+    @checked
+    def __init__(self, name: str, dim: Natural, how: Preprocess, chunk: Count = 64):
         super().__init__()
         self.name = name
         self.dim = dim
@@ -470,11 +493,22 @@ def encode_text(self: FrameEncoder, names, templates=("{}",)) -> torch.Tensor:
     return F.normalize(x, dim=-1)
 
 # %% ../../nbs/encoders/base.ipynb #3aef4198
-def _weight_line(name: str, x) -> str:
-    "A weight's name, shape and the checksum of its bytes."
-    numbers = x.detach().cpu().contiguous().flatten()
-    checksum = zlib.crc32(numbers.view(torch.uint8).numpy())
-    return f"{name} {list(x.shape)} {checksum}"
+def weight_bytes(module: nn.Module):
+    """Give each weight of a module as bytes, in the order of their names: what every hash of weights reads.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module, on any device.
+
+    Yields
+    ------
+    tuple
+        Name, shape as a list, and uint8 array of the numbers.
+    """
+    for name, x in sorted(module.state_dict().items()):
+        numbers = x.detach().cpu().contiguous().flatten()
+        yield name, list(x.shape), numbers.view(torch.uint8).numpy()
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -490,8 +524,7 @@ def weights_hash(module: nn.Module) -> str:
     str
         16 hexadecimal digits.
     """
-    weights = sorted(module.state_dict().items())
-    lines = [_weight_line(name, x) for name, x in weights]
+    lines = [f"{name} {shape} {zlib.crc32(data)}" for name, shape, data in weight_bytes(module)]
     text = " ".join(lines).encode()
     return f"{zlib.crc32(text):08x}{zlib.adler32(text):08x}"
 
@@ -618,3 +651,31 @@ class ModuleEncoder(FrameEncoder):
             return
         found = list(getattr(pooled, "shape", [])) or type(pooled).__name__
         raise ConfigError(f"encoder {self.name} must turn {list(x.shape)} into [{len(x)},D], not {found}")
+
+# %% ../../nbs/encoders/base.ipynb #9c11a0f2
+def check_finite_features(features: Features, clip, name: str) -> Features:
+    """Refuse features of which one is NaN or infinite.
+
+    Parameters
+    ----------
+    features : Features
+        Tensors of any shape.
+    clip : str or Path
+        The clip's name, for the error.
+    name : str
+        The encoder's name, for the error.
+
+    Returns
+    -------
+    Features
+        The same.
+
+    Raises
+    ------
+    ConfigError
+        If a number is NaN or infinite.
+    """
+    for tensor in features:
+        if tensor is not None and not tensor.isfinite().all():
+            raise ConfigError(f"{clip}: encoder {name} gives features that are NaN or infinite.")
+    return features

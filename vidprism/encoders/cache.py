@@ -10,23 +10,26 @@ import hashlib
 import os
 import random
 import sys
-import tempfile
 import threading
-import time
 import torch
+import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from typing import NamedTuple
 from ..data.clips import frame_indices, read_clip, read_views, view_indices
 from ..data.worker import Worker
-from .base import Features, FrameEncoder
-from ..errors import ClipError, ConfigError, VidPrismError
+from .base import Features, FrameEncoder, check_finite_features, weight_bytes
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, Positive, Seed, VidPrismError
+
+# isort: split
+from ..errors import WorkerCount, WriteError, checked
+from ..files import remove_leftovers, written
 
 # %% ../../nbs/encoders/cache.ipynb #e5cb8b06
 def fingerprint(encoder: FrameEncoder) -> str:
@@ -45,10 +48,9 @@ def fingerprint(encoder: FrameEncoder) -> str:
     layers = [str(part) for part in encoder.modules() if not list(part.children())]
     text = f"{encoder.name} {encoder.how} {type(encoder).__name__} {layers}"
     found = hashlib.sha256(text.encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    for name, _, data in weight_bytes(encoder):
         found.update(name.encode())
-        found.update(data.numpy())
+        found.update(data)
     return found.hexdigest()[:16]
 
 
@@ -93,6 +95,26 @@ def clip_key(item, sampling) -> str:
     return f"{item.resolve()} {_size_and_time(item)} {sampling}"
 
 # %% ../../nbs/encoders/cache.ipynb #60aeb95b
+def _checksum(tensors: dict) -> str:
+    "A checksum of the numbers of named tensors."
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
+
+
+def _read_features(path: Path, key: str) -> Features:
+    "The features of a file as they were stored; whatever is wrong with it is an exception."
+    with safe_open(path, "pt") as file:
+        said = file.metadata() or {}
+        names = file.keys()
+        tensors = {name: file.get_tensor(name) for name in names}
+    if said.get("key", key) != key or said.get("crc32", _checksum(tensors)) != _checksum(tensors):
+        raise ConfigError(f"{path} holds other features than were stored.")
+    grid = tensors["grid"].float() if "grid" in tensors else None
+    return check_finite_features(Features(tensors["pooled"].float(), grid), path, "of the cache")
+
+
 class FeatureCache:
     """Features on disk, one file a key. A file is written whole or not at all.
 
@@ -109,11 +131,20 @@ class FeatureCache:
         Calls of `fetch` that found their features.
     misses : int
         Calls of `fetch` that made their features.
+
+    Raises
+    ------
+    WriteError
+        If the folder cannot be made.
     """
 
-    def __init__(self, folder):
+    @checked
+    def __init__(self, folder: AnyPath):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"The cache {folder} cannot be made: {os.strerror(error.errno).lower()}.") from None
         self.hits = 0
         self.misses = 0
 
@@ -144,14 +175,13 @@ class FeatureCache:
         Returns
         -------
         Features or None
-            float32, on the CPU. None if there is no file, or a broken one.
+            float32, on the CPU. None if there is no file, or one that is broken, was changed, or is not finite.
         """
+        path = self.path(key)
         try:
-            found = load_file(self.path(key))
-        except (FileNotFoundError, SafetensorError):
+            return _read_features(path, key) if path.is_file() else None
+        except Exception:  # whatever is wrong with the file, its features can be made anew
             return None
-        grid = found["grid"].float() if "grid" in found else None
-        return Features(found["pooled"].float(), grid)
 
     def fetch(self, key: str, make) -> Features:
         """The features of a key, from disk or newly made.
@@ -167,6 +197,13 @@ class FeatureCache:
         -------
         Features
             As found, or as made.
+
+        Raises
+        ------
+        ConfigError
+            If the features are NaN or infinite.
+        WriteError
+            If they cannot be stored.
         """
         found = self.find(key)
         if found is not None:
@@ -178,7 +215,7 @@ class FeatureCache:
         return made
 
     def store(self, key, features, half: bool = False):
-        """Write features under another name, then rename the file.
+        """Write features, complete or not at all.
 
         Parameters
         ----------
@@ -188,17 +225,26 @@ class FeatureCache:
             Tensors of any shape, on any device.
         half : bool
             Store half precision.
+
+        Returns
+        -------
+        Features
+            As `find` gives them, float32 on the CPU.
+
+        Raises
+        ------
+        ConfigError
+            If a number is NaN or infinite, or becomes infinite in half precision.
+        WriteError
+            If the file cannot be written.
         """
         dtype = torch.float16 if half else None
         given = {name: tensor for name, tensor in features._asdict().items() if tensor is not None}
         tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in given.items()}
-        handle, part = tempfile.mkstemp(dir=self.folder, suffix=".part")
-        os.close(handle)
-        try:
-            save_file(tensors, part, metadata=dict(key=key))
-            os.replace(part, self.path(key))
-        finally:
-            Path(part).unlink(missing_ok=True)
+        check_finite_features(Features(**tensors), key, "given, stored in half precision," if half else "given")
+        with written(self.path(key)) as part:
+            save_file(tensors, part, metadata=dict(key=key, crc32=_checksum(tensors)))
+        return Features(**{name: tensor.float() for name, tensor in tensors.items()})
 
 # %% ../../nbs/encoders/cache.ipynb #b8032e4f
 @torch.no_grad()
@@ -218,11 +264,12 @@ def _as_path(item):
     return Path(item) if isinstance(item, str) and Path(item).is_file() else item
 
 
+@checked
 def encode_clips(
     encoder: FrameEncoder,
     items,
     cache: FeatureCache = None,
-    num_frames: int = 32,
+    num_frames: FrameCount = 32,
     sampling: str = "sparse",
     grid: bool = False,
     load=None,
@@ -254,12 +301,12 @@ def encode_clips(
     Raises
     ------
     ConfigError
-        If there are no items, or an item is a path without a file.
+        If there are no items, an item is a path without a file, or its features are NaN or infinite.
     """
 
     def make(item):
         clip = load(item) if load else read_clip(item, num_frames=num_frames, sampling=sampling).frames
-        return _first_view(_encode(encoder, clip[None], grid))
+        return check_finite_features(_first_view(_encode(encoder, clip[None], grid)), item, encoder.name)
 
     def fetch(item):
         key = f"{weights} grid={grid} {clip_key(item, f'{sampling}/{num_frames}')}"
@@ -482,12 +529,22 @@ def _missing(cache, clips, keys) -> list:
     return jobs
 
 
-def _sweep(folder: Path, age: float = 3600.0):
-    "Remove the parts that killed writers left more than `age` seconds ago."
-    for part in folder.glob("*.part"):
-        with suppress(FileNotFoundError):
-            if time.time() - part.stat().st_mtime > age:
-                part.unlink()
+def _open_cache(folder) -> FeatureCache:
+    "The cache of a folder, without the parts that killed writers left; what cannot be removed stays."
+    cache = FeatureCache(folder)
+    with suppress(OSError):
+        remove_leftovers(cache.folder)
+    return cache
+
+
+def _make(cache, encoder, path, key: str, frames, options: _Options):
+    "Encode a clip and store its features: as they were stored, or the reason where they are not finite."
+    seen = _encode(encoder, frames, options.grid)
+    try:
+        check_finite_features(seen, path, encoder.name)
+        return cache.store(key, seen, options.half)
+    except ConfigError as error:
+        return str(error)
 
 
 def _still_missing(cache, jobs, bar):
@@ -504,13 +561,16 @@ def _fill(cache, encoder, jobs, options: _Options, workers: int, timeout: float,
     unreadable = {}
     made = 0
     waiting = _still_missing(cache, jobs, bar)
-    for (_, key), got in _read_ahead(waiting, options, encoder.image_size, workers, timeout):
+    for (path, key), got in _read_ahead(waiting, options, encoder.image_size, workers, timeout):
+        bar.update()
+        if not isinstance(got, str):
+            if cache.path(key).exists():
+                continue
+            got = _make(cache, encoder, path, key, got, options)
         if isinstance(got, str):
             unreadable[key] = got
-        elif not cache.path(key).exists():
-            cache.store(key, _encode(encoder, got, options.grid), options.half)
+        else:
             made += 1
-        bar.update()
     return unreadable, made
 
 # %% ../../nbs/encoders/cache.ipynb #48768c6b
@@ -519,8 +579,9 @@ def _stored(cache, encoder, path, key: str, options: _Options) -> Features:
     found = cache.find(key)
     if found is None:
         frames = _read(path, options, encoder.image_size)
-        cache.store(key, _encode(encoder, frames, options.grid), options.half)
-        found = cache.find(key)
+        found = _make(cache, encoder, path, key, frames, options)
+    if isinstance(found, str):
+        raise ConfigError(found)
     return _first_view(found) if options.one_view else found
 
 
@@ -551,20 +612,39 @@ def _fill_missing(cache, encoder, clips, options: _Options, workers: int, timeou
     return keys, reasons, made
 
 
+def _readable(reasons: list) -> list:
+    "Places of the clips without a reason to leave them out; none at all is an error."
+    kept = [place for place, why in enumerate(reasons) if why is None]
+    if not kept:
+        raise ClipError(f"None of the {len(reasons)} clips can be read; the first one: {reasons[0]}")
+    return kept
+
+
+def _report(clips, found: tuple, kept: list, reasons: list, made: int) -> CachedFeatures:
+    "The features with what was left out, which is printed on stderr."
+    unreadable = [(path, why) for path, why in zip(clips, reasons) if why is not None]
+    places = torch.tensor(kept, dtype=torch.long)
+    result = CachedFeatures(*found, places, unreadable, len(kept) - made, made)
+    if unreadable:
+        print(result, file=sys.stderr)
+    return result
+
+
+@checked
 def cache_features(
     clips,
     encoder: FrameEncoder,
-    folder,
-    num_frames: int = 32,
+    folder: AnyPath,
+    num_frames: FrameCount = 32,
     sampling: str = "sparse",
     grid: bool = False,
-    views: tuple = (1, 1),
-    workers: int = 0,
-    timeout: float = 60.0,
+    views: tuple[Count, Count] = (1, 1),
+    workers: WorkerCount = 0,
+    timeout: Positive = 60.0,
     progress: bool = True,
     half: bool = False,
-    seed: int = None,
-    stride: int = 2,
+    seed: Seed = None,
+    stride: Count = 2,
     device=None,
     collect: bool = True,
 ) -> CachedFeatures:
@@ -606,7 +686,7 @@ def cache_features(
     Returns
     -------
     CachedFeatures
-        In the order of the list, without the unreadable clips.
+        In the order of the list, without the unreadable clips. A clip with features that are NaN or infinite is one.
 
     Raises
     ------
@@ -614,25 +694,19 @@ def cache_features(
         If there are no clips, or the encoder and the readers refuse the frames, sampling or views.
     ClipError
         If none of the clips can be read.
+    WriteError
+        If the folder cannot be made, or a file cannot be written.
     """
     clips = [Path(path) for path in getattr(clips, "paths", clips)]
-    cache = FeatureCache(folder)
     options = _check_options(_Options(num_frames, sampling, tuple(views), seed, stride, grid, half), encoder)
     if not clips:
         raise ConfigError("there is nothing to encode")
+    cache = _open_cache(folder)
     if device is not None:
         encoder.to(device)
-    _sweep(cache.folder)
     keys, reasons, made = _fill_missing(cache, encoder, clips, options, workers, timeout, progress)
-    unreadable = [(path, why) for path, why in zip(clips, reasons) if why is not None]
-    kept = [place for place, why in enumerate(reasons) if why is None]
-    if not kept:
-        raise ClipError(f"None of the {len(clips)} clips can be read; the first one: {reasons[0]}")
-    pooled = grids = None
+    kept = _readable(reasons)
+    found = (None, None)
     if collect:
-        pooled, grids = _collect(cache, encoder, [clips[i] for i in kept], [keys[i] for i in kept], options)
-    places = torch.tensor(kept, dtype=torch.long)
-    result = CachedFeatures(pooled, grids, places, unreadable, len(kept) - made, made)
-    if unreadable:
-        print(result, file=sys.stderr)
-    return result
+        found = _collect(cache, encoder, [clips[i] for i in kept], [keys[i] for i in kept], options)
+    return _report(clips, found, kept, reasons, made)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .base import Features, FrameEncoder
-from ..errors import ConfigError
+from ..errors import ConfigError, SmallCount, checked
 
 # %% ../../nbs/encoders/motion.ipynb #8a7871ac
 def _cell_means(x: Tensor, cells: int) -> Tensor:
@@ -100,12 +100,15 @@ class MotionEncoder(FrameEncoder):
         Width of the motion, (cells*cells + 1)*G. `dim` is the encoder's D plus this.
     """
 
-    def __init__(self, encoder: FrameEncoder, cells: int = 2):
+    @checked
+    def __init__(self, encoder: FrameEncoder, cells: SmallCount = 2):
         motion = (cells * cells + 1) * encoder.grid_dim
         super().__init__(f"motion{cells}:{encoder.name}", encoder.dim + motion, encoder.how, encoder.chunk)
         self.encoder = encoder
         self.cells = cells
         self.motion = motion
+        self.span, self.window = encoder.span, encoder.window
+        self.local = encoder.local
 
     @property
     def has_text(self):
@@ -116,6 +119,26 @@ class MotionEncoder(FrameEncoder):
     def grid_dim(self):
         "G, channels of the grid."
         return self.encoder.grid_dim
+
+    def window_of(self, num_frames: int) -> int:
+        """Frames that the encoder encodes together.
+
+        Parameters
+        ----------
+        num_frames : int
+            Frames of the whole clip.
+
+        Returns
+        -------
+        int
+            Frames of a window.
+
+        Raises
+        ------
+        ConfigError
+            If the encoder cannot read so many frames.
+        """
+        return self.encoder.window_of(num_frames)
 
     def encode_sentences(self, sentences):
         """Text embeddings of the encoder, without motion.

@@ -6,15 +6,16 @@
 __all__ = ['resample_positions', 'CubeEncoder', 'create_videomae']
 
 # %% ../../nbs/encoders/videomae.ipynb #c67b1b9e
-import json
+import os
 import re
 import torch
 import torch.nn.functional as F
 from pathlib import Path
 from torch import nn
 from .base import Features, FrameEncoder, Preprocess
-from .weights import fetch_file, load_strictly, read_weights
-from ..errors import ConfigError
+from .weights import compare_states, fetch_file, first_line, load_strictly, read_weights
+from ..errors import ConfigError, VidPrismError
+from ..schema import check_object, flag, listed, maybe, read_json, real, text, whole
 
 # %% ../../nbs/encoders/videomae.ipynb #50e17388
 def _videomae_classes() -> tuple:
@@ -226,6 +227,22 @@ def _videomae_state(state: dict) -> tuple:
     return model, _without_prefix(last, "fc_norm."), original
 
 # %% ../../nbs/encoders/videomae.ipynb #3a406843
+_SIZES = dict(  # what a VideoMAE may be; the largest published one has 1408 channels and 40 layers
+    hidden_size=whole(1, 16384),
+    num_channels=whole(1, 64),
+    tubelet_size=whole(1, 64),
+    patch_size=whole(1, 256),
+    num_hidden_layers=whole(1, 256),
+    intermediate_size=whole(1, 65536),
+    num_attention_heads=whole(1, 256),
+    image_size=whole(1, 2048),
+    num_frames=whole(1, 4096),
+    qv_bias=flag(),
+    use_mean_pooling=flag(),
+    layer_norm_eps=real(0, 1),
+    hidden_act=text(30),
+    has_norm=flag(),
+)
 _HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}  # of the published sizes S, B, L, H and g
 
 
@@ -238,6 +255,8 @@ def _num_layers(state: dict) -> int:
 def _v2_settings(said: dict) -> dict:
     "What a file of settings of VideoMAE v2 says under `model_config`."
     v2 = said.get("model_config", {})
+    if not isinstance(v2, dict):
+        raise ConfigError(f"VideoMAE's settings: model_config must be an object, not {v2!r:.60}.")
     settings = dict(
         num_attention_heads=v2.get("num_heads"),
         image_size=v2.get("img_size"),
@@ -287,6 +306,25 @@ def _biases(state: dict, own: dict) -> dict:
     return {_with_ending(key, endings): value for key, value in state.items()}
 
 # %% ../../nbs/encoders/videomae.ipynb #84cc611d
+_SIDES = whole(1, 4096)
+_PREPARED = dict(  # what the preprocessing is read from; other settings of transformers' are left alone
+    image_mean=listed(real(-1000, 1000), 3, 3),
+    image_std=listed(real(1e-6, 1000), 3, 3),
+    do_center_crop=maybe(flag()),
+    resample=maybe(whole(0, 5)),
+)
+
+
+def _check_prepared(said: dict):
+    "Refuse settings of the preprocessing that are none."
+    check_object({key: said[key] for key in _PREPARED.keys() & said.keys()}, _PREPARED, "preprocessor_config.json")
+    for key in ("size", "crop_size"):
+        given = said.get(key, {})
+        sides = given.values() if isinstance(given, dict) else [given]
+        if not all(map(_SIDES.holds, sides)):
+            raise ConfigError(f"preprocessor_config.json: {key} must be {_SIDES.allowed}, not {given!r:.60}.")
+
+
 def _pixels(given, names, default: int) -> int:
     "A number of pixels, given as such or in a dict under one of the names."
     if isinstance(given, int):
@@ -299,6 +337,7 @@ def _pixels(given, names, default: int) -> int:
 
 def _videomae_preprocess(said: dict, size: int) -> Preprocess:
     "transformers' settings as a `Preprocess`; `size` pixels a side where they say nothing."
+    _check_prepared(said)
     shorter = _pixels(said.get("size", {}), ("shortest_edge", "height"), size)
     cropped = _pixels(said.get("crop_size", {}), ("height",), size)
     if said.get("do_center_crop") is False:
@@ -315,7 +354,7 @@ def _videomae_preprocess(said: dict, size: int) -> Preprocess:
 # %% ../../nbs/encoders/videomae.ipynb #af9d8e0c
 def _json(path) -> dict:
     "What a JSON file says; nothing if there is none."
-    return json.loads(path.read_text()) if path and path.is_file() else {}
+    return read_json(path) if path and path.is_file() else {}
 
 
 _WEIGHTS = ["model.safetensors", "pytorch_model.bin"]
@@ -338,9 +377,9 @@ def _from_hub(name: str, repo: str, files: list) -> Path:
 def _videomae_files(name: str, rest: str) -> tuple:
     "(weights, config.json, preprocessor_config.json) of a folder, beside a file, or from the hub."
     here = Path(rest)
-    if here.is_file():
+    if os.path.isfile(here):
         return here, here.parent / "config.json", here.parent / "preprocessor_config.json"
-    if here.is_dir():
+    if os.path.isdir(here):
         return _weights_in(here), here / "config.json", here / "preprocessor_config.json"
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", rest):
         raise ConfigError(
@@ -350,8 +389,35 @@ def _videomae_files(name: str, rest: str) -> tuple:
     return weights, _from_hub(name, rest, ["config.json"]), _from_hub(name, rest, ["preprocessor_config.json"])
 
 # %% ../../nbs/encoders/videomae.ipynb #6ab27b38
+_MOST_POSITIONS = 1 << 24  # numbers in the table of positions; the largest published model has 2.2 million
+
+
+def _check_positions(name: str, sizes: dict):
+    "Refuse sizes whose table of positions, which transformers computes number by number, takes minutes."
+    side = sizes["image_size"] // sizes["patch_size"]
+    steps = sizes["num_frames"] // sizes["tubelet_size"]
+    numbers = side * side * steps * sizes["hidden_size"]
+    if not 1 <= numbers <= _MOST_POSITIONS:
+        raise ConfigError(
+            f"encoder {name}: image_size, patch_size, num_frames, tubelet_size and hidden_size must give 1 to "
+            f"{_MOST_POSITIONS} numbers of positions, not {numbers}."
+        )
+
+
 def _build(name: str, sizes: dict, has_norm: bool, how: Preprocess) -> CubeEncoder:
     "The encoder for these sizes, with random weights."
+    check_object(dict(sizes, has_norm=has_norm), _SIZES, f"the sizes of encoder {name}", needed=_SIZES)
+    _check_positions(name, sizes)
+    try:
+        return _build_checked(name, sizes, has_norm, how)
+    except VidPrismError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"encoder {name} cannot be built ({type(error).__name__}: {first_line(error)})") from None
+
+
+def _build_checked(name: str, sizes: dict, has_norm: bool, how: Preprocess) -> CubeEncoder:
+    "The encoder for sizes in their ranges."
     Config, Model = _videomae_classes()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -366,10 +432,21 @@ def _build(name: str, sizes: dict, has_norm: bool, how: Preprocess) -> CubeEncod
 
 def _build_bare(name: str, config: dict) -> CubeEncoder:
     "The encoder of a saved model's config, with random weights."
+    check_object(config, _SIZES, f"the sizes of encoder {name}", needed=_SIZES)
     sizes = {key: value for key, value in config.items() if key != "has_norm"}
     return _build(name, sizes, config["has_norm"], _videomae_preprocess({}, config["image_size"]))
 
 # %% ../../nbs/encoders/videomae.ipynb #8129c98e
+def _check_shapes(name: str, sizes: dict, last: dict, how: Preprocess, state: dict):
+    "Refuse weights that do not fit the settings, before the model takes any memory."
+    with torch.device("meta"):
+        model = _build(name, sizes, bool(last), how).model
+    needed = model.state_dict()
+    wrong = compare_states(needed, _biases(state, needed))
+    if wrong:
+        raise ConfigError(f"The weights of encoder {name} do not fit ({wrong}).")
+
+
 def create_videomae(name: str, rest: str, bare: bool = False, config: dict = None) -> CubeEncoder:
     """A VideoMAE encoder: of transformers' layout from a folder or the hub, or of the original code's from a file.
 
@@ -404,6 +481,7 @@ def create_videomae(name: str, rest: str, bare: bool = False, config: dict = Non
     state, last, original = _videomae_state(read_weights(weights))
     sizes = _sizes(state, _json(settings), original)
     how = _videomae_preprocess(_json(prepare), sizes["image_size"])
+    _check_shapes(name, sizes, last, how, state)
     encoder = _build(name, sizes, bool(last), how)
     if bare:
         return encoder

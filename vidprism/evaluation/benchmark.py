@@ -4,29 +4,35 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'FeatureSplit', 'Benchmark', 'find_templates', 'encode_world', 'prompts', 'world_bench', 'clip_bench',
-           'find_commit', 'mean_and_std', 'Result', 'rows_of', 'make_record']
+           'find_commit', 'mean_and_std', 'Result', 'rows_of', 'make_record', 'Expected', 'is_number', 'read_object',
+           'check_values']
 
 # %% ../../nbs/evaluation/benchmark.ipynb #57ac9e1e
 import itertools
 import json
 import math
+import numbers
 import platform
+import reprlib
 import statistics
 import subprocess
 import torch
 import vidprism
 import vidprism.heads.baselines
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
+from functools import partial
 from pathlib import Path
 from torch import Tensor
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from ..data.clips import read_clip, read_views, view_indices
 from ..data.synthetic import MOTIONS, world_batches
 from ..encoders.base import Features, FrameEncoder
 from ..encoders.cache import FeatureCache, clip_key, fingerprint
-from ..errors import ConfigError, one_of
+from ..errors import AnyPath, ConfigError, Count, FrameCount, Seed, VidPrismError, checked, one_of
 from .metrics import Measures
+from ..files import write_json
 from ..training.trainer import TrainConfig
 
 # %% ../../nbs/evaluation/benchmark.ipynb #70435131
@@ -50,13 +56,13 @@ class FeatureSplit(NamedTuple):
     items: list
     sources: list
 
-    def rows(self, indices):
+    def rows(self, indices: Sequence[int] | Tensor):
         """A part of the side, in a given order.
 
         Parameters
         ----------
-        indices : sequence of int
-            Places of the clips.
+        indices : sequence of int, or Tensor
+            [n] places of the clips, from 0.
 
         Returns
         -------
@@ -69,6 +75,7 @@ class FeatureSplit(NamedTuple):
         return FeatureSplit(self.features[i], self.labels[i], items, sources)
 
 
+@checked
 @dataclass(frozen=True)
 class Benchmark:
     """What heads are measured on.
@@ -99,7 +106,7 @@ class Benchmark:
     test: FeatureSplit
     classes: list
     metadata: dict
-    text: Tensor = None
+    text: Tensor | None = None
 
     def __post_init__(self):
         "Check the labels."
@@ -112,7 +119,7 @@ class Benchmark:
             names = ", ".join(repr(self.classes[i]) for i in lacking[:5])
             raise ConfigError(f"The training side has no clip of {names}, which the test side has.")
 
-    def __getitem__(self, side):
+    def __getitem__(self, side: Literal["train", "test"]):
         "The side \"train\" or \"test\"."
         return getattr(self, side)
 
@@ -139,7 +146,7 @@ TEMPLATES = dict(
 )
 
 
-def find_templates(templates) -> tuple:
+def find_templates(templates: str | Sequence[str]) -> tuple:
     """Look up a set of templates.
 
     Parameters
@@ -164,16 +171,27 @@ def find_templates(templates) -> tuple:
     return TEMPLATES[one_of(templates, TEMPLATES, "templates")]
 
 # %% ../../nbs/evaluation/benchmark.ipynb #59e98d7b
+def _render_and_encode(
+    encoder: FrameEncoder, split: str, n: int, seed: int, num_frames: int, views: int, labels
+) -> Features:
+    "Pooled features of world clips [N,T,D], or [N,V,T,D] for several views."
+    rendered, parts = num_frames * views, []
+    for batch in world_batches(n, 36, seed=seed, split=split, num_frames=rendered, labels=labels):
+        pooled = encoder(batch.frames).pooled.cpu()
+        parts.append(pooled if views == 1 else pooled[:, view_indices(rendered, num_frames, views)])
+    return Features(torch.cat(parts))
+
+
 @torch.no_grad()
 def encode_world(
     encoder: FrameEncoder,
-    split: str,
-    n: int,
-    seed: int = 0,
-    num_frames: int = 32,
-    views: int = 1,
-    labels=None,
-    cache: FeatureCache = None,
+    split: Literal["train", "test"],
+    n: Count,
+    seed: Seed = 0,
+    num_frames: FrameCount = 32,
+    views: Count = 1,
+    labels: Sequence[str] | None = None,
+    cache: FeatureCache | None = None,
 ):
     """Pooled features of world clips, rendered and encoded a few at a time.
 
@@ -184,9 +202,9 @@ def encode_world(
     split : str
         "train" or "test".
     n : int
-        Number of clips.
+        Number of clips, 1 or more.
     seed : int
-        Of the world.
+        Of the world, 0 or more.
     num_frames : int
         T, frames of a view.
     views : int
@@ -202,16 +220,7 @@ def encode_world(
         Features [N,T,D], or [N,V,T,D] for several views, and motions [N] int64.
     """
     names = tuple(labels or MOTIONS)
-    rendered = num_frames * views
-
-    def encode(batch):
-        pooled = encoder(batch.frames).pooled.cpu()
-        return pooled if views == 1 else pooled[:, view_indices(rendered, num_frames, views)]
-
-    def make():
-        batches = world_batches(n, 36, seed=seed, split=split, num_frames=rendered, labels=labels)
-        return Features(torch.cat([encode(batch) for batch in batches]))
-
+    make = partial(_render_and_encode, encoder, split, n, seed, num_frames, views, labels)
     key = f"{fingerprint(encoder)} world {seed} {split} {n} {num_frames}"
     if views > 1 or labels:
         key += f" {views} {names}"
@@ -219,7 +228,7 @@ def encode_world(
     return found.pooled, torch.arange(n) % len(names)
 
 
-def prompts(encoder: FrameEncoder, classes, templates="mote") -> Tensor:
+def prompts(encoder: FrameEncoder, classes: Sequence[str], templates: str | Sequence[str] = "mote") -> Tensor:
     """Text features of class names, averaged over templates.
 
     Parameters
@@ -251,16 +260,27 @@ def _text_of(encoder: FrameEncoder, classes, templates):
     return prompts(encoder, classes, templates).cpu(), list(find_templates(templates))
 
 
+def _world_side(
+    encoder: FrameEncoder, seed: int, num_frames: int, motions, cache, split: str, n: int, views: int
+) -> FeatureSplit:
+    "One side of the world's bench; each clip is a source of its own."
+    features, labels = encode_world(encoder, split, n, seed, num_frames, views, motions, cache)
+    classes = list(motions or MOTIONS)
+    items = [f"world {seed} {split} {classes[c]} {i}" for i, c in enumerate(labels.tolist())]
+    return FeatureSplit(features, labels, items, items)
+
+
+@checked
 def world_bench(
     encoder: FrameEncoder,
-    train: int = 2160,
-    test: int = 540,
-    seed: int = 0,
-    num_frames: int = 32,
-    views: int = 1,
-    motions=None,
-    templates="name",
-    cache: FeatureCache = None,
+    train: Count = 2160,
+    test: Count = 540,
+    seed: Seed = 0,
+    num_frames: FrameCount = 32,
+    views: Count = 1,
+    motions: Sequence[str] | None = None,
+    templates: str | Sequence[str] | None = "name",
+    cache: FeatureCache | None = None,
 ) -> Benchmark:
     """A bench of the embedded world's motions.
 
@@ -277,7 +297,7 @@ def world_bench(
     num_frames : int
         T, frames of a view.
     views : int
-        Temporal views of a test clip.
+        Temporal views of a test clip, 1 or more.
     motions : sequence of str, optional
         Names of the classes. Default: all eighteen of `MOTIONS`.
     templates : str or sequence of str, optional
@@ -291,12 +311,7 @@ def world_bench(
         Named "world".
     """
     classes = list(motions or MOTIONS)
-
-    def side(split, n, v):
-        features, labels = encode_world(encoder, split, n, seed, num_frames, v, motions, cache)
-        items = [f"world {seed} {split} {classes[c]} {i}" for i, c in enumerate(labels.tolist())]
-        return FeatureSplit(features, labels, items, items)
-
+    side = partial(_world_side, encoder, seed, num_frames, motions, cache)
     text, sentences = _text_of(encoder, classes, templates)
     metadata = dict(
         encoder=encoder.name,
@@ -330,17 +345,29 @@ def _encode_views(
     return cache.fetch(f"{fingerprint(encoder)} {clip}", make).pooled
 
 
+def _clip_side(encoder: FrameEncoder, num_frames: int, sources, cache, pairs, views) -> FeatureSplit:
+    "One side of a bench of clips: (path, class index) of each."
+    paths, labels = zip(*pairs)
+    features = torch.stack([_encode_views(encoder, path, num_frames, views, cache) for path in paths])
+    if tuple(views) == (1, 1):
+        features = features[:, 0]
+    items = list(map(str, paths))
+    cut_from = [str(sources(path)) for path in paths] if sources else list(items)
+    return FeatureSplit(features, torch.tensor(labels), items, cut_from)
+
+
+@checked
 def clip_bench(
     encoder: FrameEncoder,
-    train,
-    test,
-    classes,
-    num_frames: int = 8,
-    views=(1, 1),
-    templates="mote",
-    sources=None,
-    name="clips",
-    cache: FeatureCache = None,
+    train: Sequence[tuple],
+    test: Sequence[tuple],
+    classes: Sequence[str],
+    num_frames: FrameCount = 8,
+    views: tuple[Count, Count] = (1, 1),
+    templates: str | Sequence[str] | None = "mote",
+    sources: Callable | None = None,
+    name: str = "clips",
+    cache: FeatureCache | None = None,
 ) -> Benchmark:
     """A bench of your own clips.
 
@@ -357,7 +384,7 @@ def clip_bench(
     num_frames : int
         T, frames of a view.
     views : tuple of int
-        (temporal views, crops) of a test clip.
+        (temporal views, crops) of a test clip, 1 or more of each.
     templates : str or sequence of str, optional
         Of the text features, as for `find_templates`; None: no text.
     sources : callable, optional
@@ -372,16 +399,7 @@ def clip_bench(
     Benchmark
         Training clips in one view, test clips in all of them.
     """
-
-    def side(pairs, v):
-        paths, labels = zip(*pairs)
-        features = torch.stack([_encode_views(encoder, path, num_frames, v, cache) for path in paths])
-        if tuple(v) == (1, 1):
-            features = features[:, 0]
-        items = list(map(str, paths))
-        cut_from = [str(sources(path)) for path in paths] if sources else list(items)
-        return FeatureSplit(features, torch.tensor(labels), items, cut_from)
-
+    side = partial(_clip_side, encoder, num_frames, sources, cache)
     text, sentences = _text_of(encoder, classes, templates)
     metadata = dict(
         encoder=encoder.name,
@@ -412,7 +430,7 @@ def find_commit() -> str:
     return f"version {vidprism.__version__}" if commit is None else commit
 
 
-def mean_and_std(values) -> dict:
+def mean_and_std(values: Iterable[float]) -> dict:
     """Mean, sample standard deviation and count; NaNs are left out.
 
     Parameters
@@ -431,6 +449,7 @@ def mean_and_std(values) -> dict:
     return dict(mean=mean, std=std, n=len(known))
 
 
+@checked
 @dataclass(frozen=True)
 class Result:
     """What a protocol did and found.
@@ -456,18 +475,23 @@ class Result:
         "One dict a run."
         return self.record["runs"]
 
-    def save(self, path):
+    def save(self, path: AnyPath):
         """Write the record as JSON.
 
         Parameters
         ----------
         path : str or Path
             The file to write.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written; the old file is as it was.
         """
-        Path(path).write_text(json.dumps(self.record, indent=1) + "\n")
+        write_json(path, self.record)
 
 # %% ../../nbs/evaluation/benchmark.ipynb #2fa9e975
-def rows_of(m: Measures, **more) -> dict:
+def rows_of(m: Measures, **more: object) -> dict:
     """A run as plain numbers.
 
     Parameters
@@ -487,7 +511,7 @@ def rows_of(m: Measures, **more) -> dict:
 
 
 def make_record(
-    protocol: str, bench: Benchmark, head: str, options: dict, config: TrainConfig, runs: list, **more
+    protocol: str, bench: Benchmark, head: str, options: dict | None, config: TrainConfig | None, runs: list, **more
 ) -> dict:
     """Everything that a result depends on, and its runs.
 
@@ -580,3 +604,109 @@ def __str__(self: Result):
 def __repr__(self: Result):
     "The same as `str`."
     return str(self)
+
+# %% ../../nbs/evaluation/benchmark.ipynb #a54ee492
+class Expected(NamedTuple):
+    """What a value of a JSON file must be.
+
+    Attributes
+    ----------
+    what : str
+        In words, for the message.
+    fits : callable
+        Value -> whether it is so.
+    needed : bool
+        Whether the value must be there.
+    """
+
+    what: str
+    fits: Callable
+    needed: bool = True
+
+
+def is_number(value: object, low: float = -math.inf, high: float = math.inf, whole: bool = False) -> bool:
+    """Whether a value of a JSON file is a finite number in a range.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+    low : float
+        The smallest that is allowed.
+    high : float
+        The largest that is allowed.
+    whole : bool
+        Only whole numbers are.
+
+    Returns
+    -------
+    bool
+        False for True, False, NaN and infinite numbers, too.
+    """
+    kinds = numbers.Integral if whole else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return False
+    return low <= value <= high and abs(value) < math.inf
+
+
+def read_object(path: AnyPath) -> dict:
+    """Read a JSON file that holds an object.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, in UTF-8.
+
+    Returns
+    -------
+    dict
+        Its content.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, it cannot be read, or it holds anything else.
+    """
+    try:
+        if not Path(path).is_file():
+            raise ConfigError(f"There is no file {path}.")
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {str(error.strerror).lower()}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply.") from error
+    except VidPrismError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a JSON file.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} must hold a JSON object, not {reprlib.repr(found)}.")
+    return found
+
+
+def check_values(content: object, expected: dict, where: str):
+    """Refuse an object of a JSON file that lacks values or has wrong ones.
+
+    Parameters
+    ----------
+    content : object
+        What the file has there.
+    expected : dict
+        Key -> `Expected`. Other keys are not looked at.
+    where : str
+        The file, and the place in it, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If it is no object, or a value is missing or wrong.
+    """
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where} must be a JSON object, not {reprlib.repr(content)}.")
+    for key, wanted in expected.items():
+        if key not in content and not wanted.needed:
+            continue
+        value = content.get(key)
+        if not wanted.fits(value):
+            found = reprlib.repr(value) if key in content else "missing"
+            raise ConfigError(f"{where}: {key} must be {wanted.what}, not {found}.")

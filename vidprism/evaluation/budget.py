@@ -7,24 +7,60 @@ __all__ = ['GPUS', 'DATASETS', 'Measured', 'measure_machine', 'Size', 'Assumed',
 
 # %% ../../nbs/evaluation/budget.ipynb #f94840b3
 import io
-import json
 import math
 import os
 import platform
 import statistics
 import time
 import torch
-from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from PIL import Image
 from typing import NamedTuple
 from ..data.clips import crop_views, read_clip, sample_clips
-from ..errors import ClipError, ConfigError, one_of, positive_int
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, one_of, positive_int
+from .benchmark import Expected, check_values, is_number, read_object
 from .cost import VisualTower, head_cost, paper_options, shape_head
+from ..files import write_json
 from ..heads.base import make_config
 
 # %% ../../nbs/evaluation/budget.ipynb #8e9bd0c1
+def _is_text(value: object) -> bool:
+    "Whether a value is a text."
+    return isinstance(value, str)
+
+
+def _is_positive(value: object) -> bool:
+    "Whether a value is a finite number above 0."
+    return is_number(value, low=0) and value > 0
+
+
+def _is_rate(value: object) -> bool:
+    "Whether a value is a finite number above 0, or None."
+    return value is None or _is_positive(value)
+
+
+_COUNT = Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True))
+_POSITIVE = Expected("a number above 0", _is_positive)
+_RATE = Expected("a number above 0, or null", _is_rate, needed=False)
+_MEASURED = dict(
+    machine=Expected("a text", _is_text),
+    clips=_COUNT,
+    num_frames=_COUNT,
+    size=_COUNT,
+    read_seconds=_POSITIVE,
+    read_low=_POSITIVE,
+    read_high=_POSITIVE,
+    clip_bytes=_POSITIVE,
+    clip_seconds=_POSITIVE,
+    jpeg_bytes=_POSITIVE,
+    train_clips_per_second=_RATE,
+    encode_clips_per_second=_RATE,
+)
+
+
 @dataclass(frozen=True)
 class Measured:
     """What was measured on one machine with some clips.
@@ -55,6 +91,11 @@ class Measured:
         Of one GPU, encoder tuned; None where no GPU was measured.
     encode_clips_per_second : float or None
         Of one GPU, forward pass only; None where no GPU was measured.
+
+    Raises
+    ------
+    ConfigError
+        If a number is not finite or not above 0, or a count is not a whole number.
     """
 
     machine: str
@@ -69,6 +110,10 @@ class Measured:
     jpeg_bytes: float
     train_clips_per_second: float | None = None
     encode_clips_per_second: float | None = None
+
+    def __post_init__(self):
+        "Check the values."
+        check_values(asdict(self), _MEASURED, "Measured")
 
 
 def _jpeg_bytes(picture: torch.Tensor) -> int:
@@ -104,7 +149,13 @@ def _read_all(paths, num_frames: int, size: int) -> list:
     return rows
 
 
-def measure_machine(clips=None, out=None, num_frames: int = 8, size: int = 224, gpu: dict = None) -> Measured:
+def measure_machine(
+    clips: Sequence[AnyPath] | None = None,
+    out: AnyPath | None = None,
+    num_frames: FrameCount = 8,
+    size: Count = 224,
+    gpu: dict | None = None,
+) -> Measured:
     """Read clips with one thread, after one to warm up.
 
     Parameters
@@ -114,9 +165,9 @@ def measure_machine(clips=None, out=None, num_frames: int = 8, size: int = 224, 
     out : str or Path, optional
         JSON file to write.
     num_frames : int
-        T, frames of a clip.
+        T, frames of a clip, 1 or more.
     size : int
-        S, pixels a side of the crop.
+        S, pixels a side of the crop, 1 or more.
     gpu : dict, optional
         `train_clips_per_second` and `encode_clips_per_second`, from `benchmarks/gpu.py`.
 
@@ -127,19 +178,43 @@ def measure_machine(clips=None, out=None, num_frames: int = 8, size: int = 224, 
 
     Raises
     ------
+    ConfigError
+        If fewer than two clips are given, or `out` is one of them.
     ClipError
         If fewer than two clips could be read.
+    WriteError
+        If the file cannot be written; it is as it was.
     """
     paths = [Path(p) for p in (sample_clips() if clips is None else clips)]
+    if len(paths) < 2:
+        raise ConfigError(f"clips must be two files or more, not {len(paths)}.")
+    if out is not None:
+        _refuse_inputs(out, paths)
     rows = _read_all(paths, num_frames, size)
     if len(rows) < 3:
         found = max(len(rows) - 1, 0)
         raise ClipError(f"Only {found} of {len(paths)} clips could be read; measuring needs two.")
     # the first row warms up
-    took, length, jpeg, file_bytes = zip(*rows[1:])
+    measured = _measured_of(rows[1:], num_frames, size, gpu or {})
+    if out is not None:
+        write_json(out, asdict(measured))
+    return measured
+
+
+def _refuse_inputs(out, paths):
+    "Refuse to write over a file that is read."
+    for path in paths:
+        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
+            raise ConfigError(f"{out} is one of the clips that are read: choose another file for the result.")
+
+
+def _measured_of(rows: list, num_frames: int, size: int, gpu: dict) -> Measured:
+    "Medians and means over what was read of each clip."
+    took, length, jpeg, file_bytes = zip(*rows)
     low, *_, high = statistics.quantiles(took, n=10, method="inclusive")
     processor = platform.processor() or platform.machine()
-    measured = Measured(
+    return make_config(
+        Measured,
         machine=f"{processor}, {os.cpu_count()} cores, torch {torch.__version__}",
         clips=len(took),
         num_frames=num_frames,
@@ -150,16 +225,15 @@ def measure_machine(clips=None, out=None, num_frames: int = 8, size: int = 224, 
         clip_bytes=statistics.mean(file_bytes),
         clip_seconds=statistics.mean(length),
         jpeg_bytes=statistics.mean(jpeg),
-        **(gpu or {}),
+        **gpu,
     )
-    if out:
-        Path(out).write_text(json.dumps(asdict(measured), indent=1) + "\n")
-    return measured
 
 
 def _read_measured(path) -> Measured:
     "What `measure_machine` wrote."
-    return make_config(Measured, **json.loads(Path(path).read_text()))
+    found = read_object(path)
+    check_values(found, _MEASURED, str(path))
+    return make_config(Measured, **found)
 
 # %% ../../nbs/evaluation/budget.ipynb #137907d4
 # dense bf16 (V100, T4: fp16) FLOP/s, makers' data sheets
@@ -230,8 +304,8 @@ class Assumed:
     Raises
     ------
     ConfigError
-        If the GPU is unknown, cores or epochs are not whole numbers of 1 or more, `utilisation` is out of its range,
-        or another number is below 0.
+        If the GPU is unknown, `cores`, `epochs` or a view is not a whole number of 1 or more, or another number is not
+        finite or out of its range: `disk_rate` and `feature_bytes` above 0, the others 0 or more.
     """
 
     gpu: str = "a100"
@@ -250,12 +324,22 @@ class Assumed:
         one_of(self.gpu, GPUS, "gpu")
         positive_int(self.cores, "cores")
         positive_int(self.epochs, "epochs")
-        if not 0 < self.utilisation <= 1:
+        if not is_number(self.utilisation, 0, 1) or not self.utilisation:
             raise ConfigError(f"utilisation must lie above 0 and at most at 1, not {self.utilisation!r}.")
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, int | float) and value < 0:
-                raise ConfigError(f"{f.name} can't be below 0, not {value!r}.")
+        for name in ("backward", "bitrate", "read_seconds"):
+            if not is_number(getattr(self, name), low=0):
+                raise ConfigError(f"{name} must be a number of 0 or more, not {getattr(self, name)!r}.")
+        for name in ("disk_rate", "feature_bytes"):
+            if not _is_positive(getattr(self, name)):
+                raise ConfigError(f"{name} must be a number above 0, not {getattr(self, name)!r}.")
+        _check_views(self.views)
+
+
+def _check_views(views):
+    "Refuse what is not two whole numbers of 1 or more."
+    pair = isinstance(views, list | tuple) and len(views) == 2
+    if not pair or not all(is_number(v, low=1, whole=True) for v in views):
+        raise ConfigError(f"views must be two whole numbers of at least 1, not {views!r}.")
 
 # %% ../../nbs/evaluation/budget.ipynb #4c05429d
 class Plan(NamedTuple):
@@ -464,14 +548,17 @@ def _find_measured(measured, num_frames: int) -> Measured:
     return _read_measured(measured)
 
 
+_SIZE = dict(train=_COUNT, test=_COUNT, seconds=_POSITIVE, num_classes=_COUNT)
+
+
 def plan(
-    dataset: str = "k400",
-    gpus: int = 8,
-    num_frames: int = 8,
+    dataset: str | Size = "k400",
+    gpus: Count = 8,
+    num_frames: FrameCount = 8,
     encoder: str = "ViT-B-16-quickgelu",
     head: str = "vidprism",
     finetune_encoder: bool = True,
-    measured=None,
+    measured: Measured | AnyPath | None = None,
     assumed: Assumed = Assumed(),
 ) -> Plan:
     """Compute what a run needs, and which stage is the slowest.
@@ -481,9 +568,9 @@ def plan(
     dataset : str or Size
         A name in `DATASETS`, or sizes of your own.
     gpus : int
-        Number of GPUs.
+        Number of GPUs, 1 or more.
     num_frames : int
-        T, frames of a view.
+        T, frames of a view, 1 or more.
     encoder : str
         An architecture of open_clip.
     head : str
@@ -503,28 +590,35 @@ def plan(
     Raises
     ------
     ConfigError
-        If `gpus` or `frames` is not a whole number of 1 or more, or the data set or the architecture is unknown.
+        If `gpus` or `num_frames` is not a whole number of 1 or more, the data set or the architecture is unknown, a
+        size is not above 0, or the file of `measured` is no such file.
     """
     positive_int(gpus, "gpus")
     positive_int(num_frames, "num_frames")
     size = dataset if isinstance(dataset, Size) else DATASETS[one_of(dataset, DATASETS, "dataset")]
-    x = _plan_inputs(
-        size, _find_measured(measured, num_frames), assumed, gpus, num_frames, encoder, head, finetune_encoder
-    )
+    check_values(size._asdict(), _SIZE, "dataset")
+    machine = _find_measured(measured, num_frames)
+    x = _plan_inputs(size, machine, assumed, gpus, num_frames, encoder, head, finetune_encoder)
+    return _plan_of(dataset if isinstance(dataset, str) else "your own", x)
+
+
+def _plan_of(name: str, x: _Inputs) -> Plan:
+    "Compute the plan."
     rates = _plan_rates(x)
     slowest = min(rates, key=rates.get)
+    train = x.size.train * x.epochs
     made = Plan(
-        dataset=dataset if isinstance(dataset, str) else "your own",
-        gpu_hours=size.train * x.epochs / rates["gpus"] * gpus / 3600,
-        test_gpu_hours=size.test * x.views / x.test_rate / 3600,
-        wall_hours=size.train * x.epochs / rates[slowest] / 3600,
+        dataset=name,
+        gpu_hours=train / rates["gpus"] * x.gpus / 3600,
+        test_gpu_hours=x.size.test * x.views / x.test_rate / 3600,
+        wall_hours=train / rates[slowest] / 3600,
         rates=rates,
         bottleneck=slowest,
         cores_needed=math.ceil(rates["gpus"] * x.read),
         disk=_plan_disk(x),
         gflops=x.macs / 1e9,
         lines=[],
-        assumed=asdict(assumed),
+        assumed=asdict(x.assumed),
     )
     return made._replace(lines=_plan_lines(made, x))
 

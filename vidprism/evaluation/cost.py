@@ -9,23 +9,28 @@ __all__ = ['PAPER_TOWERS', 'TABLE_8', 'count_macs', 'count_parameters', 'VisualT
            'training_memory']
 
 # %% ../../nbs/evaluation/cost.ipynb #e6d0431d
-import json
 import open_clip
 import statistics
 import time
 import torch
 import vidprism
 import weakref
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from ..encoders.base import evaluation_mode, find_device, modes_kept
-from ..errors import ConfigError, positive_int
+from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, NonNegative, Width, checked
+
+# isort: split
+from ..errors import positive_int
+from .benchmark import Expected, check_values, is_number, read_object
 from ..heads.base import create_head
 from ..heads.dbi import gate_mlp
 from ..training.trainer import checkpoint_blocks, train_mode
@@ -43,7 +48,7 @@ def _plain_attention():
 
 
 @torch.no_grad()
-def count_macs(module: nn.Module, *inputs) -> int:
+def count_macs(module: nn.Module, *inputs: Tensor) -> int:
     """Multiply-adds of a forward pass, in evaluation mode.
 
     Parameters
@@ -51,7 +56,7 @@ def count_macs(module: nn.Module, *inputs) -> int:
     module : nn.Module
         What is counted. Its modes and its `requires_grad` flags are restored.
     *inputs
-        Positional arguments of the forward pass.
+        Positional arguments of the forward pass, such as features [B,T,D].
 
     Returns
     -------
@@ -130,7 +135,7 @@ class VisualTower(nn.Module):
         with torch.device("meta"):
             self.visual = open_clip.model._build_vision_tower(self.dim, vision, quick_gelu)
 
-    def frames(self, count: int):
+    def frames(self, count: Count):
         """Make pictures without pixels.
 
         Parameters
@@ -145,7 +150,7 @@ class VisualTower(nn.Module):
         """
         return torch.empty(count, 3, self.size, self.size, device="meta")
 
-    def forward(self, x):
+    def forward(self, x: Tensor):
         """Run the tower.
 
         Parameters
@@ -195,7 +200,7 @@ class Cost(NamedTuple):
         return self.encoder_macs + self.head_macs
 
 
-def shape_head(*args, **options) -> nn.Module:
+def shape_head(*args: object, **options: object) -> nn.Module:
     """Create a head without numbers, for counting.
 
     Parameters
@@ -212,7 +217,8 @@ def shape_head(*args, **options) -> nn.Module:
         return create_head(*args, **options)
 
 
-def head_cost(head: nn.Module, tower: VisualTower = None, num_frames: int = None) -> Cost:
+@checked
+def head_cost(head: nn.Module, tower: VisualTower | None = None, num_frames: FrameCount | None = None) -> Cost:
     """Parameters and multiply-adds of a head, with its encoder.
 
     Parameters
@@ -232,7 +238,7 @@ def head_cost(head: nn.Module, tower: VisualTower = None, num_frames: int = None
     Raises
     ------
     ConfigError
-        If `frames` is not a whole number of 1 or more.
+        If `num_frames` is not a whole number of 1 or more.
     """
     runs = head.for_inference()
     T = head.config.num_frames if num_frames is None else num_frames
@@ -252,7 +258,7 @@ def head_cost(head: nn.Module, tower: VisualTower = None, num_frames: int = None
     return alone._replace(encoder_parameters=count_parameters(tower), encoder_macs=encoder_macs)
 
 # %% ../../nbs/evaluation/cost.ipynb #262ff04b
-def paper_options(name: str, tower: str, num_frames: int) -> dict:
+def paper_options(name: str, tower: Literal["B/16", "L/14"], num_frames: FrameCount) -> dict:
     """The papers' own sizes for a head on ViT-B/16 or ViT-L/14.
 
     Parameters
@@ -353,7 +359,7 @@ def _idle_parameters(head: nn.Module) -> int:
     return gates_left_out * count_parameters(gate) + 2 * count_parameters(square)
 
 
-def layout_parameters(layout: Layout, dim: int, num_classes: int = 400) -> int:
+def layout_parameters(layout: Layout, dim: Width, num_classes: Count = 400) -> int:
     """Parameters of a VidPrism head in one layout.
 
     Parameters
@@ -406,20 +412,35 @@ class CostRow(NamedTuple):
     device: str | None
 
 
+def _is_text(value: object) -> bool:
+    "Whether a value of a JSON file is a text."
+    return isinstance(value, str)
+
+
+_FPS_ROW = dict(
+    method=Expected("a text", _is_text),
+    tower=Expected("a text", _is_text),
+    frames_per_second=Expected("a number of 0 or more", partial(is_number, low=0)),
+)
+
+
 def _measured_fps(path=None) -> dict:
     "(method, tower) -> (frames a second, device) of a gpu.json (None: the checkout's); empty where it was not run."
     home = Path(vidprism.__file__).parents[1]
     path = home / "benchmarks" / "gpu.json" if path is None else Path(path)
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    step = kept.get("fps", {})
+    step = read_object(path).get("fps", {}) if path.is_file() else {}
+    check_values(step, {}, f"{path}, fps")
     rows = step.get("found", [])
     # a step that failed has a dict with its error
     if not isinstance(rows, list):
         return {}
+    check_values(step, dict(device=Expected("a text", _is_text, needed=bool(rows))), f"{path}, fps")
+    for row in rows:
+        check_values(row, _FPS_ROW, f"{path}, fps, found")
     return {(r["method"], r["tower"]): (r["frames_per_second"], step["device"]) for r in rows}
 
 
-def table_8_head(method: str, tower: str) -> tuple:
+def table_8_head(method: Literal["MoTE", "VidPrism"], tower: Literal["B/16", "L/14"]) -> tuple:
     """The head of a row of `TABLE_8`: VidPrism with four rates, MoTE with the paper's layers.
 
     Parameters
@@ -454,7 +475,8 @@ def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
     return CostRow(row, equations, released, cost.macs, fps, device)
 
 
-def paper_costs(gpu=None) -> list:
+@checked
+def paper_costs(gpu: AnyPath | None = None) -> list:
     """VidPrism's table 8: the paper's figures, those computed here, and those measured.
 
     Parameters
@@ -466,6 +488,11 @@ def paper_costs(gpu=None) -> list:
     -------
     list of CostRow
         One for each row of `TABLE_8`. Without the file, nothing is measured.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no such file.
     """
     measured = _measured_fps(gpu)
     return [_cost_row(row, measured) for row in TABLE_8]
@@ -495,7 +522,8 @@ def _cost_cells(row: CostRow) -> tuple:
     return *quoted, equations, released, gflops, fps
 
 
-def draw_paper_costs(rows=None) -> str:
+@checked
+def draw_paper_costs(rows: Sequence[CostRow] | None = None) -> str:
     """Table 8 as markdown.
 
     Parameters
@@ -750,16 +778,14 @@ def _head_parts(head: nn.Module, macs: dict) -> list:
     return parts
 
 
-def _model_parts(model: nn.Module, frames: Tensor) -> list:
-    "The parts of a model, counted on frames uint8 [1,T,H,W,3]."
-    features = model.encoder(frames).pooled
-    macs = _macs_by_part(model.head.for_inference(), features)
-    return _encoder_parts(model.encoder, frames) + _head_parts(model.head.for_inference(), macs)
+def _model_parts(encoder: nn.Module, served: nn.Module, frames: Tensor) -> list:
+    "The parts of an encoder and of the head that inference runs, counted on frames uint8 [1,T,H,W,3]."
+    macs = _macs_by_part(served, encoder(frames).pooled)
+    return _encoder_parts(encoder, frames) + _head_parts(served, macs)
 
 
-def _measure_passes(model: nn.Module, pixels: Tensor, device: str, repeats: int, warmup: int, precision: str) -> tuple:
+def _measure_passes(runs: nn.Module, pixels: Tensor, device: str, repeats: int, warmup: int, precision: str) -> tuple:
     "(seconds of each pass, most bytes alive) of the model that inference runs, on pixels uint8 [B,T,H,W,3]."
-    runs = type(model)(model.encoder, model.head.for_inference(), model.labels)
     runs = runs.eval().to(device)
     x = pixels.to(device)
     if not repeats:
@@ -772,16 +798,46 @@ def _measure_passes(model: nn.Module, pixels: Tensor, device: str, repeats: int,
     return _timed(run, device, repeats, warmup), _peak(run, runs, device)
 
 
+def _served(model: nn.Module) -> nn.Module:
+    "The model that inference runs (MoTE: merged), in evaluation mode; the caller's random numbers stay as they are."
+    with torch.random.fork_rng(devices=[]):
+        head = model.head.for_inference()
+    return type(model)(model.encoder, head, model.labels)
+
+
+@contextmanager
+def _kept_as_it_was(model: nn.Module):
+    "A block in evaluation mode; then the model is back on its device, and what learned learns."
+    home = next(model.parameters()).device
+    learning = [p for p in model.parameters() if p.requires_grad]
+    with evaluation_mode(model):
+        try:
+            yield home
+        finally:
+            model.to(home)
+            for p in learning:
+                p.requires_grad_(True)
+
+
+def _check_device(device: str):
+    "Refuse a device that torch does not know or that is not here."
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"There is no device {device!r} here.") from error
+
+
 @torch.no_grad()
+@checked
 def measure_cost(
     model: nn.Module,
-    num_frames: int = None,
-    views: tuple = (4, 3),
-    batch: int = 1,
-    repeats: int = 10,
-    warmup: int = 2,
-    precision: str = "no",
-    device: str = None,
+    num_frames: FrameCount | None = None,
+    views: tuple[Count, Count] = (4, 3),
+    batch: Count = 1,
+    repeats: Natural = 10,
+    warmup: Natural = 2,
+    precision: Literal["no", "bf16"] = "no",
+    device: str | torch.device | None = None,
 ) -> ModelCost:
     """Measure parameters, multiply-adds, throughput and peak memory of encoder and head.
 
@@ -794,13 +850,13 @@ def measure_cost(
     num_frames : int, optional
         T, frames of a view. Default: the model's.
     views : tuple of int
-        (clips in time, crops). Default: what most of the papers use.
+        (clips in time, crops), 1 or more of each. Default: what most of the papers use.
     batch : int
-        Views at a time.
+        Views at a time, 1 or more.
     repeats : int
         Timed passes, at least 2; 0 counts only.
     warmup : int
-        Passes before the timed ones.
+        Passes before the timed ones, 0 or more.
     precision : str
         "no" (float32) or "bf16".
     device : str, optional
@@ -814,24 +870,19 @@ def measure_cost(
     Raises
     ------
     ConfigError
-        If `frames` is not a whole number of 1 or more, or `repeats` is 1.
+        If `num_frames` is not a whole number of 1 or more, `repeats` is 1 or below 0, or there is no such device.
     """
     device = str(device or find_device())
+    _check_device(device)
     T = model.num_frames if num_frames is None else positive_int(num_frames, "num_frames")
     if repeats < 2 and repeats != 0:
         raise ConfigError("repeats must be 0, or at least 2 for a spread.")
-    home = next(model.parameters()).device
-    learning = [p for p in model.parameters() if p.requires_grad]
     side = model.encoder.image_size
     pixels = torch.zeros(batch, T, side, side, 3, dtype=torch.uint8)
-    with evaluation_mode(model):
-        try:
-            parts = _model_parts(model, pixels[:1].to(home))
-            seconds, peak = _measure_passes(model, pixels, device, repeats, warmup, precision)
-        finally:
-            model.to(home)
-            for p in learning:
-                p.requires_grad_(True)
+    with _kept_as_it_was(model) as home:
+        runs = _served(model)
+        parts = _model_parts(model.encoder, runs.head, pixels[:1].to(home))
+        seconds, peak = _measure_passes(runs, pixels, device, repeats, warmup, precision)
     return ModelCost(parts, T, tuple(views), batch, seconds, peak, device, precision)
 
 # %% ../../nbs/evaluation/cost.ipynb #688432d3
@@ -931,7 +982,7 @@ class Memory(NamedTuple):
     fixed: int
     per_clip: int
 
-    def peak(self, batch: int) -> int:
+    def peak(self, batch: Count) -> int:
         """Most bytes alive in a step.
 
         Parameters
@@ -946,7 +997,7 @@ class Memory(NamedTuple):
         """
         return self.fixed + self.per_clip * batch
 
-    def largest_batch(self, gigabytes: float, reserve: float = 1.5) -> int:
+    def largest_batch(self, gigabytes: NonNegative, reserve: NonNegative = 1.5) -> int:
         """The largest batch that fits a card.
 
         Parameters
@@ -970,7 +1021,7 @@ def _fake(t: Tensor, mode: FakeTensorMode) -> Tensor:
     return mode.from_tensor(t.detach()).requires_grad_(t.requires_grad)
 
 
-def step_peak(model: nn.Module, frames: Tensor, precision: str = "bf16", fake: bool = True) -> int:
+def step_peak(model: nn.Module, frames: Tensor, precision: Literal["no", "bf16"] = "bf16", fake: bool = True) -> int:
     """Most bytes alive in a forward and backward pass.
 
     Weights and gradients are included; the optimizer's state and the frames are not. Gradients are cleared at the end.
@@ -1015,7 +1066,10 @@ def _batch_peak(model: nn.Module, batch: int, precision: str) -> int:
 
 
 def training_memory(
-    model: nn.Module, precision: str = "bf16", checkpointing: bool = False, batches: tuple = (8, 16)
+    model: nn.Module,
+    precision: Literal["no", "bf16"] = "bf16",
+    checkpointing: bool = False,
+    batches: tuple[Count, Count] = (8, 16),
 ) -> Memory:
     """Predict the memory of a training step: the line through two batches on fake tensors, and AdamW's averages.
 
@@ -1028,7 +1082,7 @@ def training_memory(
     checkpointing : bool
         Recompute the encoder's blocks in the backward pass.
     batches : tuple of int
-        The two batches.
+        The two batches, 1 or more, different.
 
     Returns
     -------
@@ -1038,8 +1092,10 @@ def training_memory(
     Raises
     ------
     ConfigError
-        If `checkpointing` is asked for and the encoder has no blocks that can be recomputed.
+        If `checkpointing` is asked for and the encoder has no blocks that can be recomputed, or the batches are equal.
     """
+    if batches[0] == batches[1]:
+        raise ConfigError(f"batches must be two different numbers, not {batches!r}.")
     with modes_kept(model):
         train_mode(model)
         if checkpointing and not checkpoint_blocks(model):

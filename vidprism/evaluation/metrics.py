@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..encoders.base import evaluation_mode
-from ..errors import ConfigError
+from ..errors import ConfigError, Count
 
 # %% ../../nbs/evaluation/metrics.ipynb #9178f23f
 class Measures(NamedTuple):
@@ -68,7 +68,7 @@ def measure(logits: Tensor, labels: Tensor) -> Measures:
 
 # %% ../../nbs/evaluation/metrics.ipynb #c2bb42aa
 @torch.no_grad()
-def view_logits(head: nn.Module, features: Tensor, batch: int = 256, **call) -> Tensor:
+def view_logits(head: nn.Module, features: Tensor, batch: Count = 256, **call: object) -> Tensor:
     """A head's logits in evaluation mode, on its own device.
 
     Parameters
@@ -78,7 +78,7 @@ def view_logits(head: nn.Module, features: Tensor, batch: int = 256, **call) -> 
     features : Tensor
         [N,T,D], or [N,V,T,D] for V views.
     batch : int
-        Views at a time.
+        Views at a time, 1 or more.
     **call
         Passed to the head, such as `text` or `active_experts`.
 

@@ -9,13 +9,14 @@ __all__ = ['GRID', 'build_head', 'train_head', 'GridSearch', 'grid_search', 'clo
 # %% ../../nbs/evaluation/protocols.ipynb #eb171e48
 import itertools
 import torch
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from torch import nn
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from ..data.cliplist import label_map_hash
 from ..data.manifests import readable_name
 from ..data.splits import class_splits, grouped_folds, k_shot, repeat_to
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, Count, Seed, checked, one_of
 from .benchmark import Benchmark, FeatureSplit, Result, make_record, mean_and_std, rows_of
 from .metrics import measure, view_logits
 from ..heads.base import HEADS, create_head
@@ -30,7 +31,11 @@ def _need_text(bench: Benchmark):
 
 
 def build_head(
-    bench: Benchmark, head: str, options: dict = None, seed: int = 0, classifier: str = "linear"
+    bench: Benchmark,
+    head: str,
+    options: dict | None = None,
+    seed: Seed = 0,
+    classifier: Literal["linear", "text"] = "linear",
 ) -> nn.Module:
     """A head for the features, classes and frames of a bench, with random weights.
 
@@ -76,11 +81,11 @@ def train_head(
     bench: Benchmark,
     train: FeatureSplit,
     head: str,
-    options: dict = None,
+    options: dict | None = None,
     config: TrainConfig = _DEFAULT_TRAINING,
-    seed: int = 0,
-    classifier: str = "linear",
-    test: FeatureSplit = None,
+    seed: Seed = 0,
+    classifier: Literal["linear", "text"] = "linear",
+    test: FeatureSplit | None = None,
 ):
     """Build a head and train it.
 
@@ -139,15 +144,32 @@ class GridSearch(NamedTuple):
     record: dict
 
 
+def _points(grid: dict) -> list:
+    "All combinations of the values of a grid; a grid without a point, or of unknown fields, is refused."
+    known = [f.name for f in fields(TrainConfig)]
+    for name, values in grid.items():
+        one_of(name, known, "A field of the grid")
+        if not isinstance(values, list | tuple | range) or not values:
+            raise ConfigError(f"The grid's {name} must be a list of one value or more, not {values!r}.")
+    return [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+
+
+def _grid_row(point: dict, model: nn.Module, held: FeatureSplit) -> dict:
+    "A point of the grid, and accuracy and loss on the clips that are held out."
+    logits = view_logits(model, held.features)
+    loss = nn.functional.cross_entropy(logits, held.labels).item()
+    return dict(**point, top1=measure(logits, held.labels).top1, loss=loss)
+
+
 def grid_search(
     bench: Benchmark,
     head: str,
-    options: dict = None,
+    options: dict | None = None,
     config: TrainConfig = _DEFAULT_TRAINING,
-    grid: dict = None,
-    seed: int = 0,
-    classifier: str = "linear",
-    train: FeatureSplit = None,
+    grid: dict | None = None,
+    seed: Seed = 0,
+    classifier: Literal["linear", "text"] = "linear",
+    train: FeatureSplit | None = None,
 ) -> GridSearch:
     """The best point of the grid on held-out training clips; ties go to the lower loss, then to the earlier point.
 
@@ -173,37 +195,43 @@ def grid_search(
     Returns
     -------
     GridSearch
+
+    Raises
+    ------
+    ConfigError
+        If the grid names what is no field of `TrainConfig`, or has no list of values for it.
     """
     grid = grid or GRID
     train = train or bench.train
     fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
     kept, held = train.rows(fold.train), train.rows(fold.test)
     rows = []
-    for values in itertools.product(*grid.values()):
-        point = dict(zip(grid, values))
+    for point in _points(grid):
         model, _ = train_head(bench, kept, head, options, replace(config, **point), seed, classifier)
-        logits = view_logits(model, held.features)
-        loss = nn.functional.cross_entropy(logits, held.labels).item()
-        rows.append(dict(**point, top1=measure(logits, held.labels).top1, loss=loss))
+        rows.append(_grid_row(point, model, held))
     best = min(rows, key=lambda row: (-row["top1"], row["loss"]))
     chosen = {name: best[name] for name in grid}
-    record = dict(
-        grid={name: list(values) for name, values in grid.items()},
-        held_out=f"{len(held.labels)} clips, one of 4 source-grouped folds",
-        rows=rows,
-        chosen=chosen,
-    )
+    tried = {name: list(values) for name, values in grid.items()}
+    held_out = f"{len(held.labels)} clips, one of 4 source-grouped folds"
+    record = dict(grid=tried, held_out=held_out, rows=rows, chosen=chosen)
     return GridSearch(replace(config, **chosen), record)
 
 # %% ../../nbs/evaluation/protocols.ipynb #3c545ed0
+def _need_seeds(seeds):
+    "Refuse an empty list of seeds."
+    if not len(seeds):
+        raise ConfigError("seeds must hold one seed or more.")
+
+
+@checked
 def close_set(
     bench: Benchmark,
     head: str = "vidprism",
-    options: dict = None,
+    options: dict | None = None,
     config: TrainConfig = _DEFAULT_TRAINING,
-    seeds=(0, 1, 2),
-    grid: dict = None,
-    classifier: str = "linear",
+    seeds: Sequence[Seed] = (0, 1, 2),
+    grid: dict | None = None,
+    classifier: Literal["linear", "text"] = "linear",
     curves: bool = False,
 ) -> Result:
     """Train on one side and test on the other, once for each seed.
@@ -219,7 +247,7 @@ def close_set(
     config : TrainConfig
         Options of the training.
     seeds : sequence of int
-        One run a seed.
+        One run a seed; one or more, each 0 or more.
     grid : dict, optional
         Values to tune first, with the first seed, by field of `TrainConfig`; None: no tuning.
     classifier : str
@@ -231,39 +259,69 @@ def close_set(
     -------
     Result
         Its heads are the trained heads, one a seed.
+
+    Raises
+    ------
+    ConfigError
+        If `seeds` is empty, or as for `grid_search` and `train_head`.
     """
+    _need_seeds(seeds)
     chosen = grid_search(bench, head, options, config, grid, seeds[0], classifier) if grid else None
     config = chosen.config if chosen else config
     test = bench.test
     tested = test if curves and test.features.ndim == 3 else None
+    tuning = [chosen.record] if chosen else None
     runs, heads = [], []
     for seed in seeds:
         model, history = train_head(bench, bench.train, head, options, config, seed, classifier, tested)
-        more = dict(seed=seed, seconds=round(history.seconds, 1))
-        if curves:
-            more["curve"] = _curve(history.rows)
+        more = dict(seed=seed, seconds=round(history.seconds, 1), **_curve(history.rows, curves))
         runs.append(rows_of(_measured(model, test.features, test.labels), **more))
         heads.append(model)
-    more = dict(
-        seeds=list(seeds), classifier=classifier, tuning=[chosen.record] if chosen else None, device=history.device
-    )
+    more = dict(seeds=list(seeds), classifier=classifier, tuning=tuning, device=history.device)
     return Result(make_record("close-set", bench, head, options, config, runs, **more), heads)
 
 
-def _curve(epochs: list) -> list:
-    "Loss and top-1 of every epoch, as far as they were measured."
-    return [{name: row[name] for name in ("total", "top1") if name in row} for row in epochs]
+def _curve(epochs: list, asked: bool) -> dict:
+    "Under \"curve\" loss and top-1 of every epoch, as far as they were measured; nothing where it is not asked for."
+    if not asked:
+        return {}
+    return dict(curve=[{name: row[name] for name in ("total", "top1") if name in row} for row in epochs])
 
 # %% ../../nbs/evaluation/protocols.ipynb #2b7a346d
+class _FewShotRun(NamedTuple):
+    "What one seed's draw of clips gave."
+
+    row: dict
+    head: nn.Module
+    items: list  # names of the clips
+    tuning: dict | None
+
+
+def _few_shot_run(bench: Benchmark, head: str, k: int, options, config, seed: int, grid, classifier) -> _FewShotRun:
+    "Draw clips with a seed, train on them, and test on the first view of each test clip."
+    length = len(bench.train.labels)
+    test = bench.test.features if bench.test.features.ndim == 3 else bench.test.features[:, :1]
+    drawn = k_shot(bench.train.labels.tolist(), k, seed, bench.train.items, bench.classes)
+    shots = bench.train.rows(drawn)
+    chosen = grid_search(bench, head, options, config, grid, seed, classifier, shots) if grid else None
+    train = shots.rows(repeat_to(list(range(len(drawn))), length))
+    run_config = chosen.config if chosen else config
+    model, history = train_head(bench, train, head, options, run_config, seed, classifier)
+    found = _measured(model, test, bench.test.labels)
+    row = rows_of(found, seed=seed, seconds=round(history.seconds, 1))
+    return _FewShotRun(row, model, shots.items, chosen.record if chosen else None)
+
+
+@checked
 def few_shot(
     bench: Benchmark,
     head: str = "vidprism",
-    k: int = 2,
-    options: dict = None,
+    k: Count = 2,
+    options: dict | None = None,
     config: TrainConfig = _DEFAULT_TRAINING,
-    seeds=(0, 1, 2),
-    grid: dict = None,
-    classifier: str = "linear",
+    seeds: Sequence[Seed] = (0, 1, 2),
+    grid: dict | None = None,
+    classifier: Literal["linear", "text"] = "linear",
 ) -> Result:
     """Train on K clips a class; every seed draws its own.
 
@@ -280,7 +338,7 @@ def few_shot(
     config : TrainConfig
         Options of the training.
     seeds : sequence of int
-        One draw and one run a seed.
+        One draw and one run a seed; one or more, each 0 or more.
     grid : dict, optional
         Values to tune on each draw, by field of `TrainConfig`; None: no tuning.
     classifier : str
@@ -290,25 +348,25 @@ def few_shot(
     -------
     Result
         Its heads are the trained heads, one a seed.
+
+    Raises
+    ------
+    ConfigError
+        If `seeds` is empty, a class has fewer than `k` clips, or as for `grid_search` and `train_head`.
     """
-    runs, heads, lists, tuning = [], [], [], []
-    length = len(bench.train.labels)
-    test = bench.test.features if bench.test.features.ndim == 3 else bench.test.features[:, :1]
-    for seed in seeds:
-        drawn = k_shot(bench.train.labels.tolist(), k, seed, bench.train.items, bench.classes)
-        shots = bench.train.rows(drawn)
-        chosen = grid_search(bench, head, options, config, grid, seed, classifier, shots) if grid else None
-        if chosen:
-            tuning.append(chosen.record)
-        train = shots.rows(repeat_to(list(range(len(drawn))), length))
-        run_config = chosen.config if chosen else config
-        model, history = train_head(bench, train, head, options, run_config, seed, classifier)
-        found = _measured(model, test, bench.test.labels)
-        runs.append(rows_of(found, seed=seed, seconds=round(history.seconds, 1)))
-        heads.append(model)
-        lists.append(shots.items)
-    more = dict(seeds=list(seeds), shots=k, repeated_to=length, lists=lists, tuning=tuning or None)
-    return Result(make_record(f"{k}-shot", bench, head, options, config, runs, **more), heads)
+    _need_seeds(seeds)
+    trained = [_few_shot_run(bench, head, k, options, config, seed, grid, classifier) for seed in seeds]
+    tuning = [run.tuning for run in trained if run.tuning]
+    more = dict(
+        seeds=list(seeds),
+        shots=k,
+        repeated_to=len(bench.train.labels),
+        lists=[run.items for run in trained],
+        tuning=tuning or None,
+    )
+    runs = [run.row for run in trained]
+    record = make_record(f"{k}-shot", bench, head, options, config, runs, **more)
+    return Result(record, [run.head for run in trained])
 
 # %% ../../nbs/evaluation/protocols.ipynb #e94c24ac
 def _place_of(name: str, places: dict):
@@ -356,7 +414,15 @@ def _zero_shot_run(head: nn.Module, bench: Benchmark, part: tuple) -> dict:
     return rows_of(measure(logits, labels), classes=names)
 
 
-def zero_shot(head: nn.Module, bench: Benchmark, size: int = None, splits=3, seed: int = 0, trained_on=()) -> Result:
+@checked
+def zero_shot(
+    head: nn.Module,
+    bench: Benchmark,
+    size: Count | None = None,
+    splits: Count | Sequence[Sequence[str]] = 3,
+    seed: Seed = 0,
+    trained_on: Sequence[str] = (),
+) -> Result:
     """Test a head on classes that it is given by their text.
 
     Parameters
@@ -390,12 +456,12 @@ def zero_shot(head: nn.Module, bench: Benchmark, size: int = None, splits=3, see
     runs = [_zero_shot_run(head, bench, part) for part in parts]
     asked = {name for run in runs for name in run["classes"]}
     known = {readable_name(name) for name in trained_on}
-    told = dict(  # the names of the classes are in `runs`
-        how=how, sizes=[len(part) for part in parts], hashes=[label_map_hash(sorted(run["classes"])) for run in runs]
-    )
+    sizes = [len(part) for part in parts]
+    # the names of the classes are in `runs`
+    chosen = dict(how=how, sizes=sizes, hashes=[label_map_hash(sorted(run["classes"])) for run in runs])
     more = dict(
         seeds=[seed] if "seed" in how else None,
-        class_splits=told,
+        class_splits=chosen,
         trained_on=list(trained_on),
         seen=sorted(name for name in asked if readable_name(name) in known),
     )
@@ -412,7 +478,8 @@ def _split_row(number: int, result: Result, same) -> dict:
     )
 
 
-def over_splits(run, splits=(1, 2, 3)) -> Result:
+@checked
+def over_splits(run: Callable, splits: Sequence[int] = (1, 2, 3)) -> Result:
     """Run a protocol on several official splits: mean over them, and sample standard deviation.
 
     Parameters
@@ -453,15 +520,16 @@ def over_splits(run, splits=(1, 2, 3)) -> Result:
     return Result({**same, **found}, [head for result in results.values() for head in result.heads])
 
 # %% ../../nbs/evaluation/protocols.ipynb #c1bfa7d1
+@checked
 def cross_validate(
     bench: Benchmark,
     head: str = "vidprism",
-    options: dict = None,
+    options: dict | None = None,
     config: TrainConfig = _DEFAULT_TRAINING,
-    folds: int = 5,
-    seed: int = 0,
-    grid: dict = None,
-    classifier: str = "linear",
+    folds: Count = 5,
+    seed: Seed = 0,
+    grid: dict | None = None,
+    classifier: Literal["linear", "text"] = "linear",
 ) -> Result:
     """Train and test on folds of the training side; no source is on both sides of a fold.
 
@@ -504,7 +572,8 @@ def cross_validate(
     return Result(make_record(f"{folds}-fold", bench, head, options, config, runs, **more), heads)
 
 # %% ../../nbs/evaluation/protocols.ipynb #6e7d2171
-def isolate_experts(head: nn.Module, bench: Benchmark, sets=None) -> dict:
+@checked
+def isolate_experts(head: nn.Module, bench: Benchmark, sets: Sequence[Sequence[int]] | None = None) -> dict:
     """Accuracy with only some experts on.
 
     Parameters
@@ -546,7 +615,10 @@ def _expert_sets(count: int) -> list:
     return sets
 
 # %% ../../nbs/evaluation/protocols.ipynb #baf106fb
-def compare(bench: Benchmark, heads=None, protocol=close_set, **options) -> list:
+@checked
+def compare(
+    bench: Benchmark, heads: Sequence[str] | None = None, protocol: Callable = close_set, **options: object
+) -> list:
     """Run the same protocol for several heads.
 
     Parameters
@@ -582,7 +654,8 @@ def _table_row(record: dict) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def results_table(results) -> str:
+@checked
+def results_table(results: Iterable[Result]) -> str:
     """A table of results, one row each: accuracies, number of runs, bench and encoder.
 
     Parameters

@@ -13,6 +13,7 @@ __all__ = ['LEVEL', 'CLAIM_HEADINGS', 'EVEN', 'FIRST_COLUMN', 'CLOSE_SET_COLUMN'
 from collections.abc import Callable
 from operator import attrgetter
 from typing import NamedTuple
+from ..errors import checked
 from vidprism.experiments.mote_tables import (
     mote_figure_3,
     mote_table_1,
@@ -54,7 +55,7 @@ class Claim(NamedTuple):
         The statement, in our words.
     where : str
         Table or figure of the paper.
-    pairs : list of (Pick, Pick)
+    pairs : list of (Metric, Metric)
         In each pair, the first is claimed to be larger.
     """
 
@@ -103,7 +104,7 @@ def compare_pairs(study: Study, pairs: list) -> list | None:
     ----------
     study : Study
         The study whose JSON files are read.
-    pairs : list of (Pick, Pick)
+    pairs : list of (Metric, Metric)
 
     Returns
     -------
@@ -164,6 +165,7 @@ def _line_of(claim: Claim, verdict: Verdict) -> str:
     return start + f" {interval} | {verdict.p:.4f} | {len(claim.pairs)}, {d.n} |"
 
 
+@checked
 def draw_claims(claims: list, study: Study) -> str:
     """Draw claims and their verdicts as a Markdown table.
 

@@ -11,20 +11,24 @@ import av
 import json
 import math
 import open_clip
+import re
 import statistics
 import time
 import torch
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from safetensors.torch import save_file
+from typing import Literal
 from ..data.clips import samples_folder
 from ..data.synthetic import MOTIONS, captions, picture_scene, world_clips, world_pictures
-from ..encoders.base import Preprocess, find_device, preprocess
+from ..encoders.base import FrameEncoder, Preprocess, find_device, preprocess
 from ..encoders.factory import create_encoder
-from ..errors import one_of
-from ..evaluation.benchmark import encode_world, find_commit
+from ..errors import AnyPath, Count, FrameCount, Seed, one_of
+from ..evaluation.benchmark import Expected, check_values, encode_world, find_commit, is_number, read_object
+from ..files import write_json, write_text, written, written_folder
 from ..heads.base import create_head
 from ..model import VideoModel
 from ..training.trainer import TensorClips, TrainConfig, fit, rate_at, score, seeded
@@ -171,17 +175,16 @@ def _to_length(model, seed: int, length: float = 10.0):
 
 
 def _save_clip(model, folder):
-    "Half-precision safetensors and a config that open_clip reads as it is."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    "Half-precision safetensors and a config that open_clip reads as it is; both appear together."
     state = {}
     for key, value in model.state_dict().items():
         half = value.half() if value.is_floating_point() else value
         state[key] = half.contiguous()
-    save_file(state, folder / "model.safetensors")
     how = dict(mean=_HOW.mean, std=_HOW.std, interpolation="bicubic", resize_mode="shortest")
     config = dict(model_cfg=_MINI, preprocess_cfg=how)
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    with written_folder(folder, "open_clip_config.json", owns=["model.safetensors"]) as part:
+        save_file(state, part / "model.safetensors")
+        write_json(part / "open_clip_config.json", config)
 
 # %% ../../nbs/experiments/samples.ipynb #7cd9b3df
 _QUANTITIES = ("x", "y", "size", "light", "cos tilt", "sin tilt")
@@ -204,7 +207,7 @@ def _probe_side(encoder, seed: int, n: int, split: str) -> tuple:
 
 
 @torch.no_grad()
-def probe(encoder, seed: int = 0, n: int = 2000) -> dict:
+def probe(encoder: FrameEncoder, seed: Seed = 0, n: Count = 2000) -> dict:
     """Ridge regression from pooled vectors to what moves in the world.
 
     Parameters
@@ -231,8 +234,8 @@ def probe(encoder, seed: int = 0, n: int = 2000) -> dict:
 
 # %% ../../nbs/experiments/samples.ipynb #c23ee1ea
 def _write_mp4(path, frames: torch.Tensor, fps: int = 16):
-    "Frames, uint8 `[T,H,W,3]`, as H.264, yuv420p."
-    with av.open(str(path), "w") as box:
+    "Frames, uint8 `[T,H,W,3]`, as H.264, yuv420p; the file is there complete or not at all."
+    with written(path) as part, av.open(str(part), "w") as box:
         stream = box.add_stream("libx264", rate=fps, options=dict(crf="16", preset="slow"))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -250,12 +253,19 @@ def _index_entry(clips, i: int, name: str) -> dict:
     )
 
 
-def _build_samples(folder, config: BuildConfig):
-    "Write the shipped clips and their index; what the folder held is deleted."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*"):
-        old.unlink()
+def _old_samples(folder: Path) -> list:
+    "Names of the clips that an earlier build wrote into a folder, as its index says; no other file is one."
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    rows = index if isinstance(index, list) else []
+    names = [row.get("file") for row in rows if isinstance(row, dict)]
+    return [name for name in names if isinstance(name, str) and re.fullmatch(r"[0-9]{2,}_[a-z_]+\.mp4", name)]
+
+
+def _write_samples(folder: Path, config: BuildConfig):
+    "Write the clips of each motion, and their index."
     clips = world_clips(len(MOTIONS), config.seed, "test", config.num_frames, 128)
     index = []
     for i, frames in enumerate(clips.frames):
@@ -264,17 +274,23 @@ def _build_samples(folder, config: BuildConfig):
         _write_mp4(folder / name, frames)
         index.append(_index_entry(clips, i, name))
     rows = ",\n".join(json.dumps(entry) for entry in index)
-    (folder / "index.json").write_text(f"[\n{rows}\n]\n")
+    write_text(folder / "index.json", f"[\n{rows}\n]\n")
+
+
+def _build_samples(folder, config: BuildConfig):
+    "Write the shipped clips and their index, in the place of those of an earlier build; other files stay."
+    with written_folder(folder, "index.json", owns=_old_samples(Path(folder))) as part:
+        _write_samples(part, config)
 
 # %% ../../nbs/experiments/samples.ipynb #c2164d69
 def write_sources(
-    folder,
-    motions=("drift left", "drift right", "still"),
-    sources: int = 4,
-    each: int = 2,
-    num_frames: int = 16,
-    seed: int = 0,
-    split: str = "train",
+    folder: AnyPath,
+    motions: Sequence[str] = ("drift left", "drift right", "still"),
+    sources: Count = 4,
+    each: Count = 2,
+    num_frames: FrameCount = 16,
+    seed: Seed = 0,
+    split: Literal["train", "val", "test"] = "train",
 ) -> Path:
     """World clips as class folders: CLASS/filmNUMBER_CLASS_NUMBER.mp4.
 
@@ -322,7 +338,7 @@ _ALSO = dict(  # shipped, one seed; all of them can learn order
 )
 
 
-def shuffle_time(features: torch.Tensor, seed: int) -> torch.Tensor:
+def shuffle_time(features: torch.Tensor, seed: Seed) -> torch.Tensor:
     """Every clip's frames in an order of its own.
 
     Parameters
@@ -377,7 +393,7 @@ def _percentages(measured: list, measure: str) -> str:
 
 
 def _ship(folder, name: str, encoder, head, measured: dict, commit: str, config: BuildConfig):
-    "Save a head with the encoder's name and the story of its training."
+    "Save a head with the encoder's name and the metadata of its training."
     model = VideoModel(encoder, head, list(MOTIONS))
     place = Path(folder) / "heads" / name
     model.save_pretrained(place, half=True, measured=measured, commit=commit, **asdict(config))
@@ -447,7 +463,36 @@ def _machine(device) -> dict:
     )
 
 
-def build_world(folder=None, config: BuildConfig = BuildConfig(), only_heads: bool = False, heads=None) -> dict:
+def _is_object(value: object) -> bool:
+    "Whether a value of a JSON file is an object."
+    return isinstance(value, dict)
+
+
+def _are_seconds(value: object) -> bool:
+    "Whether a value is an object of numbers of 0 or more."
+    return isinstance(value, dict) and all(is_number(seconds, low=0) for seconds in value.values())
+
+
+_BUILD = dict(
+    seconds=Expected("an object of numbers", _are_seconds),
+    systems=Expected("an object", _is_object),
+    shipped=Expected("an object", _is_object),
+)
+
+
+def _kept_build(folder: Path) -> dict:
+    "The results of the build whose mini CLIP is kept."
+    kept = read_object(folder / "build.json")
+    check_values(kept, _BUILD, str(folder / "build.json"))
+    return kept
+
+
+def build_world(
+    folder: AnyPath | None = None,
+    config: BuildConfig = BuildConfig(),
+    only_heads: bool = False,
+    heads: Sequence[str] | None = None,
+) -> dict:
     """Rebuild clips, weights and numbers.
 
     Parameters
@@ -469,12 +514,15 @@ def build_world(folder=None, config: BuildConfig = BuildConfig(), only_heads: bo
     Raises
     ------
     ConfigError
-        If there is no head of a name.
+        If there is no head of a name, a folder that is written holds other files and none of the kit's, or there is no
+        `build.json` of an earlier build where `only_heads` needs one.
+    WriteError
+        If a file cannot be written; it is as it was.
     """
     folder = Path(folder or samples_folder())
     watch, device = _Stopwatch(), find_device()
     print(f"building the world in {folder} on {device.type}", flush=True)
-    kept = json.loads((folder / "build.json").read_text()) if only_heads else {}
+    kept = _kept_build(folder) if only_heads else {}
     if only_heads:
         watch.seconds.update(_kept_seconds(kept["seconds"], heads))
     else:
@@ -482,15 +530,9 @@ def build_world(folder=None, config: BuildConfig = BuildConfig(), only_heads: bo
     probes, found = _measure(folder, config, device, watch, heads)
     if heads:
         found = _with_others(found, kept)
-    results = dict(
-        config=asdict(config),
-        classes=list(MOTIONS),
-        probe_r2=probes,
-        **found,
-        seconds=watch.seconds,
-        **_machine(device),
-    )
-    (folder / "build.json").write_text(json.dumps(results, indent=1) + "\n")
+    measured = dict(config=asdict(config), classes=list(MOTIONS), probe_r2=probes)
+    results = dict(**measured, **found, seconds=watch.seconds, **_machine(device))
+    write_json(folder / "build.json", results)
     print(f"in all {sum(watch.seconds.values()) / 60:.1f} minutes")
     return results
 
@@ -510,7 +552,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def rebuild(argv=None):
+def rebuild(argv: Sequence[str] | None = None):
     """The command `vidprism-world`.
 
     Parameters

@@ -4,22 +4,32 @@
 
 # %% auto #0
 __all__ = ['Trial', 'Study', 'narrow', 'rounded', 'ask', 'fitted', 'run_cell', 'cell_file', 'kept_runs', 'keep_run', 'open_study',
-           'runs_left', 'work', 'run_cells', 'Metric', 'values', 'Difference', 'difference', 'paired', 'holm',
-           'world_study', 'clips_study']
+           'runs_left', 'run_cells', 'Metric', 'values', 'Difference', 'difference', 'paired', 'holm', 'world_study',
+           'clips_study']
 
 # %% ../../nbs/experiments/studies.ipynb #d6b6329b
 import hashlib
 import json
 import math
 import multiprocessing
+import os
 import platform
-import queue
 import re
+import reprlib
+import signal
 import statistics
+import sys
+import threading
+import time
 import torch
 import torch.nn.functional as F
 import vidprism
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from pathlib import Path
 from scipy.stats import t
 from tqdm.auto import tqdm
@@ -27,16 +37,25 @@ from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..data.splits import grouped_folds, k_shot, repeat_to
 from ..data.synthetic import APPEARANCES, COLOURS, clip_scene
+from ..encoders.base import FrameEncoder
 from ..encoders.cache import FeatureCache, fingerprint
-from ..errors import ConfigError, VidPrismError, one_of, positive_int
-from ..evaluation.benchmark import Benchmark, FeatureSplit, find_commit, mean_and_std, prompts, world_bench
+from ..errors import AnyPath, ConfigError, Count, Fraction, FrameCount, Natural, Seed, SmallCount
+
+# isort: split
+from ..errors import VidPrismError, WorkerCount, WriteError, checked, one_of, positive_int
+from ..evaluation.benchmark import Benchmark, Expected, FeatureSplit, check_values, find_commit, is_number
+
+# isort: split
+from ..evaluation.benchmark import mean_and_std, prompts, read_object, world_bench
 from ..evaluation.metrics import measure, view_logits
 from ..evaluation.protocols import build_head, train_head
-from ..heads.base import variant
+from ..files import locked, refuse_foreign, write_json
+from ..heads.base import Head, variant
 from ..training.pipeline import default_cache, find_encoder, side_of
 from ..training.trainer import TrainConfig
 
 # %% ../../nbs/experiments/studies.ipynb #74615ee6
+@checked
 @dataclass(frozen=True)
 class Trial:
     """One head, trained one way.
@@ -55,19 +74,24 @@ class Trial:
         "linear", or "text": logits by similarity to the text of the classes.
     probes : dict
         Name -> dict of what differs at inference: `active_experts`, or options of the head.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range, or the classifier is unknown.
     """
 
     head: str = "vidprism"
     options: dict = field(default_factory=dict)
-    shots: int = 0
-    stride: int = 1
+    shots: Natural = 0
+    stride: Count = 1
     classifier: str = "linear"
     probes: dict = field(default_factory=dict)
 
     def __post_init__(self):
         positive_int(self.stride, "stride")
         one_of(self.classifier, ("linear", "text"), "classifier")
-        if self.shots < 0 or int(self.shots) != self.shots:
+        if not is_number(self.shots, low=0, whole=True):
             raise ConfigError(f"shots must be a whole number of 0 or more, not {self.shots!r}.")
 
 # %% ../../nbs/experiments/studies.ipynb #b7358207
@@ -76,6 +100,7 @@ def _training_settings(config: TrainConfig) -> dict:
     return {k: v for k, v in asdict(config).items() if k != "decay_all" or v}
 
 
+@checked
 @dataclass(frozen=True)
 class Study:
     """What the cells of some tables share.
@@ -89,7 +114,7 @@ class Study:
     encoder : str
         Fingerprint of the encoder that made the features.
     folds : int
-        Source-grouped folds of the training side; 0: repeat over seeds, and test on the test side.
+        Source-grouped folds of the training side, 2 or more; 0: repeat over seeds, and test on the test side.
     runs : int
         Number of seeds, or of folds that are run, 1 or more.
     training : TrainConfig
@@ -116,19 +141,20 @@ class Study:
     Raises
     ------
     ConfigError
-        If there are more runs than folds, or `runs` or `layers` is not a whole number of 1 or more.
+        If `folds` is 1 or no whole number, there are more runs than folds, or `runs` or `layers` is not a whole number
+        of 1 or more.
     """
 
     name: str
     bench: Benchmark | None
     encoder: str
-    folds: int = 0
-    runs: int = 3
+    folds: Natural = 0
+    runs: Count = 3
     training: TrainConfig = TrainConfig(epochs=24)
     few: TrainConfig = TrainConfig(epochs=10)
-    shots: tuple = (2, 4, 8, 16)
-    layers: int = 2
-    width: int = 0
+    shots: tuple[Count, ...] = (2, 4, 8, 16)
+    layers: SmallCount = 2
+    width: Natural = 0
     unit: bool = False
     zero_labels: object = None
     zero_text: object = None
@@ -136,6 +162,8 @@ class Study:
     reported: dict = None
 
     def __post_init__(self):
+        if not is_number(self.folds, low=0, whole=True) or self.folds == 1:
+            raise ConfigError(f"folds must be 0, or a whole number of 2 or more, not {self.folds!r}.")
         if self.folds and self.runs > self.folds:
             raise ConfigError(f"{self.folds} folds give at most {self.folds} runs, not {self.runs}.")
         for name in ("runs", "layers"):
@@ -177,7 +205,7 @@ class Study:
         )
 
 # %% ../../nbs/experiments/studies.ipynb #00ba9d61
-def narrow(train: FeatureSplit, test: FeatureSplit, width: int) -> tuple:
+def narrow(train: FeatureSplit, test: FeatureSplit, width: Count) -> tuple:
     """Both sides in the `width` directions that keep the most of the training side, turned at random.
 
     Parameters
@@ -236,7 +264,7 @@ def _sides_of(study: Study, cell: Trial, run: int) -> tuple:
     return train, test, seed
 
 # %% ../../nbs/experiments/studies.ipynb #781e8443
-def rounded(per_class: list) -> list:
+def rounded(per_class: Sequence[float]) -> list:
     """Round the accuracy of each class to four places, as the JSON files have it.
 
     Parameters
@@ -252,7 +280,7 @@ def rounded(per_class: list) -> list:
     return [None if math.isnan(v) else round(v, 4) for v in per_class]
 
 
-def ask(study: Study, cell: Trial, head, test: FeatureSplit, change: dict) -> dict:
+def ask(study: Study, cell: Trial, head: Head, test: FeatureSplit, change: dict) -> dict:
     """Measure a trained head with a change at inference, and on the other classes of the study if it has any.
 
     Parameters
@@ -293,7 +321,7 @@ def ask(study: Study, cell: Trial, head, test: FeatureSplit, change: dict) -> di
     return found
 
 
-def fitted(study: Study, cell: Trial, train: FeatureSplit, test: FeatureSplit, seed: int):
+def fitted(study: Study, cell: Trial, train: FeatureSplit, test: FeatureSplit, seed: Seed):
     """Build the head of a trial and train it; a head without weights to train is only built.
 
     Parameters
@@ -323,7 +351,7 @@ def fitted(study: Study, cell: Trial, train: FeatureSplit, test: FeatureSplit, s
     )
 
 
-def run_cell(study: Study, cell: Trial, run: int) -> dict:
+def run_cell(study: Study, cell: Trial, run: Natural) -> dict:
     """Train the head of a trial once and measure it, and its probes.
 
     Parameters
@@ -356,6 +384,24 @@ def run_cell(study: Study, cell: Trial, run: int) -> dict:
     )
 
 # %% ../../nbs/experiments/studies.ipynb #92bd17fb
+def _words(cell: Trial) -> list:
+    "What a trial's file is called after, in words."
+    words = [cell.head]
+    words += [f"{name} {value}" for name, value in cell.options.items()]
+    if cell.shots:
+        words.append(f"{cell.shots} shots")
+    if cell.stride > 1:
+        words.append(f"stride {cell.stride}")
+    if cell.classifier == "text":
+        words.append("text")
+    return words
+
+
+def _folder_of(study: Study) -> Path:
+    "Folder of a study's JSON files."
+    return Path(study.folder or study.name)
+
+
 def cell_file(study: Study, cell: Trial) -> Path:
     """The JSON file of a trial's runs; its name depends on everything that decides their numbers.
 
@@ -371,23 +417,48 @@ def cell_file(study: Study, cell: Trial) -> Path:
     Path
     """
     what = json.dumps(dict(asdict(cell), **study.settings), sort_keys=True, default=str)
-    said = re.sub(
-        "[^a-z0-9.]+",
-        "-",
-        " ".join(
-            [
-                cell.head,
-                *(f"{k} {v}" for k, v in cell.options.items()),
-                *([f"{cell.shots} shots"] if cell.shots else []),
-                *([f"stride {cell.stride}"] if cell.stride > 1 else []),
-                *(["text"] if cell.classifier == "text" else []),
-            ]
-        ).lower(),
-    ).strip("-")
-    return (
-        Path(study.folder or study.name)
-        / f"{said[:60].strip('-')}-{hashlib.sha256(what.encode()).hexdigest()[:8]}.json"
-    )
+    mark = hashlib.sha256(what.encode()).hexdigest()[:8]
+    title = re.sub("[^a-z0-9.]+", "-", " ".join(_words(cell)).lower()).strip("-")
+    return _folder_of(study) / f"{title[:60].strip('-')}-{mark}.json"
+
+
+def _is_object(value: object) -> bool:
+    "Whether a value of a JSON file is an object."
+    return isinstance(value, dict)
+
+
+_PART = partial(is_number, low=0, high=1)
+_MEASURES = dict(
+    top1=Expected("a number from 0 to 1", _PART, needed=False),
+    top5=Expected("a number from 0 to 1", _PART, needed=False),
+    zero=Expected("a number from 0 to 1", _PART, needed=False),
+    seconds=Expected("a number of 0 or more", partial(is_number, low=0), needed=False),
+)
+_ROW = dict(
+    _MEASURES,
+    run=Expected("a whole number of 0 or more", partial(is_number, low=0, whole=True)),
+    top1=Expected("a number from 0 to 1", _PART),
+    probes=Expected("an object", _is_object, needed=False),
+)
+
+
+def _check_row(row: dict, where: str):
+    "Refuse a run whose numbers are missing, no numbers, or out of their ranges."
+    check_values(row, _ROW, where)
+    for name, probe in row.get("probes", {}).items():
+        check_values(probe, _MEASURES, f"{where}, probe {name}")
+
+
+def _rows_of_file(file: Path) -> dict:
+    "Number of the run -> row, of all runs that a file has."
+    if not file.exists():
+        return {}
+    rows = read_object(file).get("runs")
+    if not isinstance(rows, list):
+        raise ConfigError(f"{file}: runs must be a list, not {reprlib.repr(rows)}.")
+    for place, row in enumerate(rows):
+        _check_row(row, f"{file}, entry {place} of runs")
+    return {row["run"]: row for row in rows}
 
 
 def kept_runs(study: Study, cell: Trial) -> dict:
@@ -404,14 +475,35 @@ def kept_runs(study: Study, cell: Trial) -> dict:
     -------
     dict
         Number of the run -> row, as `run_cell` returns it.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no such file, or a number in it is none or out of its range.
     """
-    file = cell_file(study, cell)
-    rows = json.loads(file.read_text())["runs"] if file.exists() else []
-    return {r["run"]: r for r in rows if r["run"] < study.runs}
+    rows = _rows_of_file(cell_file(study, cell))
+    return {run: row for run, row in rows.items() if run < study.runs}
+
+
+@contextmanager
+def _readable_errors(path: Path):
+    "Say in one sentence that a folder cannot be made."
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path} cannot be made: {str(error.strerror).lower()}.") from error
+
+
+def _claims(study: Study) -> Path:
+    "Folder of the locks of a study; the locks themselves are held by the operating system."
+    folder = _folder_of(study) / ".claims"
+    with _readable_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def keep_run(study: Study, cell: Trial, row: dict):
-    """Add a run to a trial's JSON file; the file is replaced in one step.
+    """Add a run to a trial's JSON file; readers see the old file or the new one, and other processes wait.
 
     Parameters
     ----------
@@ -421,22 +513,33 @@ def keep_run(study: Study, cell: Trial, row: dict):
         The trial.
     row : dict
         As `run_cell` returns it.
+
+    Raises
+    ------
+    ConfigError
+        If a number of the row is none or out of its range, or the study's folder holds other files.
+    WriteError
+        If the file cannot be written; it is as it was.
     """
     file = cell_file(study, cell)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    runs = sorted(
-        [*(r for r in kept_runs(study, cell).values() if r["run"] != row["run"]), row], key=lambda r: r["run"]
-    )
+    _check_row(row, f"Run of {cell.head}")
+    if not (file.parent / "study.json").exists():
+        _keep_study(study)
+    with locked(_claims(study) / file.name):
+        rows = _rows_of_file(file) | {row["run"]: row}
+        _write_record(study, cell, file, [rows[run] for run in sorted(rows)])
+
+
+def _write_record(study: Study, cell: Trial, file: Path, runs: list):
+    "Write a trial's JSON file."
     record = dict(
         cell=asdict(cell),
         study=study.settings,
         versions=dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version()),
-        top1=mean_and_std([r["top1"] for r in runs]),
+        top1=mean_and_std([row["top1"] for row in runs]),
         runs=runs,
     )
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1, default=str) + "\n")
-    part.replace(file)
+    write_json(file, record, default=str)
 
 # %% ../../nbs/experiments/studies.ipynb #7357d067
 def _keep_study(study: Study):
@@ -451,12 +554,43 @@ def _keep_study(study: Study):
         layers=study.layers,
         shots=study.shots,
     )
-    folder = Path(study.folder or study.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.json").write_text(json.dumps(reported, indent=1, default=str) + "\n")
+    folder = _folder_of(study)
+    refuse_foreign(folder, "study.json")
+    with _readable_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "study.json", reported, default=str)
 
 
-def open_study(folder) -> Study:
+def _is_text(value: object) -> bool:
+    "Whether a value is a text."
+    return isinstance(value, str)
+
+
+def _is_flag(value: object) -> bool:
+    "Whether a value is true or false."
+    return isinstance(value, bool)
+
+
+def _are_shots(value: object) -> bool:
+    "Whether a value is a list of whole numbers of 0 or more."
+    return isinstance(value, list) and all(is_number(k, low=0, whole=True) for k in value)
+
+
+_REPORTED = dict(
+    settings=Expected("an object", _is_object),
+    frames=Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True)),
+    text=Expected("true or false", _is_flag),
+    name=Expected("a text", _is_text),
+    folds=Expected("a whole number of 0 or more", partial(is_number, low=0, whole=True)),
+    runs=Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True)),
+    layers=Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True)),
+    shots=Expected("a list of whole numbers", _are_shots),
+)
+_SETTINGS = dict(bench=Expected("a text", _is_text, needed=False), fingerprint=Expected("a text", _is_text))
+
+
+@checked
+def open_study(folder: AnyPath) -> Study:
     """Open a study's results without its clips.
 
     Parameters
@@ -472,12 +606,14 @@ def open_study(folder) -> Study:
     Raises
     ------
     ConfigError
-        If the folder has no `study.json`.
+        If the folder has no `study.json`, or that is no such file or lacks something.
     """
     file = Path(folder) / "study.json"
     if not file.is_file():
         raise ConfigError(f"There are no results in {folder}: it has no study.json.")
-    reported = json.loads(file.read_text())
+    reported = read_object(file)
+    check_values(reported, _REPORTED, str(file))
+    check_values(reported["settings"], _SETTINGS, f"{file}, settings")
     return Study(
         reported["name"],
         None,
@@ -491,7 +627,7 @@ def open_study(folder) -> Study:
     )
 
 # %% ../../nbs/experiments/studies.ipynb #be8f3b78
-def runs_left(study: Study, cells) -> list:
+def runs_left(study: Study, cells: Iterable[Trial]) -> list:
     """The runs that are not done yet, all first runs first; equal trials count once.
 
     Parameters
@@ -505,64 +641,248 @@ def runs_left(study: Study, cells) -> list:
     -------
     list of tuple
         (trial, number of the run).
+
+    Raises
+    ------
+    ConfigError
+        If a trial's JSON file is no such file.
     """
-    distinct = {cell_file(study, c): c for c in cells}
-    there = {f: kept_runs(study, c) for f, c in distinct.items()}
-    return [(c, run) for run in range(study.runs) for f, c in distinct.items() if run not in there[f]]
+    distinct = {cell_file(study, cell): cell for cell in cells}
+    there = {file: kept_runs(study, cell) for file, cell in distinct.items()}
+    return [(cell, run) for run in range(study.runs) for file, cell in distinct.items() if run not in there[file]]
 
 
-def work(study: Study, jobs, answers):
-    """Run in a worker process: do run after run with one thread, until the jobs or the parent process end.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-    jobs : Queue
-        Pairs of trial and number of the run, ended by None.
-    answers : Queue
-        Takes pairs of trial and row, or of trial and error message.
-    """
-    torch.set_num_threads(1)
-    for cell, run in iter(jobs.get, None):
-        if not multiprocessing.parent_process().is_alive():
-            return  # it was killed: nobody will write down what is found
-        try:
-            answers.put((cell, run_cell(study, cell, run)))
-        except Exception as e:
-            answers.put((cell, f"{cell.head} {cell.options}, run {run}: {type(e).__name__}: {e}"))
-
-
-def _answers(study, left, workers):
-    "Pairs of trial and row or error message, in the order in which the runs end."
-    if not workers:
-        yield from ((c, run_cell(study, c, run)) for c, run in left)
-        return
-    ctx = multiprocessing.get_context("spawn")
-    jobs, answers = ctx.Queue(), ctx.Queue()
-    for job in [*left, *[None] * workers]:
-        jobs.put(job)
-    crew = [ctx.Process(target=work, args=(study, jobs, answers), daemon=True) for _ in range(workers)]
-    for p in crew:
-        p.start()
+def _row_or_message(study: Study, cell: Trial, run: int) -> dict | str:
+    "The row of a run, or why it failed."
     try:
-        for _ in left:
-            while True:
-                try:
-                    yield answers.get(timeout=10)
-                    break
-                except queue.Empty:
-                    if any(p.exitcode for p in crew) or not any(p.is_alive() for p in crew):
-                        raise VidPrismError(
-                            "A worker was stopped, perhaps for want of memory; what was finished is kept."
-                        ) from None
+        return run_cell(study, cell, run)
+    except Exception as error:
+        return f"{cell.head} {cell.options}, run {run}: {type(error).__name__}: {error}"
+
+# %% ../../nbs/experiments/studies.ipynb #338f898b
+_POLL = 0.5  # seconds between two looks at runs that other processes do
+
+
+class _Job(NamedTuple):
+    "A run that this process does; no other process does it until the claim is closed."
+
+    cell: Trial
+    run: int
+    claim: ExitStack
+
+
+def _claim(study: Study, cell: Trial, run: int) -> ExitStack | None:
+    "Claim a run for this process; None where another one has it. A process that ends has no claims."
+    place = _claims(study) / f"{cell_file(study, cell).stem}-run-{run}"
+    with ExitStack() as claim:
+        try:
+            claim.enter_context(locked(place, timeout=0))
+        except ConfigError:
+            return None
+        return claim.pop_all()
+
+
+class _Jobs:
+    "The runs of a study that are left; several processes take from them."
+
+    def __init__(self, study: Study, left: list, bar):
+        self.study = study
+        self.left = left
+        self.bar = bar
+
+    def take(self) -> _Job | None:
+        "Claim the first run that no process does; None where there is none."
+        for cell, run in list(self.left):
+            claim = _claim(self.study, cell, run)
+            if claim is None:
+                continue
+            with claim:
+                self.left.remove((cell, run))
+                if run not in kept_runs(self.study, cell):
+                    return _Job(cell, run, claim.pop_all())
+            self.bar.update()  # another process did it
+        return None
+
+
+def _rows_here(study: Study, jobs: _Jobs):
+    "Trial and row or error message of each run, done in this process; each is claimed until the next one is asked for."
+    while jobs.left:
+        job = jobs.take()
+        if job:
+            with job.claim:
+                yield job.cell, _row_or_message(study, job.cell, job.run)
+        elif jobs.left:
+            time.sleep(_POLL)
+
+# %% ../../nbs/experiments/studies.ipynb #6e14bd5c
+def _end_with_parent():
+    "End this process as soon as its parent has ended, in whatever way."
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _work(study: Study, pipe):
+    "Run in a worker process: do the runs that come through the pipe, with one thread, and send back what is found."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    while True:
+        try:
+            cell, run = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_row_or_message(study, cell, run))
+
+
+@contextmanager
+def _without_sigint():
+    "Hold back Ctrl-C while processes start; they inherit that, and ignore it later."
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        for p in crew:
-            p.terminate()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def run_cells(study: Study, cells, workers: int = 0, progress: bool = True) -> list:
+def _start_worker(study: Study) -> tuple:
+    "A worker process, and this side of the pipe to it."
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(study, theirs), daemon=True)
+    with _without_sigint():
+        process.start()
+    theirs.close()
+    return process, ours
+
+
+def _end_worker(process, pipe):
+    "End a worker, whatever it does."
+    process.join(5)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    pipe.close()
+
+
+@contextmanager
+def _crew(study: Study, count: int):
+    "Pipes to worker processes; when the block ends, no process is left."
+    crew = []
+    try:
+        for _ in range(count):
+            crew.append(_start_worker(study))
+        yield [pipe for _, pipe in crew]
+    finally:
+        for process, _ in crew:
+            process.terminate()
+        for worker in crew:
+            _end_worker(*worker)
+
+
+@contextmanager
+def _lost_worker():
+    "Say in one sentence that a worker has ended."
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        reason = "A worker was stopped, perhaps for want of memory"
+        raise VidPrismError(f"{reason}; what was finished is kept.") from error
+
+
+def _hand_out(jobs: _Jobs, idle: list, busy: dict):
+    "Give each idle worker a run, as far as there are any."
+    while idle:
+        job = jobs.take()
+        if job is None:
+            return
+        pipe = idle.pop()
+        busy[pipe] = job
+        with _lost_worker():
+            pipe.send((job.cell, job.run))
+
+
+def _close_claims(busy: dict):
+    "Let other processes do the runs that were not finished."
+    for job in busy.values():
+        job.claim.close()
+
+
+def _rows_of_workers(study: Study, jobs: _Jobs, count: int):
+    "As `_rows_here`, done by worker processes."
+    busy = {}
+    with ExitStack() as held:
+        held.callback(_close_claims, busy)
+        idle = held.enter_context(_crew(study, count))
+        while jobs.left or busy:
+            _hand_out(jobs, idle, busy)
+            for pipe in wait(list(busy), _POLL):
+                with _lost_worker():
+                    row = pipe.recv()
+                yield busy[pipe].cell, row
+                busy.pop(pipe).claim.close()
+                idle.append(pipe)
+
+# %% ../../nbs/experiments/studies.ipynb #fa294914
+class _Terminated(SystemExit):
+    "The process was asked to end (SIGTERM)."
+
+
+@contextmanager
+def _sigterm_raises():
+    "Let SIGTERM end this block in order; a program's own handler stays."
+
+    def stop(*_):
+        raise _Terminated(128 + signal.SIGTERM)
+
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _stopped_in_a_sentence(study: Study):
+    "Say what Ctrl-C or SIGTERM leaves."
+    said = f"Stopped: the runs that were finished are kept in {_folder_of(study)}, and the same call goes on."
+    try:
+        with _sigterm_raises():
+            yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(said) from None
+    except _Terminated:
+        print(said, file=sys.stderr, flush=True)
+        raise
+
+
+def _most_workers() -> int:
+    "How many worker processes a study may have on this machine."
+    return max(8, 2 * (os.cpu_count() or 1))
+
+
+def _check_run(study: Study, left: list, workers: int):
+    "Refuse what no run can be done with."
+    if not is_number(workers, 0, _most_workers(), whole=True):
+        raise ConfigError(f"workers must be a whole number from 0 to {_most_workers()} here, not {workers!r}.")
+    if left and study.bench is None:
+        reason = "was opened from its results, without clips; make it from its data to run more"
+        raise ConfigError(f"The study {study.name} {reason}.")
+
+
+@checked
+def run_cells(study: Study, cells: Iterable[Trial], workers: WorkerCount = 0, progress: bool = True) -> list:
     """Do the runs that are not done yet, and keep each at once.
+
+    Several processes may do this in one folder, on one machine: a run is done by one of them only, and each returns
+    when all runs are done. The runs of a process that was killed are done by the others.
 
     Parameters
     ----------
@@ -571,31 +891,53 @@ def run_cells(study: Study, cells, workers: int = 0, progress: bool = True) -> l
     cells : iterable of Trial
         The trials.
     workers : int
-        Processes of one thread each (a script needs `if __name__ == "__main__"` then); 0: in this process, where an
-        error is raised and not collected.
+        Processes of one thread each (a script needs `if __name__ == "__main__"` then), up to two for each core of the
+        machine or 8; 0: in this process.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     list of str
-        A message for each run that failed in a worker.
+        A message for each run that failed.
 
     Raises
     ------
+    ConfigError
+        If there are runs to do and the study has no clips, the number of workers is out of its range, the folder holds
+        other files and no results, or a file of results is no such file.
+    WriteError
+        If a result cannot be written; those before are kept.
     VidPrismError
         If a worker process was stopped; the runs that were finished are kept.
+    KeyboardInterrupt
+        After Ctrl-C; no worker is left, and the runs that were finished are kept.
     """
     left, failed = runs_left(study, cells), []
+    _check_run(study, left, workers)
     _keep_study(study)
-    with tqdm(total=len(left), unit="run", desc=study.name, disable=not progress, smoothing=0.05) as bar:
-        for cell, row in _answers(study, left, min(workers, len(left))):
-            if isinstance(row, str):
-                failed.append(row)
-            else:
-                keep_run(study, cell, row)
-            bar.update()
+    count = min(workers, len(left))
+    with _stopped_in_a_sentence(study), _progress_bar(study, left, progress) as bar:
+        jobs = _Jobs(study, left, bar)
+        rows = _rows_of_workers(study, jobs, count) if count else _rows_here(study, jobs)
+        with closing(rows):
+            for cell, row in rows:
+                _keep_or_note(study, cell, row, failed)
+                bar.update()
     return failed
+
+
+def _progress_bar(study: Study, left: list, progress: bool):
+    "A bar over the runs that are left."
+    return tqdm(total=len(left), unit="run", desc=study.name, disable=not progress, smoothing=0.05)
+
+
+def _keep_or_note(study: Study, cell: Trial, row: dict | str, failed: list):
+    "Keep a row, or note why there is none."
+    if isinstance(row, str):
+        failed.append(row)
+    else:
+        keep_run(study, cell, row)
 
 # %% ../../nbs/experiments/studies.ipynb #f2580587
 class Metric(NamedTuple):
@@ -669,7 +1011,7 @@ class Difference(NamedTuple):
     p: float
 
 
-def difference(d: list, shared: float = 0.0) -> Difference:
+def difference(d: Sequence[float], shared: Fraction = 0.0) -> Difference:
     """Mean of paired differences, its t interval and p-value (Nadeau and Bengio 2003).
 
     Parameters
@@ -693,6 +1035,7 @@ def difference(d: list, shared: float = 0.0) -> Difference:
     return Difference(mean, mean - half, mean + half, n, p)
 
 
+@checked
 def paired(study: Study, a: Metric, b: Metric) -> Difference:
     """Mean difference of two metrics over their common runs, and its interval; corrected where the runs are folds.
 
@@ -715,7 +1058,7 @@ def paired(study: Study, a: Metric, b: Metric) -> Difference:
     return difference([100 * (x[k] - y[k]) for k in sorted(x.keys() & y.keys())], shared)
 
 
-def holm(p: list) -> list:
+def holm(p: Sequence[Fraction]) -> list:
     """Holm's step-down correction of the p-values of one family.
 
     Parameters
@@ -736,8 +1079,14 @@ def holm(p: list) -> list:
     return adjusted
 
 # %% ../../nbs/experiments/studies.ipynb #7ac0fb20
+@checked
 def world_study(
-    encoder="mini", folder=None, text: bool = False, train: int = 1080, test: int = 540, **options
+    encoder: str | FrameEncoder = "mini",
+    folder: AnyPath | None = None,
+    text: bool = False,
+    train: Count = 1080,
+    test: Count = 540,
+    **options: object,
 ) -> Study:
     """A study of the motions of rendered clips, over five seeds.
 
@@ -751,9 +1100,9 @@ def world_study(
         Prepare zero-shot accuracy: the test clips' appearances and their text are the other classes, and each feature
         is divided by its length.
     train : int
-        Number of training clips.
+        Number of training clips, 1 or more.
     test : int
-        Number of test clips.
+        Number of test clips, 1 or more.
     **options
         Further fields of `Study`.
 
@@ -776,17 +1125,18 @@ def world_study(
     )
 
 
+@checked
 def clips_study(
-    data,
-    encoder,
-    folder=None,
-    num_frames: int = 16,
-    width: int = 256,
-    folds: int = 5,
-    runs: int = 5,
-    cache=None,
+    data: ClipList | AnyPath,
+    encoder: str | FrameEncoder,
+    folder: AnyPath | None = None,
+    num_frames: FrameCount = 16,
+    width: Natural = 256,
+    folds: Count = 5,
+    runs: Count = 5,
+    cache: AnyPath | FeatureCache | None = None,
     progress: bool = False,
-    **options,
+    **options: object,
 ) -> Study:
     """A study of any clips, in folds by source.
 
@@ -819,10 +1169,20 @@ def clips_study(
     """
     clips, encoder = ClipList.from_any(data), find_encoder(encoder)
     side, bad = side_of(clips, encoder, cache, num_frames, progress=progress)
-    least = min(
-        int(torch.bincount(side.labels[f.train]).min())
-        for f in grouped_folds(side.labels.tolist(), side.sources, folds, 0)
-    )
+    bench = _bench_of(clips, encoder, side, bad, num_frames)
+    shots = (2, 4, 8, min(16, _least_clips(side, folds)))
+    given = dict(folder=folder, width=width, shots=shots) | options
+    return Study(bench.name, bench, fingerprint(encoder), folds, runs, **given)
+
+
+def _least_clips(side: FeatureSplit, folds: int) -> int:
+    "Training clips of the smallest class, in the fold that has fewest."
+    found = grouped_folds(side.labels.tolist(), side.sources, folds, 0)
+    return min(int(torch.bincount(side.labels[fold.train]).min()) for fold in found)
+
+
+def _bench_of(clips: ClipList, encoder: FrameEncoder, side: FeatureSplit, bad: list, num_frames: int) -> Benchmark:
+    "A bench of clips that the folds will split: both sides are all of them."
     metadata = dict(
         encoder=encoder.name,
         decoder="decord, PyAV where decord cannot",
@@ -832,14 +1192,4 @@ def clips_study(
         label_map=clips.map_hash,
         unreadable=bad,
     )
-    return Study(
-        Path(clips.root).name,
-        Benchmark(Path(clips.root).name, side, side, clips.classes, metadata),
-        fingerprint(encoder),
-        folds,
-        runs,
-        folder=folder,
-        width=width,
-        shots=(2, 4, 8, min(16, least)),
-        **options,
-    )
+    return Benchmark(Path(clips.root).name, side, side, clips.classes, metadata)

@@ -13,9 +13,11 @@ __all__ = ['PROBES', 'BASIC_PROBES', 'TEXT4VIS', 'CLIP_MEAN', 'EXPERTS_ONLY', 'T
 # %% ../../nbs/experiments/tables.ipynb #3ec21ebf
 import os
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+from ..errors import AnyPath, Count, FrameCount, Natural, checked
 from .studies import Metric, Study, Trial, cell_file, values
 
 # %% ../../nbs/experiments/tables.ipynb #118553da
@@ -28,7 +30,7 @@ class TableRow(NamedTuple):
         What the row shows.
     quoted : tuple
         The paper's numbers, one for each quoted column; "" where the paper has none.
-    picks : tuple of Pick or None
+    picks : tuple of Metric or None
         The measured numbers, one for each measured column; None where the kit has no such system.
     default : bool
         True for the paper's own setting or system; the row gets a star.
@@ -74,7 +76,7 @@ def mean_of(study: Study, pick: Metric | None) -> float | None:
     ----------
     study : Study
         The study whose JSON files are read.
-    pick : Pick or None
+    pick : Metric or None
         Which number of which cell.
 
     Returns
@@ -88,7 +90,7 @@ def mean_of(study: Study, pick: Metric | None) -> float | None:
     return statistics.fmean(found) if found else None
 
 
-def format_runs(found: list, runs: int) -> str:
+def format_runs(found: Sequence[float], runs: Count) -> str:
     """Format the numbers of several runs as mean ± standard deviation.
 
     Parameters
@@ -111,14 +113,14 @@ def format_runs(found: list, runs: int) -> str:
     return text
 
 
-def format_pick(study: Study, pick: Metric | None, base: Path) -> str:
+def format_pick(study: Study, pick: Metric | None, base: AnyPath) -> str:
     """Format a measured number as Markdown, with a link to its JSON file.
 
     Parameters
     ----------
     study : Study
         The study whose JSON files are read.
-    pick : Pick or None
+    pick : Metric or None
         Which number of which cell.
     base : Path
         The folder that the link starts from.
@@ -169,7 +171,8 @@ def _row(study: Study, row: TableRow, means: list, best: list, base: Path) -> st
     return _line(parts)
 
 
-def draw_table(table: Table, study: Study, base=".") -> str:
+@checked
+def draw_table(table: Table, study: Study, base: AnyPath = ".") -> str:
     """Draw a table as Markdown: the paper's columns, then the measured ones.
 
     Parameters
@@ -191,11 +194,11 @@ def draw_table(table: Table, study: Study, base=".") -> str:
     for row, row_means in zip(table.rows, means):
         lines.append(_row(study, row, row_means, best, Path(base)))
     runs = "folds" if study.folds else "seeds"
-    title = f"**{table.title}**, {study.settings['bench']}, {study.runs} {runs}"
+    title = f"**{table.title}**, {study.settings.get('bench', study.name)}, {study.runs} {runs}"
     return title + "\n\n" + "\n".join(lines)
 
 # %% ../../nbs/experiments/tables.ipynb #a1745a0d
-# What differs at inference. `keep`: indices of the experts left on.
+# What differs at inference. `active_experts`: indices of the experts left on.
 # `modulate`, `gamma`, `neighbours`: temporal feature modulation (MoTE, section 3.4).
 PROBES = {
     "unmodulated": dict(modulate=False),
@@ -218,7 +221,7 @@ CLIP_MEAN = Trial("mean", classifier="text")  # has no weights to train
 EXPERTS_ONLY = dict(regulariser="none", consistency=0.0)  # MoTE's options for temporal experts without its other losses
 
 
-def mote_cell(shots: int = 0, **options) -> Trial:
+def mote_cell(shots: Natural = 0, **options: object) -> Trial:
     """Declare a MoTE head against text.
 
     Parameters
@@ -230,7 +233,7 @@ def mote_cell(shots: int = 0, **options) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         A cell whose number of layers is not set yet; see `with_layers`.
     """
     probes = BASIC_PROBES if options or shots else PROBES
@@ -244,12 +247,12 @@ def with_layers(study: Study, cell: Trial) -> Trial:
     ----------
     study : Study
         Its `layers` is the number of temporal layers.
-    cell : Cell
+    cell : Trial
         A declared cell, of any head.
 
     Returns
     -------
-    Cell
+    Trial
         The cell to train. Heads without temporal layers are returned as they are.
     """
     if cell.head not in ("mote", "transformer"):
@@ -257,7 +260,7 @@ def with_layers(study: Study, cell: Trial) -> Trial:
     return replace(cell, options={"layers": study.layers, **cell.options})
 
 
-def mote(study: Study, shots: int = 0, **options) -> Trial:
+def mote(study: Study, shots: Natural = 0, **options: object) -> Trial:
     """MoTE against text, with the study's number of layers.
 
     Parameters
@@ -271,7 +274,7 @@ def mote(study: Study, shots: int = 0, **options) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         The cell to train, or to look up.
     """
     return with_layers(study, mote_cell(shots, **options))
@@ -304,7 +307,7 @@ class Entry(NamedTuple):
         What the row shows.
     quoted : tuple
         The paper's numbers, one for each quoted column; () where the paper has no such row.
-    cell : Cell or None
+    cell : Trial or None
         The declared cell; None where the kit has no such system.
     probe : str
         Name of one of the cell's probes; "" for the head as it was trained.
@@ -335,7 +338,7 @@ def pick_for(study: Study, entry: Entry, column: Column) -> Metric | None:
 
     Returns
     -------
-    Pick or None
+    Metric or None
         None where the kit has no such system, or the system no such number.
     """
     cell = entry.cell
@@ -355,12 +358,12 @@ def with_positions(cell: Trial) -> Trial:
 
     Parameters
     ----------
-    cell : Cell
+    cell : Trial
         A head with an option `positions`.
 
     Returns
     -------
-    Cell
+    Trial
         The twin of the cell.
     """
     return replace(cell, options={**cell.options, "positions": "learned"})
@@ -449,7 +452,7 @@ class PaperTable:
         return Table(self.title, rows, self.quoted, headings)
 
 # %% ../../nbs/experiments/tables.ipynb #203873d7
-def vidprism_cell(**options) -> Trial:
+def vidprism_cell(**options: object) -> Trial:
     """Declare a VidPrism head.
 
     Parameters
@@ -459,13 +462,13 @@ def vidprism_cell(**options) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         A cell without probes.
     """
     return Trial("vidprism", options)
 
 
-def pair_probes(rates: tuple) -> dict:
+def pair_probes(rates: Sequence[int]) -> dict:
     """Declare a probe for each pair of experts.
 
     Parameters
@@ -476,7 +479,7 @@ def pair_probes(rates: tuple) -> dict:
     Returns
     -------
     dict
-        "a,b" -> `keep`, the indices of the two experts left on.
+        "a,b" -> `active_experts`, the indices of the two experts left on.
     """
     probes = {}
     for i, first in enumerate(rates):
@@ -495,7 +498,7 @@ def cell_of_rates(*rates: int) -> Trial:
 
     Returns
     -------
-    Cell
+    Trial
         With a probe for each pair of experts where there are three.
     """
     if rates == (2, 4, 8, 16):
@@ -625,7 +628,7 @@ table_5c = PaperTable(
 )
 
 # %% ../../nbs/experiments/tables.ipynb #8f2d0836
-def strided_cell(study: Study, head: str, options: dict, num_frames: int) -> Trial:
+def strided_cell(study: Study, head: str, options: dict, num_frames: FrameCount) -> Trial:
     """Declare a head that reads only some frames of each clip.
 
     Parameters
@@ -641,7 +644,7 @@ def strided_cell(study: Study, head: str, options: dict, num_frames: int) -> Tri
 
     Returns
     -------
-    Cell
+    Trial
         Without a stride where the clips are not longer than `frames`; VidPrism then has its default experts.
     """
     if num_frames < study.num_frames:

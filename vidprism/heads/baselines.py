@@ -14,7 +14,10 @@ import torch.nn.functional as F
 from dataclasses import dataclass
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, Fraction, FrameCount, NonNegative, Positive, SmallCount, Width, checked
+
+# isort: split
+from ..errors import one_of
 from vidprism.heads.base import (
     Head,
     HeadConfig,
@@ -129,9 +132,9 @@ class StatisticsConfig(HeadConfig):
         Length of each standardised block, above 0.
     """
 
-    statistics: tuple = ("mean", "deviation", "change", "drift")
-    power: float = 0.5
-    scale: float = 8.0
+    statistics: tuple[str, ...] = ("mean", "deviation", "change", "drift")
+    power: Fraction = 0.5
+    scale: Positive = 8.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -140,10 +143,8 @@ class StatisticsConfig(HeadConfig):
             raise ConfigError("A statistics head needs at least one statistic.")
         for name in self.statistics:
             one_of(name, STATISTICS, "statistics")
-        if not 0 < self.power <= 1:
-            raise ConfigError(f"power must lie above 0 and at most at 1, not {self.power!r}.")
-        if not self.scale > 0:
-            raise ConfigError(f"scale must be above 0, not {self.scale!r}.")
+        if self.power == 0:
+            raise ConfigError("power must lie above 0, not 0.")
         if self.classifier == "text":
             raise ConfigError("Statistics over time can't be compared with text: this head is linear.")
 
@@ -260,7 +261,8 @@ class ExpertFFN(nn.Module):
         Which projections have experts, a key of `EXPERT_SHAPES`.
     """
 
-    def __init__(self, dim: int, experts: int = 1, shape: str = "ffn"):
+    @checked
+    def __init__(self, dim: Width, experts: SmallCount = 1, shape: str = "ffn"):
         super().__init__()
         many_ups, many_downs = EXPERT_SHAPES[shape]
         ups = experts if many_ups else 1
@@ -383,7 +385,16 @@ class TemporalModule(nn.Module):
         If `heads` does not divide `dim`.
     """
 
-    def __init__(self, dim: int, num_frames: int, layers: int, num_heads: int, experts: int = 1, shape: str = "ffn"):
+    @checked
+    def __init__(
+        self,
+        dim: Width,
+        num_frames: FrameCount,
+        layers: SmallCount,
+        num_heads: SmallCount,
+        experts: SmallCount = 1,
+        shape: str = "ffn",
+    ):
         super().__init__()
         if dim % num_heads:
             raise ConfigError(f"The width {dim} can't be shared among {num_heads} heads.")
@@ -451,15 +462,13 @@ class TransformerConfig(InProjConfig):
         Attention heads, must divide the width; None: one for every 64 channels of the width.
     """
 
-    layers: int = 6
-    num_heads: int | None = None
+    layers: SmallCount = 6
+    num_heads: SmallCount | None = None
 
     def __post_init__(self):
         super().__post_init__()
         if self.num_heads is None:
             object.__setattr__(self, "num_heads", _heads_for(self.inner))
-        positive_int(self.layers, "layers")
-        positive_int(self.num_heads, "num_heads")
 
 
 class TemporalHead(Head):
@@ -576,16 +585,14 @@ class BMoEConfig(InProjConfig):
         Weight of the loss that balances the experts' shares, as VidPrism's.
     """
 
-    experts: int = 4
+    experts: SmallCount = 4
     combination: str = "global"
     positions: str = "none"
-    num_heads: int = 4
-    gate_weight: float = 0.2
+    num_heads: SmallCount = 4
+    gate_weight: NonNegative = 0.2
 
     def __post_init__(self):
         super().__post_init__()
-        positive_int(self.experts, "experts")
-        positive_int(self.num_heads, "num_heads")
         one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
 
 

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from operator import itemgetter
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, Fraction, FrameCount, Width, checked, one_of
 
 # %% ../../nbs/heads/dbi.ipynb #e60b5f47
 class Exchange(NamedTuple):
@@ -272,24 +272,23 @@ class DBI(nn.Module):
         `preset` is unknown.
     """
 
+    @checked
     def __init__(
         self,
-        dim: int,
-        rates,
-        threshold: float = None,
+        dim: Width,
+        rates: tuple[FrameCount, ...],
+        threshold: Fraction | None = None,
         direction: str = "both",
         preset: str = "paper",
-        gate_start: float = 0.8,
+        gate_start: Fraction = 0.8,
         straight_through: bool = True,
     ):
         super().__init__()
         one_of(preset, PRESETS, "preset")
         one_of(direction, FLOW_DIRECTIONS, "interaction")
         self.dim = dim
-        self.rates = tuple(positive_int(rate, "each rate") for rate in rates)
+        self.rates = tuple(rates)
         self.threshold = PRESETS[preset]["threshold"] if threshold is None else float(threshold)
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold must lie between 0 and 1, not {threshold!r}.")
         if not 0 < gate_start < 1:
             raise ConfigError(f"gate_start must lie between 0 and 1, not {gate_start!r}.")
         self.released = preset == "released"

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, SmallCount, Width, checked, one_of
 
 # %% ../../nbs/heads/hmoe.ipynb #40ec95e4
 class Mixture(NamedTuple):
@@ -81,7 +81,8 @@ class Expert(nn.Module):
         "paper" (GELU) or "released" (QuickGELU).
     """
 
-    def __init__(self, dim: int, num_heads: int = 4, preset: str = "paper"):
+    @checked
+    def __init__(self, dim: Width, num_heads: SmallCount = 4, preset: str = "paper"):
         super().__init__()
         self.attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(dim)
@@ -436,7 +437,15 @@ class HMoE(nn.Module):
         If `preset` or `combination` is unknown, or `heads` does not divide `dim`.
     """
 
-    def __init__(self, dim: int, experts: int, num_heads: int = 4, combination: str = "global", preset: str = "paper"):
+    @checked
+    def __init__(
+        self,
+        dim: Width,
+        experts: SmallCount,
+        num_heads: SmallCount = 4,
+        combination: str = "global",
+        preset: str = "paper",
+    ):
         super().__init__()
         combination = str(combination).lower()  # the paper writes MLP
         one_of(preset, ACTIVATIONS, "preset")

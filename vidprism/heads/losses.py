@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from dataclasses import asdict, dataclass
 from torch import Tensor
+from ..errors import ConfigError, NonNegative, check_shapes, checked, positive_int
 from .dbi import batch_mean
 from .rgsta import window_partition, window_shape
 
@@ -22,7 +23,7 @@ def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
     x : Tensor
         `[B,T,D]`, frame features.
     similarity : Tensor
-        `[B,W,r,r]`, cosines within each window, 0 for padding, as `RgSTA` returns them.
+        `[B,W,r,r]`, cosines within each window, 0 for padding, as `RgSTA` returns them; r is at most T.
     rate : int
         r, frames a window.
 
@@ -30,7 +31,17 @@ def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
     -------
     Tensor
         `[B,T]`, without a gradient.
+
+    Raises
+    ------
+    ConfigError
+        If the rate is below 1, or the shapes do not fit.
     """
+    positive_int(rate, "rate")
+    check_shapes(dict(x="B T D"), x=x)
+    windows, length, _ = window_shape(x.shape[1], rate)
+    expected = {"similarity": "B W r r", "B": len(x), "W": windows, "r": length}
+    check_shapes(expected, similarity=similarity)
     frames = x.shape[1]
     ones = torch.ones_like(x[..., 0])
     lengths = window_partition(ones, rate).sum(-1, keepdim=True)  # [B,W,1]
@@ -62,7 +73,16 @@ def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: floa
     -------
     Tensor
         A scalar, 0 or more; 0 where every window has one frame.
+
+    Raises
+    ------
+    ConfigError
+        If the rate is below 1, the temperature is not above 0, or the shapes do not fit.
     """
+    positive_int(rate, "rate")
+    check_shapes(dict(predicted="B T", target="B T"), predicted=predicted, target=target)
+    if not temperature > 0:
+        raise ConfigError(f"temperature must be above 0, not {temperature!r}.")
     log_q = _log_softmax(predicted / temperature, rate)
     log_p = _log_softmax(target.detach() / temperature, rate)
     ratio = log_p - torch.where(log_q.isinf(), 0.0, log_q)
@@ -76,6 +96,11 @@ def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: floa
     return windows.mean()
 
 # %% ../../nbs/heads/losses.ipynb #b6c85453
+def _numbered(outputs) -> dict:
+    "The experts' outputs by name."
+    return {f"output {i}": output for i, output in enumerate(outputs)}
+
+
 def diversity_loss(outputs) -> Tensor:
     """Mean over pairs of experts of the cosine of their time averages, eq. 19.
 
@@ -88,7 +113,15 @@ def diversity_loss(outputs) -> Tensor:
     -------
     Tensor
         A scalar, at most 1; 0 for one expert.
+
+    Raises
+    ------
+    ConfigError
+        If there is no output, or the shapes do not fit.
     """
+    if not isinstance(outputs, list | tuple) or not outputs:
+        raise ConfigError("outputs must be a list of at least one tensor [B,N,D].")
+    check_shapes({f"output {i}": f"B N{i} D" for i in range(len(outputs))}, **_numbered(outputs))
     means = torch.stack([output.mean(1) for output in outputs], 1)
     means = F.normalize(means, dim=-1)  # [B,E,D]
     experts = means.shape[1]
@@ -113,7 +146,13 @@ def gate_balance_loss(shares: Tensor) -> Tensor:
     -------
     Tensor
         A scalar, 1 to E.
+
+    Raises
+    ------
+    ConfigError
+        If the shape is not `[B,E]`.
     """
+    check_shapes(dict(shares="B E"), shares=shares)
     experts = shares.shape[1]
     return experts * batch_mean(shares).square().sum()
 
@@ -134,11 +173,18 @@ def contrastive_loss(video: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     -------
     Tensor
         A scalar, `log(1 + (C - 1) * exp(-2))` or more.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes do not fit.
     """
+    check_shapes(dict(video="B D", text="C D", labels="B"), video=video, text=text, labels=labels)
     cosines = F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
     return F.cross_entropy(cosines, labels)
 
 # %% ../../nbs/heads/losses.ipynb #bd0a711e
+@checked
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the loss terms, paper suppl. 6.1.
@@ -157,11 +203,11 @@ class LossWeights:
         Contrast with text, which the paper does not have; 0.01 in the published script.
     """
 
-    cls: float = 1.0
-    rank: float = 0.1
-    div: float = 0.2
-    gate: float = 0.2
-    contrastive: float = 0.0
+    cls: NonNegative = 1.0
+    rank: NonNegative = 0.1
+    div: NonNegative = 0.2
+    gate: NonNegative = 0.2
+    contrastive: NonNegative = 0.0
 
 
 def weigh(losses: dict, weights: LossWeights = LossWeights()) -> dict:

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, Count, Fraction, Natural, NonNegative, Positive, Rates, Width, checked
+
+# isort: split
+from ..errors import one_of
 from vidprism.heads.base import (
     Head,
     HeadOutput,
@@ -111,7 +114,8 @@ class Standardise(nn.Module):
         This part of the mean deviation of all channels is added to the deviation of each, 0 or more.
     """
 
-    def __init__(self, dim: int, floor: float = 0.1):
+    @checked
+    def __init__(self, dim: Width, floor: NonNegative = 0.1):
         super().__init__()
         self.floor = floor
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
@@ -186,18 +190,18 @@ class LowDataConfig(VidPrismConfig):
         Label smoothing in training, 0 to below 1.
     """
 
-    rates: tuple = None
+    rates: Rates | None = None
     positions: str = "learned"
-    motion: int = 0
-    fast: int = 4
-    width: int = 32
+    motion: Natural = 0
+    fast: Count = 4
+    width: Width = 32
     centre: bool = True
-    channel_dropout: float = 0.5
-    power: float = 0.5
-    statistics: tuple = ("mean", "deviation", "change", "drift")
-    scale: float = 8.0
-    dropout: float = 0.2
-    smoothing: float = 0.0
+    channel_dropout: Fraction = 0.5
+    power: Fraction = 0.5
+    statistics: tuple[str, ...] = ("mean", "deviation", "change", "drift")
+    scale: Positive = 8.0
+    dropout: Fraction = 0.2
+    smoothing: Fraction = 0.0
 
     def __post_init__(self):
         if self.rates is None:
@@ -205,7 +209,6 @@ class LowDataConfig(VidPrismConfig):
             object.__setattr__(self, "rates", rates)
         super().__post_init__()
         one_of(self.preset, ("paper",), "preset")
-        positive_int(self.width, "width")
         if self.projection or self.contrastive_weight:
             raise ConfigError("vidprism_lowdata has no projection head.")
         object.__setattr__(self, "statistics", tuple(self.statistics))
@@ -218,8 +221,8 @@ class LowDataConfig(VidPrismConfig):
         if not 0 <= self.motion < self.dim:
             wanted = f"0 or more of the {self.dim} channels, with some left for appearance"
             raise ConfigError(f"motion must be {wanted}, not {self.motion!r}.")
-        if not 0 < self.power <= 1:
-            raise ConfigError(f"power must lie above 0 and at most at 1, not {self.power!r}.")
+        if self.power == 0:
+            raise ConfigError("power must lie above 0, not 0.")
         for name in ("dropout", "channel_dropout", "smoothing"):
             part = getattr(self, name)
             if not 0 <= part < 1:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, Count, NonNegative, Positive, SmallCount, one_of
 from .base import HeadOutput, Parts, check_features, create_head, make_classifier, make_in_proj
 from .baselines import EXPERT_SHAPES, Route, TemporalHead, TemporalModule, TemporalTrace
 from .hmoe import check_active_experts
@@ -204,8 +204,8 @@ class MoTEConfig(TransformerConfig):
         Temperature of the modulation, above 0; MoTE table 2f.
     """
 
-    layers: int = 4
-    experts: int = 4
+    layers: SmallCount = 4
+    experts: SmallCount = 4
     expert_type: str = "ffn"
     init: str = "different"
     data: str = "routed"
@@ -213,17 +213,15 @@ class MoTEConfig(TransformerConfig):
     aggregation: str = "merge"
     regulariser: str = "region"
     temperatures: str = "discrete"
-    beta: float = 0.6
-    merge_weight: float = 0.5
-    consistency: float = 0.1
+    beta: Positive = 0.6
+    merge_weight: NonNegative = 0.5
+    consistency: NonNegative = 0.1
     modulate: bool = True
-    neighbours: int = 5
-    gamma: float = 0.05
+    neighbours: Count = 5
+    gamma: Positive = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        positive_int(self.experts, "experts")
-        positive_int(self.neighbours, "neighbours")
         one_of(self.expert_type, EXPERT_SHAPES, "expert_type")
         one_of(self.init, ("different", "same"), "init")
         one_of(self.data, ("routed", "all"), "data")

@@ -11,7 +11,7 @@ import itertools
 import re
 import torch
 from torch import Tensor, nn
-from ..encoders.weights import load_strictly
+from ..encoders.weights import check_finite, load_strictly
 from ..errors import ConfigError
 from .base import create_head
 
@@ -44,7 +44,41 @@ def _without_module(state: dict) -> dict:
 
 def _unwrap_released(state: dict) -> dict:
     "The head's own state dict out of a checkpoint file's dict."
-    return _without_module(state.get("fusion_model_state_dict", state))
+    head = state.get("fusion_model_state_dict", state)
+    if not isinstance(head, dict) or not all(isinstance(key, str) for key in head):
+        raise ConfigError("The published head's state dict does not fit (it is no dict of names and tensors).")
+    return _without_module(head)
+
+
+def _check_tensors(state: dict):
+    "Refuse a head whose values are not finite tensors of small numbers."
+    for key, value in state.items():
+        if not torch.is_tensor(value):
+            kind = type(value).__name__
+            raise ConfigError(f"The published head's state dict does not fit ({key} is no tensor but a {kind}).")
+        if re.search(r"\d{4}", key):
+            raise ConfigError(f"The published head's state dict does not fit (left over: {key[:80]}).")
+    check_finite(state, "The published head's state dict")
+
+
+def _scale_of(tower: dict):
+    "The factor from cosine to logit of a CLIP tower; None where the file has none."
+    scale = tower.get("logit_scale")
+    if scale is None:
+        return None
+    if scale.numel() != 1 or not 0 < float(scale.exp()) < 1e6:
+        raise ConfigError("The checkpoint's logit_scale must be one number below 13.8.")
+    return float(scale.exp())
+
+
+def _create_no_larger(state: dict, name: str, *sizes, **options) -> nn.Module:
+    "A head, unless it has far more numbers than the state dict that it is for."
+    with torch.device("meta"):
+        needed = sum(value.numel() for value in create_head(name, *sizes, **options).state_dict().values())
+    given = sum(value.numel() for value in state.values())
+    if needed > 2 * given + 1_000_000:
+        raise ConfigError(f"The published head's state dict does not fit ({given} numbers, and {needed} are needed).")
+    return create_head(name, *sizes, **options)
 
 
 def released_tower(state: dict) -> dict:
@@ -58,10 +92,18 @@ def released_tower(state: dict) -> dict:
     Returns
     -------
     dict of str to Tensor
-        The tensors in single precision, without the prefix `module.`; empty if there are none.
+        The tensors, fractions in single precision, without the prefix `module.`; empty if there are none.
+
+    Raises
+    ------
+    ConfigError
+        If that part of the file is no dict of names.
     """
-    tower = _without_module(state.get("model_state_dict", {}))
-    return {key: value.float() for key, value in tower.items() if torch.is_tensor(value)}
+    tower = state.get("model_state_dict", {})
+    if not isinstance(tower, dict) or not all(isinstance(key, str) for key in tower):
+        raise ConfigError("The checkpoint's model_state_dict is no dict of names and tensors.")
+    tensors = {key: value for key, value in _without_module(tower).items() if torch.is_tensor(value)}
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 # %% ../../nbs/heads/released.ipynb #8547455d
 _PAPER_RATES = (2, 4, 8, 16)
@@ -71,6 +113,8 @@ def _shape_of(state: dict, key: str):
     "The shape of a tensor that must be there."
     if key not in state:
         raise ConfigError(f"The published head's state dict does not fit (missing: {key}).")
+    if state[key].ndim != 2:
+        raise ConfigError(f"The published head's state dict does not fit ({key} is no matrix).")
     return state[key].shape
 
 
@@ -246,22 +290,24 @@ def load_released_head(state_dict: dict, rates=None, num_frames: int = 32, text:
     Raises
     ------
     ConfigError
-        If the rates are not determined or do not fit, or a tensor is missing, left over or of another shape, or `text`
-        is given for a linear classifier.
+        If the rates are not determined or do not fit, a tensor is missing, left over, of another shape or not
+        finite, or `text` is given for a linear classifier.
     """
     state = _unwrap_released(state_dict)
+    _check_tensors(state)
     rates = _released_rates(state, rates)
     classes, dim = _shape_of(state, "head.weight")
     projected = any(key.startswith("projection_head.") for key in state)
     options = dict(projection=projected, **options)
     if any(key.startswith("projection_head.3.") for key in state):
-        scale = released_tower(state_dict).get("logit_scale")
-        scale = 1.0 if scale is None else float(scale.exp())
+        scale = _scale_of(released_tower(state_dict)) or 1.0
         options = {"text_scale": scale, **dict(classifier="text", **options)}
         classes = classes if text is None else len(text)
     elif text is not None:
         raise ConfigError("This published head has a linear classifier, so it takes no text.")
-    head = create_head("vidprism", dim, classes, num_frames, text=text, rates=rates, preset="released", **options)
+    options |= dict(rates=rates, preset="released")
+    _create_no_larger(state, "vidprism", dim, classes, num_frames, **options)
+    head = create_head("vidprism", dim, classes, num_frames, text=text, **options)
     _fill_head(head, state)
     if options.get("classifier") == "text":
         head.classifier.given = text is not None
@@ -284,8 +330,10 @@ _MOTE_NEEDED = (
 
 def _count(state: dict, prefix: str) -> int:
     "How many parts are numbered after a prefix."
-    numbers = [int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix)]
-    return 1 + max(numbers)
+    numbers = {int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix)}
+    if numbers != set(range(len(numbers))):
+        raise ConfigError(f"The published MoTE head's state dict does not fit ({prefix} is not numbered 0, 1, 2 ...).")
+    return len(numbers)
 
 
 def _expert_type(ups: int, downs: int) -> str:
@@ -299,7 +347,7 @@ def _mote_sizes(state: dict) -> dict:
     "Options of a MoTE head, from the shapes of its renamed state."
     ups = _count(state, "temporal.layers.0.mlp.fc_up.")
     downs = _count(state, "temporal.layers.0.mlp.fc_dn.")
-    classes, dim = state["classifier.text"].shape
+    classes, dim = _shape_of(state, "classifier.text")
     return {
         "dim": dim,
         "num_classes": classes,
@@ -360,15 +408,17 @@ def load_released_mote(state_dict: dict, num_frames: int = None, **options) -> n
         If the experts are merged by learned weights, or a tensor is missing, left over or of another shape.
     """
     state = _unwrap_released(state_dict)
+    _check_tensors(state)
     _refuse_learned_merge(state)
     new = _mote_state(state)
     if num_frames:
         new["temporal.positions"] = new["temporal.positions"][:num_frames]
-    scale = released_tower(state_dict).get("logit_scale")
+    scale = _scale_of(released_tower(state_dict))
     if scale is not None:
-        options.setdefault("text_scale", float(scale.exp()))
+        options.setdefault("text_scale", scale)
     new["classifier.text"] = nn.functional.normalize(new["classifier.text"], dim=-1)
-    head = create_head("mote", **{**_mote_sizes(new), **options})
+    options = {**_mote_sizes(new), **options}
+    head = _create_no_larger(new, "mote", **options)
     load_strictly(head, new, "the published MoTE head")
     return head.eval()
 
@@ -431,12 +481,16 @@ def released_architecture(tower: dict) -> str:
     """
     if "visual.conv1.weight" not in tower:
         raise ConfigError("The checkpoint holds no CLIP tower (model_state_dict has no visual.conv1.weight).")
+    if tower["visual.conv1.weight"].ndim != 4:
+        raise ConfigError("The checkpoint holds no CLIP tower (visual.conv1.weight has not four axes).")
     width, _, _, patch = tower["visual.conv1.weight"].shape
     if (width, patch) not in _TOWERS:
         raise ConfigError(
             f"No CLIP of OpenAI's has patches of {patch} and width {width}: "
             "name the architecture, encoder='open_clip:...'."
         )
+    if "visual.positional_embedding" not in tower:
+        raise ConfigError("The checkpoint holds no CLIP tower (it has no visual.positional_embedding).")
     patches = len(tower["visual.positional_embedding"]) - 1
     size = patch * round(patches**0.5)
     suffix = "" if size == 224 else f"-{size}"

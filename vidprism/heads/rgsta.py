@@ -12,7 +12,12 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, Fraction, FrameCount, NonNegative, SmallCount, Temperature, Width, checked
+
+# isort: split
+from ..errors import one_of
+
+# isort: split
 
 # %% ../../nbs/heads/rgsta.ipynb #605e4679
 def window_shape(num_frames: int, rate: int) -> tuple[int, int, int]:
@@ -232,23 +237,20 @@ class RgSTA(nn.Module):
         unknown.
     """
 
+    @checked
     def __init__(
         self,
-        dim: int,
-        rate: int,
-        alpha: float = 0.7,
-        tau: float = 0.1,
-        delta: float = 0.5,
-        keep: int = 1,
+        dim: Width,
+        rate: FrameCount,
+        alpha: Fraction = 0.7,
+        tau: Temperature = 0.1,
+        delta: NonNegative = 0.5,
+        keep: SmallCount = 1,
         preset: str = "paper",
     ):
         super().__init__()
-        self.rate = positive_int(rate, "rate")
-        self.keep = positive_int(keep, "keep")
-        if not 0 <= alpha <= 1:
-            raise ConfigError(f"alpha must lie between 0 and 1, not {alpha!r}.")
-        if not tau > 0:
-            raise ConfigError(f"tau must be above 0, not {tau!r}.")
+        self.rate = rate
+        self.keep = keep
         self.dim = dim
         self.alpha = alpha
         self.tau = tau
@@ -380,10 +382,11 @@ class WindowPool(nn.Module):
         If `rate` is not a whole number of 1 or more, or `mode` is unknown.
     """
 
-    def __init__(self, dim: int, rate: int, mode: str):
+    @checked
+    def __init__(self, dim: Width, rate: FrameCount, mode: str):
         super().__init__()
         self.dim = dim
-        self.rate = positive_int(rate, "rate")
+        self.rate = rate
         self.mode = one_of(mode, POOLS, "aggregation")
 
 # %% ../../nbs/heads/rgsta.ipynb #d55e268d

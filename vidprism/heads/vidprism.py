@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import Tensor, nn
-from ..errors import ConfigError, one_of, positive_int
+from ..errors import ConfigError, Fraction, NonNegative, Rates, SmallCount, Temperature, one_of
 from vidprism.heads.base import (
     HeadOutput,
     InProjConfig,
@@ -82,26 +82,26 @@ class VidPrismConfig(InProjConfig):
         Send the clip's vector through two linear layers before it is compared with text (published text variant).
     """
 
-    rates: tuple = (2, 4, 8, 16)
+    rates: Rates = (2, 4, 8, 16)
     preset: str = "paper"
-    threshold: float | None = None
-    alpha: float = 0.7
-    tau: float = 0.1
-    delta: float = 0.5
-    keep: int = 1
+    threshold: Fraction | None = None
+    alpha: Fraction = 0.7
+    tau: Temperature = 0.1
+    delta: NonNegative = 0.5
+    keep: SmallCount = 1
     aggregation: str = "rgsta"
     interaction: str = "both"
     combination: str = "global"
     positions: str = "none"
-    num_heads: int = 4
-    gate_start: float = 0.8
+    num_heads: SmallCount = 4
+    gate_start: Fraction = 0.8
     straight_through: bool = True
-    temperature: float = 0.2
-    cls_weight: float = 1.0
-    rank_weight: float = 0.1
-    div_weight: float = 0.2
-    gate_weight: float = 0.2
-    contrastive_weight: float = 0.0
+    temperature: Temperature = 0.2
+    cls_weight: NonNegative = 1.0
+    rank_weight: NonNegative = 0.1
+    div_weight: NonNegative = 0.2
+    gate_weight: NonNegative = 0.2
+    contrastive_weight: NonNegative = 0.0
     projection: bool = False
 
     def __post_init__(self):
@@ -111,10 +111,6 @@ class VidPrismConfig(InProjConfig):
         if not rates:
             raise ConfigError("A VidPrism head needs at least one rate.")
         one_of(self.preset, ("paper", "released"), "preset")
-        positive_int(self.keep, "keep")
-        positive_int(self.num_heads, "heads")
-        for rate in rates:
-            positive_int(rate, "each rate")
         if self.contrastive_weight > 0 and self.classifier == "text":
             reason = "a text classifier is a contrast with text."
             raise ConfigError(f"contrastive_weight goes with a linear classifier: {reason}")

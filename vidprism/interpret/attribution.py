@@ -8,11 +8,15 @@ __all__ = ['frame_parts', 'passed_on', 'bridge', 'head_rows', 'frame_drops', 'ra
 # %% ../../nbs/interpret/attribution.ipynb #b8adec57
 import numpy as np
 import torch
+from collections.abc import Sequence
 from scipy.stats import rankdata
 from torch import Tensor, nn
+from typing import Any
+from ..heads.base import create_head
+from ..heads.rgsta import Merge
 
 # %% ../../nbs/interpret/attribution.ipynb #7b536323
-def frame_parts(merges, readout: Tensor, attention) -> Tensor:
+def frame_parts(merges: Sequence[Merge], readout: Tensor, attention: Sequence[Tensor]) -> Tensor:
     """Importance of the frames by attention, expert by expert.
 
     Parameters
@@ -55,6 +59,18 @@ def passed_on(attention: Tensor) -> Tensor:
     residual = torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)
     return 0.5 * (residual + mean)
 
+# %% ../../nbs/interpret/attribution.ipynb #eb9fb4db
+def _perturbed_head(name: str, *sizes: int, seed: int = 1, **options) -> nn.Module:
+    "A head in evaluation mode with noise on every parameter, biases and norms too; the same for the same seed."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = create_head(name, *sizes, **options)
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in head.parameters():
+            p += 0.3 * torch.randn(p.shape, generator=g).to(p)
+    return head.eval().requires_grad_(False)
+
 # %% ../../nbs/interpret/attribution.ipynb #e96357d8
 def bridge(features: Tensor, stay: Tensor) -> Tensor:
     """Put the frames that are taken out on the straight line between the nearest that stay.
@@ -83,7 +99,7 @@ def bridge(features: Tensor, stay: Tensor) -> Tensor:
     return torch.where(stay.any(1)[:, None, None], line, features.mean(0))
 
 # %% ../../nbs/interpret/attribution.ipynb #2ad65bc6
-def head_rows(head: nn.Module, features: Tensor, **options) -> Tensor:
+def head_rows(head: nn.Module, features: Tensor, **options: Any) -> Tensor:
     """Logits of each row as a clip of its own; one by one where a batch's clips decide for each other.
 
     Parameters
@@ -105,7 +121,7 @@ def head_rows(head: nn.Module, features: Tensor, **options) -> Tensor:
     return torch.cat([head(row[None], **options).logits for row in features])
 
 
-def frame_drops(head: nn.Module, features: Tensor, target: int, **options) -> Tensor:
+def frame_drops(head: nn.Module, features: Tensor, target: int, **options: Any) -> Tensor:
     """How far the logit of a class falls when a frame is bridged, for each frame.
 
     Parameters
@@ -141,14 +157,14 @@ def _centred_ranks(values) -> Tensor:
     return ranks - ranks.mean(-1, keepdim=True)
 
 
-def rank_correlation(a, b) -> Tensor:
+def rank_correlation(a: Tensor | np.ndarray | Sequence, b: Tensor | np.ndarray | Sequence) -> Tensor:
     """Spearman's rank correlation along the last axis; equal values share their mean rank.
 
     Parameters
     ----------
-    a : Tensor or array
+    a : Tensor, array or sequence
         [...,T] numbers.
-    b : Tensor or array
+    b : Tensor, array or sequence
         [...,T] numbers.
 
     Returns

@@ -7,10 +7,12 @@ __all__ = ['Explanation', 'frame_attention', 'describe', 'explain']
 
 # %% ../../nbs/interpret/explanation.ipynb #3bee1590
 import torch
+from collections.abc import Sequence
+from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import Clip
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, Count, Natural, checked, one_of
 from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
 from ..heads.rgsta import Merge
@@ -107,7 +109,7 @@ class Explanation(NamedTuple):
         return f"Explanation of {len(self.clip.frames)} frames: {label} {p:.1%}"
 
 # %% ../../nbs/interpret/explanation.ipynb #a78e2ad8
-def frame_attention(lineage: Tensor, kept: Tensor, attention: Tensor, rate: int) -> Tensor:
+def frame_attention(lineage: Tensor, kept: Tensor, attention: Tensor, rate: Count) -> Tensor:
     """Attention between tokens, carried back to frames.
 
     Parameters
@@ -192,7 +194,15 @@ def _ranked(logits: Tensor, labels: list) -> list:
 
 # %% ../../nbs/interpret/explanation.ipynb #babc77db
 @torch.no_grad()
-def describe(head: Head, features: Tensor, clip: Clip, labels: list, active_experts=None, untrained=()) -> Explanation:
+@checked
+def describe(
+    head: Head,
+    features: Tensor,
+    clip: Clip,
+    labels: Sequence[str],
+    active_experts: Sequence[Natural] | None = None,
+    untrained: Sequence[str] = (),
+) -> Explanation:
     """Run a head once and keep what its stages did.
 
     Parameters
@@ -255,8 +265,37 @@ def _explained_fields(head: Head, out: HeadOutput) -> dict:
     )
 
 
+def _check_choices(head: Head, expert: int | None, method: str | None):
+    "Refuse a head that does not split its answer, and an expert or a method that does not exist."
+    names = head.part_names
+    if not names:
+        raise ConfigError(f"The head {head.name!r} has no experts to explain.")
+    if expert is not None and not 0 <= expert < len(names):
+        raise ConfigError(f"There are experts 0 to {len(names) - 1}, not {expert}.")
+    if method is not None:
+        one_of(method, METHODS, "method")
+
+
+def _drop_fields(head: Head, features: Tensor, target: int, importance: Tensor, active_experts) -> dict:
+    "What the removal of each frame costs, and how far that agrees with the importance."
+    with torch.no_grad():
+        drops = frame_drops(head, features, target, active_experts=active_experts)
+    return dict(drops=drops, agreement=float(rank_correlation(importance, drops)))
+
+
+def _logit_fields(split) -> dict:
+    "The logit that is explained, and its parts."
+    return dict(logit=split.logit.item(), contributions=split.experts[0], bias=split.bias.item())
+
+
+@checked
 def explain(
-    model: VideoModel, clip, expert: int = None, target=None, method: str = "gradcam", active_experts=None
+    model: VideoModel,
+    clip: str | Path | Clip,
+    expert: Natural | None = None,
+    target: int | str | None = None,
+    method: str | None = "gradcam",
+    active_experts: Sequence[Natural] | None = None,
 ) -> Explanation:
     """Run a clip once and say what counted: frames, experts, places.
 
@@ -285,39 +324,17 @@ def explain(
     ConfigError
         If the head does not split its answer, or an expert, class or method does not exist.
     """
-    names = model.head.part_names
-    if not names:
-        raise ConfigError(f"The head {model.head.name!r} has no experts to explain.")
+    _check_choices(model.head, expert, method)
     clip, y = model.open_clip(clip), find_class(model, target)
-    if expert is not None and not 0 <= expert < len(names):
-        raise ConfigError(f"There are experts 0 to {len(names) - 1}, not {expert}.")
-    if method is not None:
-        one_of(method, METHODS, "method")
     untapped = None if method else nn.Identity()  # a layer that never runs
     kept, out, split = keep_pass(model, clip.frames, y, active_experts, untapped, method in PIXELS)
     maps = kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method) if method else None
-    features = kept.seen.pooled.detach()[0]
     out, split = HeadOutput(*map(_detached, out)), _detached(split)
-    found = _explained_fields(model.head, out)
+    found = _explained_fields(model.head, out) | _logit_fields(split)
     if expert is not None:
         part = found["parts"][expert]
         found["importance"] = part / part.sum().clamp_min(1e-12)
     y = int(out.logits[0].argmax()) if y is None else y
-    with torch.no_grad():
-        drops = frame_drops(model.head, features, y, active_experts=active_experts)
-    agreement = float(rank_correlation(found["importance"], drops))
-    return Explanation(
-        clip,
-        _ranked(out.logits[0], model.labels),
-        out.logits[0],
-        names,
-        target=y,
-        logit=split.logit.item(),
-        contributions=split.experts[0],
-        bias=split.bias.item(),
-        drops=drops,
-        agreement=agreement,
-        saliency=maps,
-        method=method,
-        **found,
-    )
+    found |= _drop_fields(model.head, kept.seen.pooled.detach()[0], y, found["importance"], active_experts)
+    answer, names = _ranked(out.logits[0], model.labels), model.head.part_names
+    return Explanation(clip, answer, out.logits[0], names, target=y, saliency=maps, method=method, **found)

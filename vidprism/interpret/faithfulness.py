@@ -10,9 +10,10 @@ __all__ = ['Curves', 'curves', 'frame_score', 'cell_score', 'cell_order', 'rando
 import copy
 import torch
 import torch.nn.functional as F
+from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from typing import NamedTuple
-from ..errors import ConfigError
+from ..errors import ConfigError, Count, Seed
 from .attribution import bridge, head_rows, rank_correlation
 from .saliency import METHODS, PIXELS, blur, encode_pixels, flat_frame, keep_pass, kept_saliency
 from ..model import VideoModel
@@ -52,7 +53,7 @@ def _first_parts(order: Tensor, steps: int) -> tuple:
     return rank[None] < counts[:, None], counts / n
 
 
-def curves(score, order: Tensor, steps: int = 8) -> Curves:
+def curves(score: Callable[[Tensor], Tensor], order: Tensor, steps: Count = 8) -> Curves:
     """Delete and insert parts in an order.
 
     Parameters
@@ -76,7 +77,7 @@ def curves(score, order: Tensor, steps: int = 8) -> Curves:
     return Curves(part, deletion, insertion)
 
 # %% ../../nbs/interpret/faithfulness.ipynb #66ed2688
-def frame_score(head: nn.Module, features: Tensor, target: int):
+def frame_score(head: nn.Module, features: Tensor, target: int) -> Callable[[Tensor], Tensor]:
     """Probability of the class with some frames bridged.
 
     Parameters
@@ -102,7 +103,7 @@ def frame_score(head: nn.Module, features: Tensor, target: int):
     return score
 
 
-def cell_score(model: VideoModel, pixels: Tensor, target: int, side: int = 8):
+def cell_score(model: VideoModel, pixels: Tensor, target: int, side: Count = 8) -> Callable[[Tensor], Tensor]:
     """Probability of the class with some cells painted over.
 
     Parameters
@@ -138,7 +139,7 @@ def cell_score(model: VideoModel, pixels: Tensor, target: int, side: int = 8):
     return score
 
 
-def cell_order(maps: Tensor, side: int = 8) -> Tensor:
+def cell_order(maps: Tensor, side: Count = 8) -> Tensor:
     """Order the cells of all frames by their mean value.
 
     Parameters
@@ -157,13 +158,15 @@ def cell_order(maps: Tensor, side: int = 8) -> Tensor:
     return values.argsort(descending=True, stable=True)
 
 
-def random_areas(score, n: int, steps: int = 8, runs: int = 3, seed: int = 0) -> tuple:
+def random_areas(
+    score: Callable[[Tensor], Tensor], n: Count, steps: Count = 8, runs: Count = 3, seed: Seed = 0
+) -> tuple:
     """The mean areas of random orders.
 
     Parameters
     ----------
     score : callable
-        As in `curves`.
+        As in `curves`: the parts that stay, bool `[K,n]` -> probabilities `[K]`.
     n : int
         Number of parts.
     steps : int
@@ -197,7 +200,7 @@ def _scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
     return copied
 
 
-def scramble(model: VideoModel, part: str, seed: int = 0) -> VideoModel:
+def scramble(model: VideoModel, part: str, seed: Seed = 0) -> VideoModel:
     """Permute the weights of one part of a model.
 
     Parameters
@@ -226,7 +229,7 @@ def scramble(model: VideoModel, part: str, seed: int = 0) -> VideoModel:
     return VideoModel(parts["encoder"], parts["head"], model.labels, model.sampling).eval()
 
 
-def likeness(a: Tensor, b: Tensor, side: int = 16) -> float:
+def likeness(a: Tensor, b: Tensor, side: Count = 16) -> float:
     """Rank correlation of two maps, cell by cell.
 
     Parameters
@@ -247,7 +250,7 @@ def likeness(a: Tensor, b: Tensor, side: int = 16) -> float:
     return float(rank_correlation(*pooled))
 
 # %% ../../nbs/interpret/faithfulness.ipynb #42e948df
-def _pixel_centres(height: int, width: int) -> Tensor:
+def _pixel_centres(height: Count, width: Count) -> Tensor:
     "Where each pixel is: [H*W,2] (x, y), 0 to 1."
     rows = (torch.arange(height) + 0.5) / height
     columns = (torch.arange(width) + 0.5) / width
@@ -277,7 +280,7 @@ def pointing(maps: Tensor, place: Tensor, size: Tensor) -> Tensor:
     return (peak - place).norm(dim=-1) <= size
 
 
-def random_hits(place: Tensor, size: Tensor, height: int, width: int) -> Tensor:
+def random_hits(place: Tensor, size: Tensor, height: Count, width: Count) -> Tensor:
     """The part of the picture that the thing covers.
 
     Parameters
@@ -345,7 +348,7 @@ def contrast(pixels: Tensor) -> Tensor:
     return blur(distance, pixels.shape[-1] / 32)
 
 
-def _judge_maps(strength: Tensor, signed, place, size, score, side: int = 8, steps: int = 8) -> Judgement:
+def _judge_maps(strength: Tensor, signed, place, size, score, side: Count = 8, steps: Count = 8) -> Judgement:
     "All tests that need only maps: strength [E,T,S,S], and the signed map [T,S,S] or None."
     whole = strength.sum(0)
     hits = pointing(whole, place, size)
@@ -371,9 +374,9 @@ def judge_methods(
     frames: Tensor,
     place: Tensor,
     size: Tensor,
-    methods=tuple(METHODS),
-    side: int = 8,
-    steps: int = 8,
+    methods: Sequence[str] = tuple(METHODS),
+    side: Count = 8,
+    steps: Count = 8,
 ) -> dict:
     """Test every method on one clip of the world, with two controls.
 

@@ -13,11 +13,14 @@ import torch
 import torch.nn.functional as F
 from captum._utils.common import _run_forward
 from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, LayerGradientXActivation
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
+from ..data.clips import Clip
 from ..encoders.base import Preprocess, preprocess, to_grid
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, Count, Natural, Positive, one_of
 from ..model import VideoModel
 
 # %% ../../nbs/interpret/saliency.ipynb #11e33010
@@ -25,15 +28,18 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 @contextmanager
-def tap(module: nn.Module, change):
+def tap(module: nn.Module, change: Callable[[Tensor], Tensor]):
     """Change a module's output for as long as the block lasts.
+
+    `encoders.base.listen` collects outputs and leaves them unchanged; this replaces them, so that
+    gradients can start there.
 
     Parameters
     ----------
     module : nn.Module
         The layer.
     change : callable
-        Function of the layer's output that returns the output to use instead.
+        Function of the layer's output `[N,...]` that returns the output to use instead.
     """
     hook = module.register_forward_hook(lambda module, args, out: change(out))
     try:
@@ -153,7 +159,7 @@ def encode_pixels(encoder: nn.Module, pixels: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module = None, pixels: bool = False) -> Seen:
+def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module | None = None, pixels: bool = False) -> Seen:
     """Run the encoder once; keep what saliency needs.
 
     Parameters
@@ -216,7 +222,7 @@ class KeptPass(nn.Module):
         `path_gradients` needs it.
     """
 
-    def __init__(self, seen: Seen, experts: Tensor, again=None):
+    def __init__(self, seen: Seen, experts: Tensor, again: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
         self.layer = _KeptLayer()
         self.seen = seen
@@ -257,11 +263,11 @@ def _run_again(model: VideoModel, target: int, active_experts):
 def keep_pass(
     model: VideoModel,
     frames: Tensor,
-    target: int = None,
-    active_experts=None,
-    layer: nn.Module = None,
+    target: int | None = None,
+    active_experts: Sequence[Natural] | None = None,
+    layer: nn.Module | None = None,
     pixels: bool = False,
-    seen: Seen = None,
+    seen: Seen | None = None,
 ) -> tuple:
     """Run encoder and head once, and take the pass apart for one class.
 
@@ -319,7 +325,7 @@ def _at_layer(method, kept: KeptPass, i: int) -> Tensor:
     return _spread_map(found, x.shape[-1])
 
 
-def gradcam(kept: KeptPass, i: int) -> Tensor:
+def gradcam(kept: KeptPass, i: Natural) -> Tensor:
     """captum's LayerGradCam of one expert.
 
     Parameters
@@ -337,7 +343,7 @@ def gradcam(kept: KeptPass, i: int) -> Tensor:
     return _at_layer(LayerGradCam, kept, i)
 
 
-def layer_gradient(kept: KeptPass, i: int) -> Tensor:
+def layer_gradient(kept: KeptPass, i: Natural) -> Tensor:
     """captum's LayerGradientXActivation of one expert.
 
     Parameters
@@ -355,7 +361,7 @@ def layer_gradient(kept: KeptPass, i: int) -> Tensor:
     return _at_layer(LayerGradientXActivation, kept, i)
 
 
-def input_x_gradient(kept: KeptPass, i: int) -> Tensor:
+def input_x_gradient(kept: KeptPass, i: Natural) -> Tensor:
     """captum's InputXGradient of one expert.
 
     Parameters
@@ -392,7 +398,7 @@ def flat_frame(pixels: Tensor) -> Tensor:
     return pixels.mean((0, 2, 3), keepdim=True).expand_as(pixels)
 
 
-def path_gradients(kept: KeptPass, i: int, steps: int = 16) -> tuple:
+def path_gradients(kept: KeptPass, i: Natural, steps: Count = 16) -> tuple:
     """captum's IntegratedGradients of one expert, from a flat clip.
 
     Parameters
@@ -419,7 +425,7 @@ def path_gradients(kept: KeptPass, i: int, steps: int = 16) -> tuple:
     return found[0].detach().sum(1), float(delta)
 
 
-def integrated_gradients(kept: KeptPass, i: int) -> Tensor:
+def integrated_gradients(kept: KeptPass, i: Natural) -> Tensor:
     """The maps of `path_gradients` with 16 steps.
 
     Parameters
@@ -455,7 +461,7 @@ def _gaussian(sigma: float, like: Tensor) -> Tensor:
     return weights / weights.sum()
 
 
-def blur(maps: Tensor, sigma: float) -> Tensor:
+def blur(maps: Tensor, sigma: Positive) -> Tensor:
     """A Gaussian blur; what leaves the picture is lost.
 
     Parameters
@@ -488,7 +494,7 @@ def _on_frame(maps: Tensor, how: Preprocess, height: int, width: int) -> Tensor:
     return F.pad(maps, (left, wide - seen - left, top, high - seen - top))
 
 
-def kept_saliency(kept: KeptPass, how: Preprocess, size, method: str, signed: bool = False) -> Tensor:
+def kept_saliency(kept: KeptPass, how: Preprocess, size: Sequence[int], method: str, signed: bool = False) -> Tensor:
     """Every expert's map of one kept pass.
 
     Parameters
@@ -520,7 +526,7 @@ def kept_saliency(kept: KeptPass, how: Preprocess, size, method: str, signed: bo
     return _on_frame(maps.abs(), how, *size)
 
 
-def find_class(model: VideoModel, target) -> int | None:
+def find_class(model: VideoModel, target: int | str | None) -> int | None:
     """Find a class by index or label.
 
     Parameters
@@ -551,13 +557,13 @@ def find_class(model: VideoModel, target) -> int | None:
 
 def saliency_maps(
     model: VideoModel,
-    clip,
-    target=None,
+    clip: str | Path | Clip,
+    target: int | str | None = None,
     method: str = "gradcam",
-    active_experts=None,
-    layer: nn.Module = None,
+    active_experts: Sequence[Natural] | None = None,
+    layer: nn.Module | None = None,
     signed: bool = False,
-    seen: Seen = None,
+    seen: Seen | None = None,
 ) -> Tensor:
     """Where in the picture each expert's contribution to a logit comes from.
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..encoders.base import evaluation_mode
-from ..errors import ConfigError, positive_int
+from ..errors import ConfigError, Count, positive_int
 from ..heads.base import Trace
 
 # %% ../../nbs/interpret/specialisation.ipynb #6f53b2ce
@@ -170,7 +170,7 @@ def _observe_batch(head: nn.Module, x: Tensor) -> Observed:
 
 
 @torch.no_grad()
-def observe(head: nn.Module, features: Tensor, batch: int = 128) -> Observed:
+def observe(head: nn.Module, features: Tensor, batch: Count = 128) -> Observed:
     """Observe the experts on many clips, in evaluation mode.
 
     Parameters
@@ -235,7 +235,7 @@ class Specialisation(NamedTuple):
     accuracy: float
 
 
-def measure_specialisation(head: nn.Module, features: Tensor, labels: Tensor, batch: int = 128) -> Specialisation:
+def measure_specialisation(head: nn.Module, features: Tensor, labels: Tensor, batch: Count = 128) -> Specialisation:
     """All scores of a head on some clips.
 
     Parameters

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..encoders.base import evaluation_mode
-from ..errors import ConfigError
+from ..errors import ConfigError, Count, Seed, checked
 from ..evaluation.benchmark import Benchmark, FeatureSplit
 from ..heads.base import Trace
 
@@ -74,7 +74,7 @@ def js_bits(p: Tensor, q: Tensor) -> Tensor:
     return (_kl_bits(p, m) + _kl_bits(q, m)) / 2
 
 
-def class_means(shares: Tensor, labels: Tensor, num_classes: int) -> tuple:
+def class_means(shares: Tensor, labels: Tensor, num_classes: Count) -> tuple:
     """Mean shares by class.
 
     Parameters
@@ -97,7 +97,7 @@ def class_means(shares: Tensor, labels: Tensor, num_classes: int) -> tuple:
     return sums / count[:, None], count
 
 
-def usage_distance(shares: Tensor, labels: Tensor, right: Tensor, num_classes: int) -> float:
+def usage_distance(shares: Tensor, labels: Tensor, right: Tensor, num_classes: Count) -> float:
     """Divergence of wrong from right usage, averaged over the classes that have both, weighted by the wrong clips.
 
     Parameters
@@ -127,7 +127,7 @@ def usage_distance(shares: Tensor, labels: Tensor, right: Tensor, num_classes: i
 
 # %% ../../nbs/interpret/usage.ipynb #b7732fb8
 @torch.no_grad()
-def shares_of(head: nn.Module, side: FeatureSplit, batch: int = 256):
+def shares_of(head: nn.Module, side: FeatureSplit, batch: Count = 256) -> tuple:
     """The experts' shares and the logits of each clip, of its first view.
 
     Parameters
@@ -179,7 +179,8 @@ def _distance_from_train(train_mean: Tensor, right_mean: Tensor, right_count: Te
     return float((divergence * weight).sum() / weight.sum())
 
 
-def expert_usage(head: nn.Module, bench: Benchmark, permutations: int = 500, seed: int = 0) -> Usage:
+@checked
+def expert_usage(head: nn.Module, bench: Benchmark, permutations: Count = 500, seed: Seed = 0) -> Usage:
     """Usage by class over training clips, and over test clips that were answered right and wrong.
 
     Parameters

@@ -7,12 +7,16 @@ __all__ = ['shares_figure', 'importance_figure', 'drops_figure', 'answer_figure'
            'curve_figure', 'live_curve']
 
 # %% ../../nbs/viz/charts.ipynb #d20a0d93
-import html
 import numpy as np
-from .style import AMOUNT, INK, QUIET, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text
+from collections.abc import Callable, Sequence
+from ..errors import Count
+from .style import AMOUNT, INK, QUIET, Array, Rate, Sketch, Spec, drawn, expert_name, finish
 
 # isort: split
-from .style import frame_words, label, label_room, numbers, rate_color, shortened, slowest_first
+from .style import frame_axis, frame_text, frame_words, label, label_room, numbers, plotly_text
+
+# isort: split
+from .style import rate_color, shortened, slowest_first
 
 # %% ../../nbs/viz/charts.ipynb #c1a70002
 _REFERENCE = "#8b929c"  # lines that a value is compared with
@@ -41,7 +45,7 @@ def _row_axis(sketch, ticktext):
 # %% ../../nbs/viz/charts.ipynb #c1a70004
 def _share_bars(sketch, shares, rates, names):
     "A bar an expert, in its rate's colour."
-    hover = [f"{html.escape(name)}: share {share:.4f}" for name, share in zip(names, shares)]
+    hover = [f"{plotly_text(name)}: share {share:.4f}" for name, share in zip(names, shares)]
     sketch.add_bar(
         x=shares,
         y=list(range(len(rates))),
@@ -86,7 +90,7 @@ def _share_numbers(sketch, shares, x):
 
 # %% ../../nbs/viz/charts.ipynb #dea97a20
 @drawn
-def shares_figure(shares, rates) -> Spec:
+def shares_figure(shares: Array, rates: Sequence[Rate]) -> Spec:
     """Each expert's share of the readout.
 
     Parameters
@@ -117,8 +121,8 @@ def shares_figure(shares, rates) -> Spec:
     _share_numbers(sketch, shares, longest * 1.03)  # beyond all bars and the line
     sketch.update_xaxes(range=[0, longest * 1.22], tickformat=".0%", visible=False, fixedrange=True)
     _row_axis(sketch, [label(rate, rates) for rate in ordered])
-    told = [f"{name}: {share:.1%}." for name, share in zip(names, shares)]
-    return finish(sketch, 50 + 44 * len(rates), told, width=640, margin=(150, 30, 10, 30))
+    lines = [f"{name}: {share:.1%}." for name, share in zip(names, shares)]
+    return finish(sketch, 50 + 44 * len(rates), lines, width=640, margin=(150, 30, 10, 30))
 
 # %% ../../nbs/viz/charts.ipynb #c1a70005
 def _importance_parts(importance, per_expert, rates) -> list:
@@ -134,7 +138,7 @@ def _importance_parts(importance, per_expert, rates) -> list:
 
 def _importance_bars(sketch, name, color, part, importance, times):
     "One expert's part of each frame; the hover says the part and the whole."
-    name = html.escape(name)
+    name = plotly_text(name)
     hover = []
     for t, second in enumerate(times):
         lines = [frame_text(t, second), f"{name}: {part[t]:.4f}", f"all: {importance[t]:.4f}"]
@@ -143,7 +147,9 @@ def _importance_bars(sketch, name, color, part, importance, times):
 
 # %% ../../nbs/viz/charts.ipynb #8640faee
 @drawn
-def importance_figure(importance, times, per_expert=None, rates=None) -> Spec:
+def importance_figure(
+    importance: Array, times: Array, per_expert: Array | None = None, rates: Sequence[Rate] | None = None
+) -> Spec:
     """The importance of each frame, and each expert's part of it.
 
     Parameters
@@ -195,7 +201,7 @@ def _drop_words(drops, times) -> str:
 
 # %% ../../nbs/viz/charts.ipynb #d58f4784
 @drawn
-def drops_figure(drops, times) -> Spec:
+def drops_figure(drops: Array, times: Array) -> Spec:
     """How far the answer's logit falls without each frame.
 
     Parameters
@@ -252,12 +258,12 @@ def _answer_bars(sketch, answer):
         textfont_color=INK,
         hoverinfo="text",
         name="probability",
-        hovertext=[f"{html.escape(name)}: {value:.4f}" for name, value in answer],
+        hovertext=[f"{plotly_text(name)}: {value:.4f}" for name, value in answer],
     )
 
 # %% ../../nbs/viz/charts.ipynb #a3b02298
 @drawn
-def answer_figure(answer) -> Spec:
+def answer_figure(answer: Sequence[tuple[str, float]]) -> Spec:
     """The best classes and their probabilities.
 
     Parameters
@@ -277,9 +283,9 @@ def answer_figure(answer) -> Spec:
     names = [shortened(name) for name, _ in answer]
     ticks = [f"<b>{name}</b>" if i == 0 else name for i, name in enumerate(names)]
     _row_axis(sketch, ticks)
-    told = [f"{name}: {value:.1%}." for name, value in answer]
+    lines = [f"{name}: {value:.1%}." for name, value in answer]
     left = max(110, label_room(names))
-    return finish(sketch, 24 + 34 * len(answer), told, width=640, margin=(left, 30, 8, 8))
+    return finish(sketch, 24 + 34 * len(answer), lines, width=640, margin=(left, 30, 8, 8))
 
 # %% ../../nbs/viz/charts.ipynb #c1a70008
 _COLUMN_DOMAINS = [[0, 0.47], [0.53, 1]]  # of the two columns, parts of the width
@@ -295,7 +301,7 @@ def _best_rows(sides, best) -> list:
 
 def _column_bars(sketch, x_axis, values, rows, top, name):
     "A bar a class; the answer of this side is black."
-    hover = [f"{html.escape(row)}, {name}: {value:.4f}" for row, value in zip(rows, values)]
+    hover = [f"{plotly_text(row)}, {name}: {value:.4f}" for row, value in zip(rows, values)]
     sketch.add_bar(
         x=values,
         y=list(range(len(rows))),
@@ -330,7 +336,7 @@ def _column_name(sketch, x, name):
 def _answer_column(sketch, k, values, rows, top, name):
     "One side of the comparison, the left for k = 0."
     n = "2" if k else ""
-    domain, name = _COLUMN_DOMAINS[k], html.escape(name)
+    domain, name = _COLUMN_DOMAINS[k], plotly_text(name)
     _column_bars(sketch, f"x{n}", values, rows, top, name)
     sketch.update_xaxes(n, domain=domain, range=[0, 1.22], visible=False, fixedrange=True, anchor="y")
     _column_name(sketch, domain[0], name)
@@ -338,12 +344,17 @@ def _answer_column(sketch, k, values, rows, top, name):
 # %% ../../nbs/viz/charts.ipynb #c1a70009
 def _answer_words(name, side, best) -> str:
     "One side's best classes in words."
-    told = [f"{row} {side[row]:.1%}" for row in best]
-    return f"{name}: {', '.join(told)}."
+    lines = [f"{row} {side[row]:.1%}" for row in best]
+    return f"{name}: {', '.join(lines)}."
 
 # %% ../../nbs/viz/charts.ipynb #9d819c9c
 @drawn
-def before_after_figure(before, after, names=("before", "after"), topk: int = 5) -> Spec:
+def before_after_figure(
+    before: Sequence[tuple[str, float]],
+    after: Sequence[tuple[str, float]],
+    names: Sequence[str] = ("before", "after"),
+    topk: Count = 5,
+) -> Spec:
     """Two answers side by side, on the same rows.
 
     Parameters
@@ -372,14 +383,14 @@ def before_after_figure(before, after, names=("before", "after"), topk: int = 5)
         _answer_column(sketch, k, values, rows, top[k], name)
     short = [shortened(row) for row in rows]
     _row_axis(sketch, [f"<b>{text}</b>" if row in top else text for row, text in zip(rows, short)])
-    told = [_answer_words(*side) for side in zip(names, sides, best)]
+    lines = [_answer_words(*side) for side in zip(names, sides, best)]
     left = max(120, label_room(short))
-    return finish(sketch, 44 + 30 * len(rows), told, width=760, margin=(left, 34, 30, 8))
+    return finish(sketch, 44 + 30 * len(rows), lines, width=760, margin=(left, 34, 30, 8))
 
 # %% ../../nbs/viz/charts.ipynb #c1a7000a
 def _attention_curve(sketch, name, color, dash, curve, times):
     "One expert's line; a dot where there is only one frame."
-    name = html.escape(name)
+    name = plotly_text(name)
     hover = [f"{name}: {frame_text(t, times[t])}, {value:.4f}" for t, value in enumerate(curve)]
     sketch.add_scatter(
         x=list(range(len(curve))),
@@ -414,7 +425,13 @@ def _curve_words(name, curve, times) -> str:
 
 # %% ../../nbs/viz/charts.ipynb #a82066f1
 @drawn
-def attention_curve_figure(curves, times, names, colors=None, dashes=None) -> Spec:
+def attention_curve_figure(
+    curves: Array,
+    times: Array,
+    names: Sequence[Rate],
+    colors: Sequence[str] | None = None,
+    dashes: Sequence[str] | None = None,
+) -> Spec:
     """How much each frame is read, a line an expert.
 
     Parameters
@@ -452,8 +469,8 @@ def attention_curve_figure(curves, times, names, colors=None, dashes=None) -> Sp
     _even_line(sketch, len(times))
     _time_axis(sketch, times)
     sketch.update_yaxes(title=dict(text="how much it is read", standoff=8), fixedrange=True, rangemode="tozero")
-    told = [_curve_words(who[i], curves[i], times) for i in order]
-    return finish(sketch, 300, told, showlegend=True, margin=(64, 16, 40, 60), legend=_LEGEND_ABOVE)
+    lines = [_curve_words(who[i], curves[i], times) for i in order]
+    return finish(sketch, 300, lines, showlegend=True, margin=(64, 16, 40, 60), legend=_LEGEND_ABOVE)
 
 # %% ../../nbs/viz/charts.ipynb #c1a7000b
 _LINES = [INK, AMOUNT, "#b45309", "#0f766e", "#be185d", "#64748b", "#65a30d"]
@@ -474,7 +491,7 @@ def _history_line(sketch, name, values, x, place):
     sketch.add_scatter(
         x=list(x),
         y=numbers(values, None),
-        name=html.escape(name),
+        name=plotly_text(name),
         mode="lines" if len(values) > 1 else "markers",
         line=dict(color=_line_color(name, place), width=2, dash=_DASHES[place // len(_LINES) % 3]),
         hovertemplate="%{y:.4g}",
@@ -483,24 +500,24 @@ def _history_line(sketch, name, values, x, place):
 
 def _history_words(history) -> list:
     "The first and last number of each line."
-    told = []
+    lines = []
     for name, values in history.items():
         if len(values):
             first, last = float(values[0]), float(values[-1])
-            told.append(f"{name}: {first:.4g} at first, {last:.4g} at last.")
-    return told
+            lines.append(f"{name}: {first:.4g} at first, {last:.4g} at last.")
+    return lines
 
 # %% ../../nbs/viz/charts.ipynb #2f61f507
 @drawn
-def curve_figure(history: dict, x=None, x_title="step", y_title="") -> Spec:
+def curve_figure(history: dict, x: Array | None = None, x_title: str = "step", y_title: str = "") -> Spec:
     """Numbers over training. A name such as `rate 4` takes its rate's colour.
 
     Parameters
     ----------
     history : dict
         Name of each line -> list of its numbers.
-    x : sequence of float, optional
-        Where the numbers were taken; by default 0, 1, 2, ...
+    x : array, optional
+        `[n]` places at which the numbers were taken; by default 0, 1, 2, ...
     x_title : str
         What `x` counts.
     y_title : str
@@ -519,8 +536,8 @@ def curve_figure(history: dict, x=None, x_title="step", y_title="") -> Spec:
     sketch = Sketch()
     for place, (name, values) in enumerate(history.items()):
         _history_line(sketch, name, values, x, place)
-    sketch.update_xaxes(title=dict(text=x_title, standoff=6), showgrid=False, linecolor="#c4c7cc")
-    sketch.update_yaxes(title=y_title, automargin=True)
+    sketch.update_xaxes(title=dict(text=plotly_text(x_title), standoff=6), showgrid=False, linecolor="#c4c7cc")
+    sketch.update_yaxes(title=plotly_text(y_title), automargin=True)
     layout = dict(showlegend=True, hovermode="x unified", margin=(64, 16, 34, 48), legend=_LEGEND_ABOVE)
     return finish(sketch, 330, _history_words(history), **layout)
 
@@ -531,7 +548,7 @@ def _training_curve(rows, keys):
     return curve_figure(history, x=[row["epoch"] for row in rows], x_title="epoch")
 
 # %% ../../nbs/viz/charts.ipynb #d352f463
-def live_curve(keys=("total", "top1"), every: int = 1):
+def live_curve(keys: Sequence[str] = ("total", "top1"), every: Count = 1) -> Callable:
     """A callback that draws the training curve in the notebook's cell, and updates that one picture.
 
     Parameters
@@ -548,7 +565,7 @@ def live_curve(keys=("total", "top1"), every: int = 1):
     """
     from IPython.display import display
 
-    handles = []
+    displays = []
 
     def draw(rows):
         "Draw the rows, where it is their turn."
@@ -556,9 +573,9 @@ def live_curve(keys=("total", "top1"), every: int = 1):
             return
         # a plotly figure is displayed anew each time; its bundle can be updated
         bundle = _training_curve(rows, keys)._repr_mimebundle_()
-        if handles:
-            handles[0].update(bundle, raw=True)
+        if displays:
+            displays[0].update(bundle, raw=True)
         else:
-            handles.append(display(bundle, raw=True, display_id=True))
+            displays.append(display(bundle, raw=True, display_id=True))
 
     return draw

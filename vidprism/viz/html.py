@@ -6,16 +6,23 @@
 __all__ = ['FRAME_LIGHTS', 'LINKS', 'write_page', 'prism_page']
 
 # %% ../../nbs/viz/html.ipynb #1e2ffa7d
+import base64
+import hashlib
 import html
 import plotly.graph_objects as go
+from collections.abc import Sequence
 from pathlib import Path
 from plotly.offline import get_plotlyjs
+from ..errors import AnyPath, checked
+from ..files import write_text
+from ..interpret.explanation import Explanation
 from .panels import Screen, make_panels, tell
-from .style import words
+from .style import clip_name, displayable, words
 
 # %% ../../nbs/viz/html.ipynb #573f54dd
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}"><meta name="referrer" content="no-referrer">
 <link rel="icon" href="data:,"><title>{title}</title><style>{css}</style></head>
 <body><a class="skip" href="#main">Skip to the pictures</a>
 <header><h1>{title}</h1><div class="intro">{intro}</div></header>
@@ -31,13 +38,18 @@ _SECTION = """<section id="s{k}"><h2>{heading}</h2><p class="note">{note}</p><di
 _FIGURE = (
     '<figure style="max-width:{width}px;flex:1 1 {basis}">'
     '<div class="scroll" tabindex="0" role="img" aria-label="{label}">'
-    '<div class="plot" style="height:{height}px;min-width:{least}px"></div></div>{told}</figure>'
+    '<div class="plot" style="height:{height}px;min-width:{least}px"></div></div>{words}</figure>'
 )
 
 # %% ../../nbs/viz/html.ipynb #6791101b
+def _text(text) -> str:
+    "A text, such as a name from a stranger's file, as html that shows it and does nothing."
+    return html.escape(displayable(text))
+
+
 def _in_words(fig) -> str:
     "What a figure shows, as html that opens at a click; empty for a figure without words."
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in words(fig))
+    lines = "".join(f"<li>{_text(line)}</li>" for line in words(fig))
     if not lines:
         return ""
     return f"<details><summary>In words</summary><ul>{lines}</ul></details>"
@@ -55,10 +67,10 @@ def _part(part, figures: list, label: str) -> str:
     return _FIGURE.format(
         width=width,
         basis="100%" if width >= 900 else f"{min(width, 460)}px",
-        label=html.escape(label),
+        label=_text(label),
         height=fig.layout.height or 400,
         least=meta.get("least", 356),
-        told=_in_words(part),
+        words=_in_words(part),
     )
 
 
@@ -66,7 +78,7 @@ def _section(k: int, heading: str, note: str, content, figures: list) -> str:
     "The k-th section as html; its figures' JSON is added to `figures`."
     contents = content if isinstance(content, (list, tuple)) else [content]
     parts = [_part(part, figures, f"{heading}. {note}") for part in contents]
-    return _SECTION.format(k=k, heading=html.escape(heading), note=html.escape(note), parts="".join(parts))
+    return _SECTION.format(k=k, heading=_text(heading), note=_text(note), parts="".join(parts))
 
 # %% ../../nbs/viz/html.ipynb #31ffc998
 FRAME_LIGHTS = """
@@ -96,7 +108,7 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.0
 .intro { font-size: 1.05rem; max-width: 46em }
 .intro p { margin: .3rem 0 .8rem }
 nav {
-  position: sticky; top: 0; z-index: 5; display: flex; gap: 1.3rem; overflow-x: auto; background: var(--page);
+  position: sticky; top: 0; z-index: 5; display: flex; gap: 1.1rem; overflow-x: auto; background: var(--page);
   padding-top: .6rem; padding-bottom: .6rem; border-bottom: 1px solid var(--line); white-space: nowrap;
 }
 a { color: var(--link) }
@@ -196,38 +208,64 @@ Promise.all(plots.map(draw)).then(() => { document.documentElement.dataset.ready
 )
 
 # %% ../../nbs/viz/html.ipynb #093b6b23
+# What a page may do: run its own two scripts, known by their hashes, and show the pictures that it contains. No other
+# script or handler runs, and nothing is loaded or sent.
+_POLICY = (
+    "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+_LINK_TEXTS = {  # heading -> text of its link, where nine headings would not fit into a line of 1,000 pixels
+    "What counted, through which expert": "What counted",
+    "Readout weight of each expert": "Readout",
+    "Gates between rates": "Gates",
+    "Attention between frames": "Attention",
+    "Attention inside the experts": "Attention",
+    "Where each expert looks": "Where each looks",
+}
+
+
+def _policy(*scripts: str) -> str:
+    "The page's Content-Security-Policy, which lets these scripts run and no others."
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return _POLICY.format(hashes=" ".join(f"'sha256-{digest}'" for digest in digests))
+
+
 def _page_html(title: str, sections, intro: str = "") -> str:
     "The page as text; see `write_page`."
-    figures, body, toc = [], [], []
+    figures, body, toc, plotly = [], [], [], get_plotlyjs()
     for k, (heading, note, content) in enumerate(sections):
         body.append(_section(k, heading, note, content, figures))
-        toc.append(f'<a href="#s{k}">{html.escape(heading)}</a>')
+        toc.append(f'<a href="#s{k}">{_text(_LINK_TEXTS.get(heading, heading))}</a>')
     return _PAGE.format(
-        title=html.escape(title),
-        intro=intro,
+        policy=_policy(plotly, _JS),
+        title=_text(title),
+        intro=displayable(intro),
         toc="".join(toc),
-        body="".join(body),
+        body=displayable("".join(body)),
         css=_CSS,
-        plotly=get_plotlyjs(),
+        plotly=plotly,
         data=f"[{','.join(figures)}]",
         js=_JS,
     )
 
 
-def write_page(path, title: str, sections, intro="") -> Path:
+def write_page(path: str | Path, title: str, sections: Sequence[tuple], intro: str = "") -> Path:
     """Write one self-contained interactive page.
+
+    Title, headings, notes and what figures say are shown as text. Html that is given as content or intro goes into the
+    page as it is; the page's policy keeps scripts and handlers in it from running, and links to files from loading.
 
     Parameters
     ----------
     path : str or Path
-        Where the .html goes; folders are made.
+        Where the .html goes; folders are made. The file is complete or not there at all.
     title : str
         The page's name.
     sections : sequence of tuple
         (heading, note, content) of each section. The note says what to look at; the content is a plotly `Figure`, a
         string of html, or a list of these that stand side by side.
     intro : str
-        Html under the title.
+        Html under the title; a name within it is escaped by the caller.
 
     Returns
     -------
@@ -236,29 +274,30 @@ def write_page(path, title: str, sections, intro="") -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page_html(title, sections, intro), encoding="utf-8")
+    write_text(path, _page_html(title, sections, intro))
     return path
 
 # %% ../../nbs/viz/html.ipynb #1c6d8a1f
 def _intro(reading, changes) -> str:
     "Html under the title of a clip's page: the clip, what was changed, and the answer in sentences."
     clip = reading.clip
-    name = html.escape(Path(str(clip.path)).name)
-    lines = [f"<p><b>{name}</b>, {len(clip.times)} frames, read by {html.escape(clip.decoder)}.</p>"]
+    name = _text(clip_name(clip.path))
+    lines = [f"<p><b>{name}</b>, {len(clip.times)} frames, read by {_text(clip.decoder)}.</p>"]
     if changes:
-        lines.append(f"<p>Changed: {html.escape(', '.join(changes))}.</p>")
+        lines.append(f"<p>Changed: {_text(', '.join(changes))}.</p>")
     for sentence in tell(reading):
-        lines.append(f"<p>{html.escape(sentence)}</p>")
+        lines.append(f"<p>{_text(sentence)}</p>")
     return "".join(lines)
 
 
-def prism_page(e, path) -> Path:
+@checked
+def prism_page(e: Explanation | Screen, path: AnyPath) -> Path:
     """Write the panels of an explanation as one self-contained page.
 
     Parameters
     ----------
-    e : Explanation, Reading or Screen
-        What is shown. A `Screen` also shows what the reader changed.
+    e : Explanation or Screen
+        What is shown. A `Screen` also shows which settings were changed.
     path : str or Path
         Where the .html goes; folders are made.
 
@@ -270,5 +309,5 @@ def prism_page(e, path) -> Path:
     reading, changes = e, ()
     if isinstance(e, Screen):
         reading, changes = e.after, e.changes
-    title = f"What the experts did with {Path(str(reading.clip.path)).name}"
+    title = f"What the experts did with {clip_name(reading.clip.path)}"
     return write_page(path, title, make_panels(e), _intro(reading, changes))

@@ -6,14 +6,17 @@
 __all__ = ['gates_figure', 'attention_figure', 'frame_attention_figure', 'saliency_cells', 'saliency_figure']
 
 # %% ../../nbs/viz/maps.ipynb #a2830e56
-import html
 import numpy as np
 import torch
-from ..errors import ConfigError
-from .style import AMOUNT, INK, Sketch, Spec, drawn, expert_name, finish, grid, heading, label, label_room
+from collections.abc import Sequence
+from ..errors import ConfigError, Count, Fraction, Natural
+from .style import AMOUNT, INK, Array, Pictures, Rate, Sketch, Spec, drawn, expert_name, finish
 
 # isort: split
-from .style import numbers, pictures, rate_color, seconds, slowest_first
+from .style import grid, heading, label, label_room, numbers, pictures, plotly_text, rate_color
+
+# isort: split
+from .style import seconds, slowest_first
 
 # %% ../../nbs/viz/maps.ipynb #3a950001
 _SHUT = "#eeeff2"  # the square of a shut gate
@@ -29,32 +32,33 @@ def _gate_states(gates, open) -> np.ndarray:
 
 
 def _gate_text(sender, receiver, gate, state, threshold) -> str:
-    "One gate's hover."
+    "One gate in words; of a gate that is shut, its threshold on a second line."
+    sender, receiver = expert_name(sender), expert_name(receiver)
     if state == "none":
-        return f"rate {sender} has no way to rate {receiver}"
-    text = f"rate {sender} to rate {receiver}: gate {gate:.3f}, {state}"
+        return f"{sender} has no way to {receiver}"
+    text = f"{sender} to {receiver}: gate {gate:.3f}, {state}"
     if state == "shut" and gate < threshold:
-        return f"{text}<br>(below {threshold:g})"
+        return f"{text}\n(below {threshold:g})"
     return text
 
 
-def _gate_hover(gates, state, rates, threshold) -> list:
-    "The hovers, a row a sender."
-    hover = []
+def _gate_texts(gates, state, rates, threshold) -> list:
+    "The gates in words, a row a sender."
+    texts = []
     for i, sender in enumerate(rates):
         row = []
         for j, receiver in enumerate(rates):
             row.append(_gate_text(sender, receiver, gates[i, j], state[i, j], threshold))
-        hover.append(row)
-    return hover
+        texts.append(row)
+    return texts
 
 
-def _gate_words(hover, state, threshold) -> list:
+def _gate_words(texts, state, threshold) -> list:
     "The threshold, and each pair that has a gate."
     lines = [f"A gate opens at {threshold:g}."]
     for i, j in np.ndindex(state.shape):
         if state[i, j] != "none":
-            lines.append(hover[i][j].replace("<br>", " "))
+            lines.append(texts[i][j].replace("\n", " "))
     return lines
 
 # %% ../../nbs/viz/maps.ipynb #3a950003
@@ -137,7 +141,7 @@ def _gate_axes(sketch, rates, ordered):
 
 # %% ../../nbs/viz/maps.ipynb #dd9bb473
 @drawn
-def gates_figure(gates, open, rates, threshold: float) -> Spec:
+def gates_figure(gates: Array, open: Array, rates: Sequence[Rate], threshold: Fraction) -> Spec:
     """Which rate sends to which: a matrix from sender to receiver.
 
     Parameters
@@ -166,10 +170,10 @@ def gates_figure(gates, open, rates, threshold: float) -> Spec:
     open = numbers(open, E, E)[np.ix_(order, order)] > 0
     ordered, sketch = [rates[i] for i in order], Sketch()
     state = _gate_states(gates, open)
-    hover = _gate_hover(gates, state, ordered, threshold)
+    texts = _gate_texts(gates, state, ordered, threshold)
     sketch.add_heatmap(
         z=gates,
-        hovertext=hover,
+        hovertext=[[plotly_text(text).replace("\n", "<br>") for text in row] for row in texts],
         hoverinfo="text",
         zmin=0,
         zmax=1,
@@ -182,8 +186,8 @@ def gates_figure(gates, open, rates, threshold: float) -> Spec:
     for i, j in np.ndindex(E, E):
         _gate_cell(sketch, i, j, gates[i, j], state[i, j])
     _gate_axes(sketch, rates, ordered)
-    told = _gate_words(hover, state, threshold)
-    return finish(sketch, 104 + 60 * E, told, width=200 + 100 * E, margin=(118, 10, 86, 12))
+    lines = _gate_words(texts, state, threshold)
+    return finish(sketch, 104 + 60 * E, lines, width=200 + 100 * E, margin=(118, 10, 86, 12))
 
 # %% ../../nbs/viz/maps.ipynb #3a950004
 def _token_labels(N: int, kept) -> list:
@@ -222,22 +226,22 @@ def _attention_axes(sketch, names, who):
         tickfont_size=10 if N > 8 else 12,
     )
     read = dict(text="token that is read", standoff=8)
-    reads = dict(text=f"token that reads, {html.escape(who)}", standoff=10)
+    reads = dict(text=f"token that reads, {plotly_text(who)}", standoff=10)
     ticks = [str(n) for n in range(N)][::step]
     sketch.update_xaxes(**axis, ticktext=ticks, tickangle=0, title=read, range=[-0.5, N - 0.5])
     sketch.update_yaxes(**axis, ticktext=names[::step], title=reads, range=[N - 0.5, -0.5], ticksuffix=" ")
 
 # %% ../../nbs/viz/maps.ipynb #8a70c16e
 @drawn
-def attention_figure(attention, rate: int, kept=None) -> Spec:
+def attention_figure(attention: Array, rate: Rate, kept: Array | None = None) -> Spec:
     """Which token reads which, in one expert.
 
     Parameters
     ----------
     attention : array
         `[N,N]` weights, averaged over the heads; rows read columns and add up to 1.
-    rate : int
-        The expert's, frames a token.
+    rate : int or str
+        The expert's, frames a token, or its name.
     kept : sequence of int, optional
         `[N]` the frame that each token is built on, for the tokens' names.
 
@@ -265,8 +269,8 @@ def attention_figure(attention, rate: int, kept=None) -> Spec:
         colorbar=dict(title="weight", thickness=12, outlinewidth=0),
     )
     _attention_axes(sketch, names, expert_name(rate))
-    told = _attention_words(attention, names)
-    return finish(sketch, 430, told, width=540, margin=(label_room(names) + 30, 10, 12, 48))
+    lines = _attention_words(attention, names)
+    return finish(sketch, 430, lines, width=540, margin=(label_room(names) + 30, 10, 12, 48))
 
 # %% ../../nbs/viz/maps.ipynb #3a950005
 def _axis_number(k) -> str:
@@ -321,7 +325,7 @@ def _shared_scale(top) -> dict:
 
 # %% ../../nbs/viz/maps.ipynb #fe5bb7f9
 @drawn
-def frame_attention_figure(maps, names, columns: int = 5) -> Spec:
+def frame_attention_figure(maps: Array, names: Sequence[Rate], columns: Count = 5) -> Spec:
     """Which frame reads which, for each expert, on one shared scale.
 
     Parameters
@@ -347,19 +351,19 @@ def frame_attention_figure(maps, names, columns: int = 5) -> Spec:
     sketch, order, top = Sketch(), slowest_first(names), float(maps.max())
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
-    told = []
+    lines = []
     for k, i in enumerate(order):
         name, place, n = expert_name(names[i], names), grid(k, columns, rows), _axis_number(k)
-        _attention_map(sketch, html.escape(name), maps[i], n)
+        _attention_map(sketch, plotly_text(name), maps[i], n)
         _map_axes(sketch, n, place, len(maps[i]), _map_titles(k, columns, rows))
         heading(sketch, *place, label(names[i], names))
-        told.append(_most_read(name, maps[i]))
+        lines.append(_most_read(name, maps[i]))
     wide = 114 + 177 * columns  # a map is about as wide as high, for one map and for five
     layout = dict(width=wide, least=wide - 99, margin=(44, 70, 30, 34), coloraxis=_shared_scale(top))
-    return finish(sketch, 60 + 216 * rows, told, **layout)
+    return finish(sketch, 60 + 216 * rows, lines, **layout)
 
 # %% ../../nbs/viz/maps.ipynb #3a950006
-def saliency_cells(saliency, side: int = 28) -> torch.Tensor:
+def saliency_cells(saliency: Array, side: Count = 28) -> torch.Tensor:
     """Maps averaged down, in percent of the strongest place of all experts and frames.
 
     Parameters
@@ -462,7 +466,7 @@ def _picture_cell(sketch, k, uri, count, size, title):
 
 def _saliency_map(sketch, k, cells, name):
     "One expert's map over its background."
-    name = html.escape(name)
+    name = plotly_text(name)
     sketch.add_heatmap(
         z=cells.tolist(),
         xaxis=f"x{k + 1}",
@@ -502,7 +506,15 @@ def _saliency_words(cells, names, order, frame, times) -> list:
 
 # %% ../../nbs/viz/maps.ipynb #fcb1a25f
 @drawn
-def saliency_figure(frames, saliency, names, times, frame: int = 0, slider: bool = False, side: int = 28) -> Spec:
+def saliency_figure(
+    frames: torch.Tensor | np.ndarray | Pictures,
+    saliency: Array,
+    names: Sequence[Rate],
+    times: Array,
+    frame: Natural = 0,
+    slider: bool = False,
+    side: Count = 28,
+) -> Spec:
     """The experts' maps over one frame, side by side.
 
     Parameters
@@ -547,5 +559,5 @@ def saliency_figure(frames, saliency, names, times, frame: int = 0, slider: bool
         below, margin = 140, 84
         layout["sliders"] = [_frame_slider(pics, cells[order], times, frame, sketch)]
     tall = 968 / count * size[0] / size[1]
-    told = _saliency_words(cells, names, order, frame, times)
-    return finish(sketch, int(tall) + below, told, margin=(16, 80, 30, margin), least=760, **layout)
+    lines = _saliency_words(cells, names, order, frame, times)
+    return finish(sketch, int(tall) + below, lines, margin=(16, 80, 30, margin), least=760, **layout)

@@ -8,6 +8,7 @@ __all__ = ['PANELS', 'percent', 'tell', 'Screen', 'make_panels']
 # %% ../../nbs/viz/panels.ipynb #4fab8da7
 import torch
 from dataclasses import dataclass, field
+from ..errors import Count, Fraction
 from ..interpret.attribution import rank_correlation
 from ..interpret.explanation import Explanation
 from .charts import answer_figure, attention_curve_figure, before_after_figure, drops_figure
@@ -19,7 +20,7 @@ from .style import INK, Pictures, expert_name, pictures, slowest_first
 from .charts import importance_figure, shares_figure
 
 # %% ../../nbs/viz/panels.ipynb #22da4a26
-def percent(p: float) -> str:
+def percent(p: Fraction) -> str:
     """A probability as text; below 1% and above 99% with a decimal, and never 0% or 100%.
 
     Parameters
@@ -63,8 +64,7 @@ def _tell_shares(e: Explanation) -> str:
     "The expert with the largest share of the readout."
     i = int(e.shares.argmax())
     name = expert_name(e.rates[i])
-    said = f"The readout listened most to the expert of {name}: {float(e.shares[i]):.0%} of its attention."
-    return said.replace("the expert of expert", "expert")
+    return f"The readout weight is largest for {name}: {float(e.shares[i]):.0%} of the attention."
 
 
 def _tell_slowest(e: Explanation) -> str:
@@ -88,7 +88,7 @@ def _tell_gates(e: Explanation) -> str:
     return f"{int(e.open.sum())} of {ways} ways between streams were open (threshold {e.threshold:g})."
 
 
-def tell(e) -> list:
+def tell(e: Explanation) -> list:
     """Describe an explanation in a few sentences; stages that the model does not have are left out.
 
     Parameters
@@ -359,7 +359,7 @@ PANELS = dict(  # name -> function of a Screen that returns a heading, a note an
 )
 
 # %% ../../nbs/viz/panels.ipynb #f4d91745
-def make_panels(e, topk: int = 5) -> list:
+def make_panels(e: Explanation | Screen, topk: Count = 5) -> list:
     """All panels that have figures, in reading order.
 
     Parameters

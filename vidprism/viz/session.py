@@ -8,15 +8,17 @@ __all__ = ['ORDERS', 'MOST_VARIANTS', 'Settings', 'frame_order', 'settings_of', 
 
 # %% ../../nbs/viz/session.ipynb #0f5a2b49
 import torch
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from fastcore.basics import patch
 from pathlib import Path
 from torch import Tensor, nn
-from ..data.clips import Clip, read_clip
+from typing import Any, Literal
+from ..data.clips import Clip, read_clip, read_upload
 from ..data.manifests import VIDEO_SUFFIXES
 from ..encoders.cache import fingerprint
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, Count, FrameCount, Positive, one_of
 from ..heads.base import Head, Variant, variant
 from ..interpret.attribution import frame_drops
 from ..interpret.explanation import Explanation, describe
@@ -73,7 +75,7 @@ class Settings:
     seed: int = 0
 
 
-def frame_order(count: int, settings: Settings) -> Tensor:
+def frame_order(count: Count, settings: Settings) -> Tensor:
     """Which frames the head gets.
 
     Parameters
@@ -155,7 +157,7 @@ def head_with(head: Head, settings: Settings) -> Variant:
 
 # %% ../../nbs/viz/session.ipynb #fb93dc7e
 @contextmanager
-def few_threads(module: nn.Module, small: float = 2e7):
+def few_threads(module: nn.Module, small: Positive = 2e7):
     """One thread for a small module on a CPU; afterwards as it was, even after an error.
 
     Parameters
@@ -194,13 +196,21 @@ class Session:
         Those of the last `change`.
     encoded : int
         How often the encoder ran on a clip.
+    uploads : set of Path
+        Files that a person sent; they are read in a process that may die.
     """
 
-    def __init__(self, model: VideoModel, clips=(), beside: dict = None):
+    def __init__(
+        self,
+        model: VideoModel,
+        clips: str | Path | Sequence[str | Path] = (),
+        beside: dict[str, VideoModel] | None = None,
+    ):
         self.model, self.settings = model.eval(), Settings()
         self.beside = {name: other.eval() for name, other in (beside or {}).items()}
         self.sampling, self.num_frames, self.encoded = model.sampling, model.num_frames, 0
         self.clips, self.clip, self.base = list_clips(clips), None, {}
+        self.uploads = set()
         own = fingerprint(model.encoder)
         self._same = {name: fingerprint(other.encoder) == own for name, other in self.beside.items()}
         self._variants = {}
@@ -225,7 +235,7 @@ def encode(model: VideoModel, clip: Clip) -> Tensor:
         return model.features(clip)
 
 
-def list_clips(clips) -> list:
+def list_clips(clips: str | Path | Sequence[str | Path]) -> list:
     """The videos of a folder, or the paths given.
 
     Parameters
@@ -247,7 +257,12 @@ def list_clips(clips) -> list:
 
 
 @patch
-def open(self: Session, clip, sampling: str = None, num_frames: int = None):
+def open(
+    self: Session,
+    clip: str | Path | Clip,
+    sampling: Literal["sparse", "dense"] | None = None,
+    num_frames: FrameCount | None = None,
+) -> None:
     """Read and encode a clip; after an error everything is as before.
 
     Parameters
@@ -268,7 +283,8 @@ def open(self: Session, clip, sampling: str = None, num_frames: int = None):
     """
     sampling = sampling or self.sampling
     num_frames = self.num_frames if num_frames is None else num_frames
-    got = clip if isinstance(clip, Clip) else read_clip(clip, num_frames=num_frames, sampling=sampling)
+    read = read_upload if isinstance(clip, Path) and clip in self.uploads else read_clip
+    got = clip if isinstance(clip, Clip) else read(clip, num_frames=num_frames, sampling=sampling)
     base = {None: encode(self.model, got)}
     for name, other in self.beside.items():
         base[name] = base[None] if self._same[name] else encode(other, got)
@@ -441,7 +457,7 @@ def reorder(clip: Clip, order: Tensor) -> Clip:
 
 # %% ../../nbs/viz/session.ipynb #933e6c1f
 @patch
-def change(self: Session, **settings) -> Explanation:
+def change(self: Session, **settings: Any) -> Explanation:
     """Change settings; if the head refuses, they stay as they were.
 
     Parameters

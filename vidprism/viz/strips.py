@@ -7,11 +7,17 @@ __all__ = ['strip_figure', 'merge_figure']
 
 # %% ../../nbs/viz/strips.ipynb #bedc4727
 import numpy as np
+import torch
+from collections.abc import Sequence
 from typing import NamedTuple
-from .style import AMOUNT, INK, Sketch, Spec, drawn, expert_name, finish, frame_axis, frame_text
+from ..errors import Natural
+from .style import AMOUNT, INK, Array, Pictures, Rate, Sketch, Spec, drawn, expert_name, finish
 
 # isort: split
-from .style import frame_words, numbers, pictures, rate_color, seconds, slowest_first
+from .style import frame_axis, frame_text, frame_words, numbers, pictures, rate_color, seconds
+
+# isort: split
+from .style import slowest_first
 
 # %% ../../nbs/viz/strips.ipynb #57a10001
 _GREY = "#c4c7cc"  # the ring of a frame of no importance
@@ -159,7 +165,13 @@ def _strip_hover(times, indices, share) -> list:
 
 # %% ../../nbs/viz/strips.ipynb #75eea98c
 @drawn
-def strip_figure(frames, times, importance=None, indices=None, mark: int = None) -> Spec:
+def strip_figure(
+    frames: torch.Tensor | np.ndarray | Pictures,
+    times: Array,
+    importance: Array | None = None,
+    indices: Array | None = None,
+    mark: Natural | None = None,
+) -> Spec:
     """All frames in their order, each ringed and underlined by its importance.
 
     Parameters
@@ -412,13 +424,13 @@ def _dot_marker(frames, kept, color) -> dict:
 
 def _dots(sketch, band, clip):
     "The frames of one rate; each hover says which tokens the frame goes into."
-    hover, handles = [], []
+    hover, keys = [], []
     uses = _uses(band.tokens)
     for frame, into in uses.items():
-        told = "".join(_use_text(frame, token, weight) for token, weight in into)
-        hover.append(clip.text(frame) + told)
+        uses_text = "".join(_use_text(frame, token, weight) for token, weight in into)
+        hover.append(clip.text(frame) + uses_text)
         lines = [f"{token.rate}/{token.number}/{frame}" for token, _ in into]
-        handles.append([*lines, f"frame {frame}"])
+        keys.append([*lines, f"frame {frame}"])
     sketch.add_scatter(
         x=list(uses),
         y=[band.dots] * len(uses),
@@ -427,7 +439,7 @@ def _dots(sketch, band, clip):
         hoverinfo="text",
         hoverlabel_bordercolor=band.color,
         marker=_dot_marker(uses, {token.kept for token in band.tokens}, band.color),
-        customdata=handles,
+        customdata=keys,
         name=f"frames of rate {band.rate}",
     )
 
@@ -452,7 +464,7 @@ def _token_text(token, clip) -> str:
     return "<br>".join(lines)
 
 
-def _token_handles(token) -> list:
+def _token_keys(token) -> list:
     "What a page highlights with this token."
     return [f"{token.rate}/{token.number}"] + [f"frame {frame}" for frame in token.weights]
 
@@ -467,7 +479,7 @@ def _nodes(sketch, band, clip):
         hoverlabel_bordercolor=band.color,
         hovertext=[_token_text(token, clip) for token in band.tokens],
         marker=_unseen(40),
-        customdata=[_token_handles(token) for token in band.tokens],
+        customdata=[_token_keys(token) for token in band.tokens],
         name=f"tokens of rate {band.rate}",
     )
 
@@ -586,7 +598,13 @@ def _merge_points(sketch, clip, tall):
 
 # %% ../../nbs/viz/strips.ipynb #b1dece0a
 @drawn
-def merge_figure(frames, times, merges, rates, indices=None) -> Spec:
+def merge_figure(
+    frames: torch.Tensor | np.ndarray | Pictures,
+    times: Array,
+    merges: Sequence,
+    rates: Sequence[Rate],
+    indices: Array | None = None,
+) -> Spec:
     """For each rate, slowest on top: which frame each token kept, which it merged, how much of each.
 
     Parameters

@@ -9,8 +9,11 @@ __all__ = ['PanelView']
 import anywidget
 import json
 import traitlets
+from collections.abc import Callable, Iterable
 from plotly.offline import get_plotlyjs
+from typing import Any
 from .html import FRAME_LIGHTS, LINKS
+from .style import displayable
 
 # %% ../../nbs/viz/widget.ipynb #7b1adbb8
 _VIEW_JS = (
@@ -263,7 +266,7 @@ class PanelView(anywidget.AnyWidget):
     _esm = traitlets.Unicode(_VIEW_JS).tag(sync=True)
     _css = traitlets.Unicode(_VIEW_CSS).tag(sync=True)
 
-    def __init__(self, picked=None, dropped=None):
+    def __init__(self, picked: Callable[[int], Any] | None = None, dropped: Callable[[str, bytes], Any] | None = None):
         super().__init__()
         self.panels = []
         self.texts = {}
@@ -271,9 +274,9 @@ class PanelView(anywidget.AnyWidget):
         self.picked = picked
         self.dropped = dropped
         self._parts = []
-        self.on_msg(self._heard)
+        self.on_msg(self._on_message)
 
-    def show(self, panels, more: bool = False):
+    def show(self, panels: Iterable[tuple], more: bool = False) -> None:
         """Send panels, and those of their figures that the view does not have yet.
 
         Parameters
@@ -283,22 +286,22 @@ class PanelView(anywidget.AnyWidget):
         more : bool
             Others follow: draw these while the others are made, and leave the rest as it is.
         """
-        told, texts = [], {}
+        sent, texts = [], {}
         for name, (heading, note, specs) in panels:
             made = [spec.text() for spec in specs]
             sums = [f"{hash(text):x}" for text in made]
-            told.append(dict(id=name, heading=heading, note=note, sums=sums))
+            sent.append(dict(id=name, heading=displayable(heading), note=displayable(note), sums=sums))
             texts.update(zip(sums, made))
         fresh = {key: text for key, text in texts.items() if key not in self.texts}
         if more:
             self.texts = self.texts | texts
         else:
             self.texts = texts
-            self.panels = told
+            self.panels = sent
             self.serial += 1
-        self.send(dict(panels=told, fresh=fresh, serial=self.serial, more=more))
+        self.send(dict(panels=sent, fresh=fresh, serial=self.serial, more=more))
 
-    def _heard(self, _, content, buffers):
+    def _on_message(self, _, content, buffers):
         "A message of the browser: a question, a frame that was clicked, or a part of a file."
         asked = content.get("ask")
         if asked == "plotly":
@@ -319,5 +322,5 @@ class PanelView(anywidget.AnyWidget):
             self.dropped(content["file"], b"".join(self._parts))
 
     def figures(self) -> dict:
-        "Panel -> list of its figures as plotly.js reads them; what the view was last told to show."
+        "Panel -> list of its figures as plotly.js reads them; what `show` sent last."
         return {panel["id"]: [json.loads(self.texts[key]) for key in panel["sums"]] for panel in self.panels}
