@@ -41,6 +41,7 @@ def test_two_processes_reach_the_weights_of_one(done, name):
     for weights, found in both:
         assert (one - weights).abs().max() < 1e-5, float((one - weights).abs().max())
         assert found[-1]["top1"] == rows[-1]["top1"]
+        assert [row["skipped"] for row in found] == [int(name == "spoilt")] * 3
         for key in ("total", "cls"):
             assert found[-1][key] == pytest.approx(rows[-1][key], rel=1e-5)
 
