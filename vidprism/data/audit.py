@@ -29,7 +29,7 @@ from .clips import sample_clips
 from .decoding import _BROKEN, _fraction, _is_folder, _opened, _stream, _turn, probe_clip, read_wanted
 from .manifests import clip_names
 from .worker import Worker
-from ..errors import ClipError, ConfigError, Fraction, Positive, VidPrismError, WorkerCount, WriteError
+from ..errors import ClipError, ConfigError, Positive, VidPrismError, WorkerCount, WriteError
 
 # isort: split
 from ..errors import checked
