@@ -6,6 +6,7 @@ import subprocess
 import sys
 import torch
 from pathlib import Path
+from torch.utils.data import TensorDataset
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -14,8 +15,9 @@ from vidprism.data.cliplist import ClipList  # noqa: E402
 from vidprism.data.clips import sample_clips  # noqa: E402
 from vidprism.data.shards import pack  # noqa: E402
 from vidprism.encoders.factory import create_encoder  # noqa: E402
+from vidprism.heads.base import create_head  # noqa: E402
 from vidprism.training import pipeline as workflow  # noqa: E402
-from vidprism.training.trainer import TrainConfig  # noqa: E402
+from vidprism.training.trainer import TrainConfig, fit  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,21 @@ def test_readers_reach_the_tuning_of_an_encoder(monkeypatch, tmp_path, said, con
     with pytest.raises(Seen) as found:
         workflow.finetune_clips(workflow.Split(clips, clips, "all"), run, encoder, workers=said)
     assert found.value.args == (used,)
+
+
+@pytest.mark.parametrize("head", ["mote", "vidprism_lowdata"])
+def test_workers_draw_as_the_main_process(head):
+    "A head that draws random numbers ends with the same weights for 0, 1 and 2 loading processes."
+    x = torch.randn(24, 8, 8, generator=torch.Generator().manual_seed(5))
+    clips = TensorDataset(x, torch.arange(24) % 3)
+
+    def weights(workers):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = create_head(head, 8, 3, 8)
+        fit(module, clips, config=TrainConfig(epochs=4, batch=8, workers=workers))
+        return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+    alone = weights(0)
+    for workers in (1, 2):
+        assert torch.equal(weights(workers), alone), workers

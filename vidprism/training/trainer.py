@@ -581,8 +581,20 @@ class _Opened(NamedTuple):
     last: tuple | None
 
 
+def _draw_of_opening():
+    "Draw the number that PyTorch draws when it makes a loader's iterator, the seed of its workers."
+    torch.empty((), dtype=torch.int64).random_()
+
+
+def _open_epoch(loader: DataLoader):
+    "Open an epoch. Workers that stay are not made anew; the number is drawn all the same, as without workers."
+    if loader.persistent_workers and loader._iterator is not None:
+        _draw_of_opening()
+    return iter(loader)
+
+
 def _reopen_epoch(loop: _Loop) -> _Opened:
-    "Open a resumed epoch. Opening draws a number unless the workers are there already; what is done was drawn before."
+    "Open a resumed epoch. Opening draws a number; in an epoch that had begun it was drawn before."
     progress, loader = loop.progress, loop.loader
     restore, progress.restore = progress.restore, None
     if not progress.batches and not loader.persistent_workers:
@@ -596,6 +608,8 @@ def _reopen_epoch(loop: _Loop) -> _Opened:
     done = list(deque(islice(batches, left), maxlen=1))
     ahead = [] if done else list(islice(batches, 1))
     restore()
+    if not progress.batches:
+        _draw_of_opening()
     return _Opened(batches, ahead, done[0] if done else None)
 
 
@@ -607,7 +621,7 @@ def _places_of(loader: DataLoader, batch, before: int) -> list:
 
 def _shares(loop: _Loop):
     "Yield the shares of an epoch; a process that has run out repeats its last batch, uncounted, until all have."
-    opened = _reopen_epoch(loop) if loop.progress.restore else _Opened(iter(loop.loader), [], None)
+    opened = _reopen_epoch(loop) if loop.progress.restore else _Opened(_open_epoch(loop.loader), [], None)
     batches, last, seen = chain(opened.ahead, opened.batches), opened.last, 0
     if last is not None:
         seen = len(_places_of(loop.loader, last, 0))
