@@ -260,6 +260,16 @@ class _Parameter(typing.NamedTuple):
     words: str  # what is allowed
     is_path: bool
 
+    def allows(self, value) -> bool:
+        "Whether a value passes."
+        from pydantic import ValidationError
+
+        try:
+            self.adapter.validate_python(value)
+        except (ValidationError, OverflowError, RecursionError):
+            return False
+        return True
+
 
 def _parameter(annotation, default) -> _Parameter:
     "How one argument is checked."
@@ -295,6 +305,13 @@ def _python_value(value):
     return value
 
 
+def _as_sequence(value):
+    "A one-dimensional array or tensor as a tuple of Python numbers; all else as it is."
+    if len(getattr(value, "shape", ())) == 1 and hasattr(value, "tolist"):
+        return tuple(value.tolist())
+    return value
+
+
 def _shown(value) -> str:
     "A value for a message, cut to one short line."
     try:
@@ -307,13 +324,9 @@ def _shown(value) -> str:
 
 def _check(name: str, value, wanted: _Parameter):
     "Refuse an argument that its annotation does not allow."
-    from pydantic import ValidationError
-
     given = _python_value(value)
-    try:
-        wanted.adapter.validate_python(given)
-    except (ValidationError, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{name} must be {wanted.words}, not {_shown(value)}.") from error
+    if not wanted.allows(given) and not wanted.allows(_as_sequence(given)):
+        raise ConfigError(f"{name} must be {wanted.words}, not {_shown(value)}.")
     if wanted.is_path and isinstance(value, str) and "\0" in value:
         raise ConfigError(f"{name} must be a path without a null character, not {_shown(value)}.")
 

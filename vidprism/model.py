@@ -12,6 +12,7 @@ import re
 import time
 import torch
 import torch.nn.functional as F
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from fastcore.basics import patch
@@ -88,7 +89,7 @@ class VideoModel(
     """
 
     @checked
-    def __init__(self, encoder: FrameEncoder, head: nn.Module, labels: list, sampling: str = "sparse"):
+    def __init__(self, encoder: FrameEncoder, head: nn.Module, labels: Sequence[str], sampling: str = "sparse"):
         super().__init__()
         c = head.config
         if c.dim != encoder.dim:
@@ -282,7 +283,9 @@ def predict(self: VideoModel, clip, topk: int = 5, labels=None, templates=_ZERO_
 
 
 @checked
-def zero_shot_model(encoder: FrameEncoder, labels, num_frames: FrameCount = 8, templates=_ZERO_SHOT) -> VideoModel:
+def zero_shot_model(
+    encoder: FrameEncoder, labels: Sequence[str], num_frames: FrameCount = 8, templates: Sequence[str] = _ZERO_SHOT
+) -> VideoModel:
     """A model without training: the mean of the encoder's frames against the names.
 
     Parameters
@@ -745,7 +748,7 @@ def mix_states(tuned: dict, original: dict, alpha: float) -> dict:
 
 
 @checked
-def interpolate(model: VideoModel, original, alpha: float) -> VideoModel:
+def interpolate(model: VideoModel, original: nn.Module, alpha: float) -> VideoModel:
     """Mix the encoder's weights with the original's.
 
     Parameters
@@ -815,7 +818,12 @@ def _import_state(state: dict, labels, encoder, kind, num_frames, options: dict)
 
 @checked
 def import_released(
-    path: AnyPath, labels, encoder=None, kind: str = None, num_frames: FrameCount = None, **options
+    path: AnyPath,
+    labels: Sequence[str],
+    encoder: str | nn.Module = None,
+    kind: str = None,
+    num_frames: FrameCount = None,
+    **options,
 ) -> VideoModel:
     """A whole model from a published checkpoint; the file is read as data, nothing in it is run.
 

@@ -19,6 +19,7 @@ import time
 import torch
 import warnings
 from av.error import FFmpegError
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -29,10 +30,10 @@ from .clips import sample_clips
 from .decoding import _BROKEN, _fraction, _is_folder, _opened, _stream, _turn, probe_clip, read_wanted
 from .manifests import clip_names
 from .worker import Worker
-from ..errors import ClipError, ConfigError, Positive, VidPrismError, WorkerCount, WriteError
+from ..errors import AnyPath, ClipError, ConfigError, Fraction, Positive, VidPrismError, WorkerCount
 
 # isort: split
-from ..errors import checked
+from ..errors import WriteError, checked
 from ..files import locked, write_text, written
 
 # %% ../../nbs/data/audit.ipynb #94fe221d
@@ -708,15 +709,15 @@ def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, 
 # %% ../../nbs/data/audit.ipynb #b311cb08
 @checked
 def audit_clips(
-    data,
-    out="audit",
+    data: ClipList | AnyPath | Sequence,
+    out: AnyPath = "audit",
     workers: WorkerCount = 2,
     timeout: Positive = 60.0,
-    fix=None,
+    fix: AnyPath = None,
     resume: bool = True,
-    format=None,
-    root=None,
-    progress=None,
+    format: str = None,
+    root: AnyPath = None,
+    progress: Callable = None,
 ) -> Audit:
     """Read every file of a data set to its end, in processes that can be ended, and write a report.
 

@@ -30,7 +30,7 @@ from .manifests import parse, parse_list, path_to_cell, read_class_names, read_t
 from .manifests import text_lines, to_cell, unfit
 from .splits import grouped_folds, source_of
 from .splits import k_shot as k_shot_places
-from ..errors import ConfigError, checked
+from ..errors import AnyPath, ConfigError, checked
 from ..files import written as whole_file
 
 # %% ../../nbs/data/cliplist.ipynb #f14d6a5d
@@ -425,7 +425,8 @@ def _classes_of(path) -> list:
     return names
 
 # %% ../../nbs/data/cliplist.ipynb #fa655b31
-def read_class_splits(files, trained_on=()) -> list:
+@checked
+def read_class_splits(files: AnyPath | Sequence[AnyPath], trained_on: Sequence[str] = ()) -> list:
     """Read fixed splits of classes from lists of clips or files of class names.
 
     Parameters

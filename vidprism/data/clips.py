@@ -10,7 +10,7 @@ __all__ = ['UPLOAD', 'frame_indices', 'Clip', 'read_clip', 'read_frames', 'ClipI
 import os
 import torch
 import torch.nn.functional as F
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from torch import Tensor
@@ -192,7 +192,7 @@ def read_clip(
 
 # %% ../../nbs/data/clips.ipynb #eb7edb28
 @checked
-def read_frames(path: AnyPath, indices) -> Tensor:
+def read_frames(path: AnyPath, indices: Sequence[int]) -> Tensor:
     """Decode frames by their numbers.
 
     Parameters

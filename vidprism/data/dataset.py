@@ -11,6 +11,7 @@ import os
 import tempfile
 import torch
 import weakref
+from collections.abc import Iterable, Sequence
 from fastcore.basics import patch
 from pathlib import Path
 from torch import Tensor
@@ -184,7 +185,7 @@ class ClipDataset(Dataset):
     @checked
     def __init__(
         self,
-        clips,
+        clips: ClipList | Sequence,
         num_frames: FrameCount = 32,
         sampling: str = "sparse",
         stride: Count = 2,
@@ -194,7 +195,7 @@ class ClipDataset(Dataset):
         seed: Seed = 0,
         quarantine=None,
         allow: Fraction = 0.01,
-        no_flip=(),
+        no_flip: Iterable = (),
         timeout: Positive | None = None,
     ):
         _check_views(num_frames, sampling, stride, size, augment, tuple(views))

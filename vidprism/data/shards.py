@@ -21,13 +21,14 @@ import torch
 import warnings
 import webdataset as wds
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fastcore.basics import patch
 from pathlib import Path
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from typing import NamedTuple
 from .augment import Augment, read_varied
+from .cliplist import ClipList
 from .clips import crop_views, read_clip
 from .manifests import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_largest_label
 from .shared_batches import SharedBatchLoader
@@ -249,7 +250,7 @@ def _refuse_clash(folder: Path, replaced: list, written: list):
 
 @checked
 def pack(
-    clips,
+    clips: ClipList | Sequence,
     folder: AnyPath,
     shard_size: Count = 500,
     seed: Seed | None = 0,
@@ -517,7 +518,7 @@ class ShardClips(IterableDataset):
         size: ImageSize = 224,
         augment: Augment | None = None,
         seed: Seed = 0,
-        no_flip=(),
+        no_flip: Iterable = (),
         buffer: Natural = 200,
         read: Callable | None = None,
     ):

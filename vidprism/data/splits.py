@@ -11,6 +11,7 @@ import json
 import re
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from sklearn.model_selection import StratifiedGroupKFold
 from typing import NamedTuple
@@ -59,7 +60,9 @@ def _draw(places: dict, k: int, seed: int, name: str) -> list:
 
 # %% ../../nbs/data/splits.ipynb #8e35385a
 @checked
-def k_shot(labels, k: Count, seed: Seed = 0, items=None, names=None) -> list:
+def k_shot(
+    labels: Sequence[int], k: Count, seed: Seed = 0, items: Sequence = None, names: Sequence[str] = None
+) -> list:
     """Draw K distinct clips of every class.
 
     Parameters
@@ -242,7 +245,7 @@ def _check_folds(labels: list, groups: list, folds: int):
 
 # %% ../../nbs/data/splits.ipynb #e4112fbd
 @checked
-def grouped_folds(labels, groups, folds: Count = 5, seed: Seed = 0) -> list:
+def grouped_folds(labels: Sequence[int], groups: Sequence, folds: Count = 5, seed: Seed = 0) -> list:
     """Folds in which no group stands on both sides, with classes as even as the groups allow.
 
     Parameters

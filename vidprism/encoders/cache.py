@@ -14,6 +14,7 @@ import threading
 import torch
 import zlib
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
@@ -22,6 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from typing import NamedTuple
+from ..data.cliplist import ClipList
 from ..data.clips import frame_indices, read_clip, read_views, view_indices
 from ..data.worker import Worker
 from .base import Features, FrameEncoder, check_finite_features, weight_bytes
@@ -267,12 +269,12 @@ def _as_path(item):
 @checked
 def encode_clips(
     encoder: FrameEncoder,
-    items,
+    items: Sequence,
     cache: FeatureCache = None,
     num_frames: FrameCount = 32,
     sampling: str = "sparse",
     grid: bool = False,
-    load=None,
+    load: Callable = None,
 ) -> Features:
     """Features of many clips of equal length.
 
@@ -632,7 +634,7 @@ def _report(clips, found: tuple, kept: list, reasons: list, made: int) -> Cached
 
 @checked
 def cache_features(
-    clips,
+    clips: ClipList | Sequence,
     encoder: FrameEncoder,
     folder: AnyPath,
     num_frames: FrameCount = 32,
@@ -645,7 +647,7 @@ def cache_features(
     half: bool = False,
     seed: Seed = None,
     stride: Count = 2,
-    device=None,
+    device: str | torch.device = None,
     collect: bool = True,
 ) -> CachedFeatures:
     """Features of a list of clips; those that are not on disk are made.

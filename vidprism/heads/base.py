@@ -850,6 +850,7 @@ def _share(new: nn.Module, old: nn.Module):
             module.given = texts[name].given
 
 # %% ../../nbs/heads/base.ipynb #c0ff9338
+@checked
 def variant(head: Head, **options) -> Variant:
     """Build a head with other options on the weights of a trained one, which stays as it is.
 

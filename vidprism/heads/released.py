@@ -10,9 +10,10 @@ __all__ = ['released_tower', 'released_layout', 'load_released_head', 'load_rele
 import itertools
 import re
 import torch
+from collections.abc import Mapping
 from torch import Tensor, nn
 from ..encoders.weights import check_finite, load_strictly
-from ..errors import ConfigError
+from ..errors import ConfigError, FrameCount, Rates, checked
 from .base import create_head
 
 # %% ../../nbs/heads/released.ipynb #e6f059e3
@@ -263,7 +264,10 @@ def _fill_head(head: nn.Module, state: dict) -> nn.Module:
     return head.eval()
 
 # %% ../../nbs/heads/released.ipynb #b09e0034
-def load_released_head(state_dict: dict, rates=None, num_frames: int = 32, text: Tensor = None, **options) -> nn.Module:
+@checked
+def load_released_head(
+    state_dict: Mapping, rates: Rates = None, num_frames: FrameCount = 32, text: Tensor = None, **options
+) -> nn.Module:
     """Read a checkpoint of the paper's published code.
 
     The text variant (`projection_head.3` in the file) gives the published module's cosines, times CLIP's `logit_scale`
@@ -385,7 +389,8 @@ def _refuse_learned_merge(state: dict) -> None:
             )
 
 # %% ../../nbs/heads/released.ipynb #b09e0036
-def load_released_mote(state_dict: dict, num_frames: int = None, **options) -> nn.Module:
+@checked
+def load_released_mote(state_dict: Mapping, num_frames: FrameCount = None, **options) -> nn.Module:
     """Read a checkpoint of MoTE's published code.
 
     Parameters

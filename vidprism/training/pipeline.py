@@ -14,14 +14,16 @@ import platform
 import sys
 import torch
 import vidprism
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from torch import nn
 from typing import NamedTuple
 from ..data.augment import Augment
 from ..data.cliplist import ClipList
 from ..data.dataset import ClipDataset
 from ..encoders.base import FrameEncoder, find_device
-from ..encoders.cache import cache_features
+from ..encoders.cache import FeatureCache, cache_features
 from ..encoders.factory import create_encoder
 from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, WorkerCount, checked, one_of
 
@@ -490,9 +492,9 @@ def _versions() -> dict:
 @checked
 def evaluate_model(
     model: VideoModel,
-    data,
+    data: ClipList | AnyPath | Sequence,
     views: tuple[Count, Count] = (1, 1),
-    cache=None,
+    cache: AnyPath | FeatureCache = None,
     workers: WorkerCount = 0,
     progress: bool = False,
     batch: Count = 256,
@@ -796,10 +798,10 @@ def _train_on_features(bench: Benchmark, recipe: Recipe, tuning=None, **checkpoi
 # %% ../../nbs/training/pipeline.ipynb #a51c3f70
 @checked
 def train_clips(
-    data,
+    data: ClipList | AnyPath | Sequence,
     recipe: Recipe = Recipe(),
-    encoder=None,
-    cache=None,
+    encoder: str | nn.Module = None,
+    cache: AnyPath | FeatureCache = None,
     workers: WorkerCount = 0,
     progress: bool = False,
     folder: AnyPath = None,

@@ -17,6 +17,7 @@ import warnings
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from collections import deque
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
@@ -1073,12 +1074,12 @@ def _run(loop: _Loop, test, on_epoch):
 def fit(
     module: nn.Module,
     train: Dataset,
-    test=None,
+    test: tuple | Dataset = None,
     config: TrainConfig = TrainConfig(),
     folder: AnyPath = None,
     resume: bool = False,
     labels: list = None,
-    on_epoch=None,
+    on_epoch: Callable = None,
     every: int = 0,
 ) -> History:
     """Train a module. Under `accelerate launch`, every process calls this.
