@@ -57,6 +57,10 @@ class Workshop:
         return vp.sample_model("vidprism")
 
     @cached_property
+    def original(self):
+        return vp.sample_model("vidprism").encoder
+
+    @cached_property
     def clip_path(self):
         return vp.sample_clips()[0]
 
@@ -183,9 +187,6 @@ CALLS = {
     "world_pictures": lambda w: dict(n=2, seed=0, split="train", size=16, start=0),
     "world_clips": lambda w: dict(n=2, seed=0, split="train", num_frames=4, size=16, start=0),
     "create_encoder": lambda w: dict(name="mini", bare=True, text=True),
-    "Preprocess": lambda w: dict(
-        size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), mode="shortest", interpolation="bicubic", resize=32
-    ),
     "FrameEncoder": lambda w: dict(name="x", dim=8, how=w.encoder.how, chunk=4),
     "FeatureCache": lambda w: dict(folder=w.new("cache")),
     "cache_features": lambda w: dict(
@@ -231,7 +232,7 @@ CALLS = {
     "VideoModel": lambda w: dict(encoder=w.encoder, head=w.model.head, labels=list(w.model.labels), sampling="sparse"),
     "zero_shot_model": lambda w: dict(encoder=w.encoder, labels=["a", "b"], num_frames=4, templates=("{}",)),
     "sample_model": lambda w: dict(name="vidprism"),
-    "interpolate": lambda w: dict(model=w.model, original=vp.sample_model("vidprism").encoder, alpha=0.5),
+    "interpolate": lambda w: dict(model=w.model, original=w.original, alpha=0.5),
     "TrainConfig": lambda w: dict(
         epochs=1,
         batch=2,

@@ -425,7 +425,7 @@ def test_a_measurement_is_no_clip(tmp_path):
     os.link(clips[0], tmp_path / "twin.json")
     names = (clips[0], f"{tmp_path}/../{tmp_path.name}/{clips[0].name}", tmp_path / "link.json", tmp_path / "twin.json")
     for out in names:
-        one_sentence(lambda out=out: measure_machine(clips, out, num_frames=2, size=16), "one of the clips")
+        one_sentence(lambda out=out: measure_machine(clips, out, num_frames=2, size=16), "cannot be the output")
     assert [clip.read_bytes() for clip in clips] == before
     assert measure_machine(clips, tmp_path / "new.json", num_frames=2, size=16).clips == 2
     assert plan(measured=tmp_path / "new.json").rates["cores"] > 0

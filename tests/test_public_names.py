@@ -32,11 +32,11 @@ def workshop(tmp_path_factory):
     os.chdir(before)
 
 
-def outcome(name, workshop, **changed):
+def outcome(called, workshop, changed):
     "What a call gives, or None where it is refused. Any other error is the test's failure."
-    arguments = {**calls.CALLS[name](workshop), **changed}
+    arguments = {**calls.CALLS[called](workshop), **changed}
     try:
-        return getattr(vidprism, name)(**arguments)
+        return getattr(vidprism, called)(**arguments)
     except VidPrismError as error:
         text = str(error)
         assert text and "Traceback" not in text and len(text) < 2000
@@ -86,7 +86,7 @@ def test_one_wrong_argument(name, workshop):
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(parameter=st.sampled_from(parameters), value=nonsense())
     def attack(parameter, value):
-        outcome(name, workshop, **{parameter: value})
+        outcome(name, workshop, {parameter: value})
 
     attack()
 
@@ -122,6 +122,6 @@ def test_finite(name, workshop):
     for parameter, good in calls.CALLS[name](workshop).items():
         values = [0, 1, -1, 1e-30, 1e30, 0.5] if isinstance(good, float) else [0, 1, 2, 3]
         for value in values:
-            found = outcome(name, workshop, **{parameter: value}) if not isinstance(good, torch.Tensor) else None
+            found = outcome(name, workshop, {parameter: value}) if not isinstance(good, torch.Tensor) else None
             for tensor in numbers_of(found):
                 assert tensor.isfinite().all(), (name, parameter, value)

@@ -25,7 +25,7 @@ from typing import Annotated, NamedTuple, get_args, get_origin
 from vidprism.errors import ClassCount, ConfigError, Count, Fraction, FrameCount, Natural, NonNegative, Positive, Seed
 
 # isort: split
-from vidprism.errors import VidPrismError, WorkerCount, check_value
+from vidprism.errors import VidPrismError, WorkerCount, check_argument
 from vidprism.files import check_output, write_json
 
 # %% ../nbs/cli.ipynb #c4a81337
@@ -71,7 +71,7 @@ class Option(NamedTuple):
     def check(self, value):
         "Refuse a value that the range does not allow; Typer lets NaN and infinity pass."
         if value is not None and get_origin(self.kind) is Annotated:
-            check_value(self.names[0], value, self.kind)
+            check_argument(self.names[0], value, self.kind)
 
 # %% ../nbs/cli.ipynb #cbb9f569
 class Panel(NamedTuple):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Count', 'Natural', 'Seed', 'FrameCount', 'WorkerCount', 'Width', 'SmallCount', 'ClassCount', 'ImageSize',
            'WorldCount', 'Positive', 'NonNegative', 'Fraction', 'Temperature', 'Rates', 'AnyPath', 'VidPrismError',
-           'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'check_value', 'checked', 'check_fields',
-           'check_shapes']
+           'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'check_argument', 'checked',
+           'check_fields', 'check_shapes']
 
 # %% ../nbs/errors.ipynb #baba99dc
 import collections.abc
@@ -300,6 +300,11 @@ def _python_value(value):
     "A NumPy number as a Python number, a range as a tuple; all else as it is."
     if isinstance(value, range) and len(value) <= 2**16:
         return tuple(value)
+    return _python_number(value)
+
+
+def _python_number(value):
+    "A NumPy number as a Python number; all else as it is."
     if type(value).__module__ == "numpy" and isinstance(value, numbers.Number):
         return value.item()
     return value
@@ -331,7 +336,7 @@ def _check(name: str, value, wanted: _Parameter):
         raise ConfigError(f"{name} must be a path without a null character, not {_shown(value)}.")
 
 
-def check_value(name: str, value, annotation):
+def check_argument(name: str, value, annotation):
     """Refuse a value that an annotation does not allow.
 
     Parameters
@@ -353,8 +358,14 @@ def check_value(name: str, value, annotation):
     ConfigError
         Naming the value and what is allowed.
     """
-    _check(name, value, _parameter(annotation, inspect.Parameter.empty))
-    return value
+    _check(name, value, _argument(annotation))
+    return _python_number(value)
+
+
+@functools.cache
+def _argument(annotation) -> _Parameter:
+    "How a value without a default is checked."
+    return _parameter(annotation, inspect.Parameter.empty)
 
 
 def _checked_call(function):
@@ -363,11 +374,13 @@ def _checked_call(function):
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        given = signature.bind(*args, **kwargs).arguments
+        bound = signature.bind(*args, **kwargs)
+        given = bound.arguments
         for name, wanted in _parameters(function).items():
             if name in given and given[name] is not wanted.default:
                 _check(name, given[name], wanted)
-        return function(*args, **kwargs)
+                given[name] = _python_number(given[name])
+        return function(*bound.args, **bound.kwargs)
 
     return call
 
@@ -375,7 +388,8 @@ def _checked_call(function):
 def checked(what):
     """Check the arguments of a function, or of a class's constructor, by their annotations.
 
-    Each argument with an annotation is checked before the call; the function receives it unchanged. An argument's
+    Each argument with an annotation is checked before the call; the function receives it unchanged, but for a NumPy
+    number, which arrives as the Python number that it holds. An argument's
     default is always allowed, floats are finite, a list may stand for a tuple and a tuple for a list, and a NumPy
     number for a Python number. Arguments without an annotation are not checked. The check takes some microseconds: it
     is for what a person calls, not for a forward pass.

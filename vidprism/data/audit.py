@@ -19,7 +19,7 @@ import time
 import torch
 import warnings
 from av.error import FFmpegError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -709,7 +709,7 @@ def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, 
 # %% ../../nbs/data/audit.ipynb #b311cb08
 @checked
 def audit_clips(
-    data: ClipList | AnyPath | Sequence,
+    data: ClipList | AnyPath,
     out: AnyPath = "audit",
     workers: WorkerCount = 2,
     timeout: Positive = 60.0,

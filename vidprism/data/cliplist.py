@@ -524,7 +524,7 @@ class ClipList:
 
     items: list
     paths: list
-    labels: list
+    labels: list[int]
     classes: list
     parts: list
     form: str = "made"

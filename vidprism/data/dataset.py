@@ -11,7 +11,7 @@ import os
 import tempfile
 import torch
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fastcore.basics import patch
 from pathlib import Path
 from torch import Tensor
@@ -23,7 +23,18 @@ from .clips import crop_views, frame_indices, read_clip, read_views, view_indice
 from .shared_batches import SharedBatchLoader
 from .splits import hashed
 from .worker import Worker
-from ..errors import ClipError, ConfigError, Count, Fraction, FrameCount, ImageSize, Positive, Seed, checked
+from vidprism.errors import (
+    AnyPath,
+    ClipError,
+    ConfigError,
+    Count,
+    Fraction,
+    FrameCount,
+    ImageSize,
+    Positive,
+    Seed,
+    checked,
+)
 
 # %% ../../nbs/data/dataset.ipynb #f03a286a
 class ClipOrder(Sampler):
@@ -185,7 +196,7 @@ class ClipDataset(Dataset):
     @checked
     def __init__(
         self,
-        clips: ClipList | Sequence,
+        clips: ClipList | AnyPath,
         num_frames: FrameCount = 32,
         sampling: str = "sparse",
         stride: Count = 2,

@@ -80,6 +80,8 @@ def _numbered_classes(rows: list) -> list:
 def _clip_rows(clips) -> tuple:
     "([(item, path, label)], classes) of a ClipList, or of (path, label) pairs."
     is_list = hasattr(clips, "paths")
+    if not is_list and any(len(pair) != 2 for pair in clips):
+        raise ConfigError("clips must be a ClipList or pairs (path, label).")
     given = zip(clips.items, clips.paths, clips.labels) if is_list else ((path, path, label) for path, label in clips)
     rows = [(str(item), Path(path), int(label)) for item, path, label in given]
     return rows, list(clips.classes) if is_list else _numbered_classes(rows)
@@ -250,7 +252,7 @@ def _refuse_clash(folder: Path, replaced: list, written: list):
 
 @checked
 def pack(
-    clips: ClipList | Sequence,
+    clips: ClipList | Sequence[tuple],
     folder: AnyPath,
     shard_size: Count = 500,
     seed: Seed | None = 0,

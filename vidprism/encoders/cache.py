@@ -26,7 +26,7 @@ from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..data.clips import frame_indices, read_clip, read_views, view_indices
 from ..data.worker import Worker
-from .base import Features, FrameEncoder, check_finite_features, weight_bytes
+from .base import Features, FrameEncoder, check_device, check_finite_features, weight_bytes
 from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, Positive, Seed, VidPrismError
 
 # isort: split
@@ -634,7 +634,7 @@ def _report(clips, found: tuple, kept: list, reasons: list, made: int) -> Cached
 
 @checked
 def cache_features(
-    clips: ClipList | Sequence,
+    clips: ClipList | Sequence[AnyPath],
     encoder: FrameEncoder,
     folder: AnyPath,
     num_frames: FrameCount = 32,
@@ -705,7 +705,7 @@ def cache_features(
         raise ConfigError("there is nothing to encode")
     cache = _open_cache(folder)
     if device is not None:
-        encoder.to(device)
+        encoder.to(check_device(device))
     keys, reasons, made = _fill_missing(cache, encoder, clips, options, workers, timeout, progress)
     kept = _readable(reasons)
     found = (None, None)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .base import Features, FrameEncoder
-from ..errors import ConfigError, SmallCount, checked
+from ..errors import ConfigError, SmallCount, check_argument, check_shapes, checked
 
 # %% ../../nbs/encoders/motion.ipynb #8a7871ac
 def _cell_means(x: Tensor, cells: int) -> Tensor:
@@ -67,9 +67,8 @@ def motion_features(grid: Tensor, cells: int = 2) -> Tensor:
     ConfigError
         If the grid is None or has another number of axes, or `cells` is out of range.
     """
-    if grid is None or grid.ndim != 5:
-        shape = None if grid is None else list(grid.shape)
-        raise ConfigError(f"Motion is taken from a grid [B,T,h,w,G], not {shape}.")
+    check_shapes(dict(grid="B T h w G"), grid=grid)
+    cells = check_argument("cells", cells, SmallCount)
     side = min(grid.shape[2:4])
     if not 1 <= cells <= side:
         raise ConfigError(f"cells must lie between 1 and the grid's {side} places a side, not {cells!r}.")

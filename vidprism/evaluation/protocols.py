@@ -9,7 +9,7 @@ __all__ = ['GRID', 'build_head', 'train_head', 'GridSearch', 'grid_search', 'clo
 # %% ../../nbs/evaluation/protocols.ipynb #eb171e48
 import itertools
 import torch
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from torch import nn
 from typing import Literal, NamedTuple
@@ -503,6 +503,8 @@ def over_splits(run: Callable, splits: Sequence[int] = (1, 2, 3)) -> Result:
     if not splits or len(set(splits)) < len(splits):
         raise ConfigError(f"splits must be different numbers, not {splits}.")
     results = {number: run(number) for number in splits}
+    if not all(isinstance(result, Result) for result in results.values()):
+        raise ConfigError("run must return a Result for each split.")
     records = [result.record for result in results.values()]
     first = records[0]
     if any(record["classes"] != first["classes"] for record in records):
@@ -655,7 +657,7 @@ def _table_row(record: dict) -> str:
 
 
 @checked
-def results_table(results: Iterable[Result]) -> str:
+def results_table(results: Sequence[Result]) -> str:
     """A table of results, one row each: accuracies, number of runs, bench and encoder.
 
     Parameters

@@ -24,7 +24,7 @@ import time
 import torch
 import torch.nn.functional as F
 import vidprism
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -627,7 +627,7 @@ def open_study(folder: AnyPath) -> Study:
     )
 
 # %% ../../nbs/experiments/studies.ipynb #be8f3b78
-def runs_left(study: Study, cells: Iterable[Trial]) -> list:
+def runs_left(study: Study, cells: Sequence[Trial]) -> list:
     """The runs that are not done yet, all first runs first; equal trials count once.
 
     Parameters
@@ -878,7 +878,7 @@ def _check_run(study: Study, left: list, workers: int):
 
 
 @checked
-def run_cells(study: Study, cells: Iterable[Trial], workers: WorkerCount = 0, progress: bool = True) -> list:
+def run_cells(study: Study, cells: Sequence[Trial], workers: WorkerCount = 0, progress: bool = True) -> list:
     """Do the runs that are not done yet, and keep each at once.
 
     Several processes may do this in one folder, on one machine: a run is done by one of them only, and each returns

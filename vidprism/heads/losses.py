@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from dataclasses import asdict, dataclass
 from torch import Tensor
-from ..errors import ConfigError, NonNegative, check_shapes, checked, positive_int
+from ..errors import ConfigError, NonNegative, Temperature, check_argument, check_shapes, checked, positive_int
 from .dbi import batch_mean
 from .rgsta import window_partition, window_shape
 
@@ -39,6 +39,8 @@ def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
     """
     positive_int(rate, "rate")
     check_shapes(dict(x="B T D"), x=x)
+    if not x.is_floating_point():
+        raise ConfigError(f"x must be a tensor of floats, not of {x.dtype}.")
     windows, length, _ = window_shape(x.shape[1], rate)
     expected = {"similarity": "B W r r", "B": len(x), "W": windows, "r": length}
     check_shapes(expected, similarity=similarity)
@@ -81,8 +83,7 @@ def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: floa
     """
     positive_int(rate, "rate")
     check_shapes(dict(predicted="B T", target="B T"), predicted=predicted, target=target)
-    if not temperature > 0:
-        raise ConfigError(f"temperature must be above 0, not {temperature!r}.")
+    check_argument("temperature", temperature, Temperature)
     log_q = _log_softmax(predicted / temperature, rate)
     log_p = _log_softmax(target.detach() / temperature, rate)
     ratio = log_p - torch.where(log_q.isinf(), 0.0, log_q)

@@ -14,7 +14,6 @@ import platform
 import sys
 import torch
 import vidprism
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from torch import nn
@@ -492,7 +491,7 @@ def _versions() -> dict:
 @checked
 def evaluate_model(
     model: VideoModel,
-    data: ClipList | AnyPath | Sequence,
+    data: ClipList | AnyPath,
     views: tuple[Count, Count] = (1, 1),
     cache: AnyPath | FeatureCache = None,
     workers: WorkerCount = 0,
@@ -798,7 +797,7 @@ def _train_on_features(bench: Benchmark, recipe: Recipe, tuning=None, **checkpoi
 # %% ../../nbs/training/pipeline.ipynb #a51c3f70
 @checked
 def train_clips(
-    data: ClipList | AnyPath | Sequence,
+    data: ClipList | AnyPath,
     recipe: Recipe = Recipe(),
     encoder: str | nn.Module = None,
     cache: AnyPath | FeatureCache = None,

@@ -826,9 +826,22 @@ def _train_epoch(loop: _Loop) -> dict:
     return {name: total / clips for name, total in totals.items()} or {"total": math.nan}
 
 
+def _test_clips(test):
+    "The clips that are scored: None, or a data set that is not empty."
+    if test is None:
+        return None
+    if isinstance(test, tuple):
+        if len(test) != 2 or not all(isinstance(part, Tensor) for part in test):
+            raise ConfigError("test must be a data set or two tensors, features and labels.")
+        test = TensorClips(*test)
+    if not isinstance(test, Dataset) or not hasattr(test, "__len__") or not len(test):
+        raise ConfigError("test must be a data set with at least one clip, or None.")
+    return test
+
+
 def _top1_shared(accelerator: Accelerator, module: nn.Module, test, config: TrainConfig) -> float:
     "Top-1 on test clips, a data set or (features, labels); each process scores its part."
-    data = TensorClips(*test) if isinstance(test, tuple) else test
+    data = test
     part = _part_of(len(data), accelerator.process_index, accelerator.num_processes)
     places = range(len(data))[part]
     right = 0
@@ -1127,6 +1140,9 @@ def fit(
     start = time.perf_counter()
     if not is_count(every):
         raise ConfigError(f"every must be a whole number of 0 or more, not {every!r}.")
+    if resume and folder is None:
+        raise ConfigError("resume needs the folder of the run that it goes on with.")
+    test = _test_clips(test)
     with _training(module, config) as accelerator, _own_folder(folder, accelerator):
         shared = dict(config=asdict(config), labels=None if labels is None else list(labels))
         shared |= dict(processes=accelerator.num_processes, clips=_hash_of_clips(train))
