@@ -10,7 +10,7 @@ __all__ = ['LEVEL', 'CLAIM_HEADINGS', 'EVEN', 'FIRST_COLUMN', 'CLOSE_SET_COLUMN'
            'draw_claims', 'RowClaim', 'above', 'frame_claims', 'prism_claims', 'statistics_claims', 'mote_claims']
 
 # %% ../../nbs/experiments/claims.ipynb #9d4a4e69
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 from ..errors import checked
@@ -166,7 +166,7 @@ def _line_of(claim: Claim, verdict: Verdict) -> str:
 
 
 @checked
-def draw_claims(claims: list, study: Study) -> str:
+def draw_claims(claims: Sequence[Claim], study: Study) -> str:
     """Draw claims and their verdicts as a Markdown table.
 
     Parameters
