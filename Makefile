@@ -6,7 +6,7 @@ CLIP   ?=
 SEEDS  ?= 10
 JOBS   ?= 2
 
-.PHONY: demo lab lint test test-seeds world tables tables-real notebooks readme clean bench
+.PHONY: demo lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,7 +31,14 @@ lint: $(VENV)/.dev            ## ruff's rules and format, the types of data/ and
 	$(BIN)/python tools/lines.py
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them, in random order, JOBS at a time
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long"
+
+test-long: $(VENV)/.dev       ## the attacks that take long: kills, races, browsers, very large clips
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long
+
+soak: $(VENV)/.dev            ## kills at random moments and public names under attack, for an hour; numbers in benchmarks/soak.json
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py kills
+	VIDPRISM_SOAK=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_public_names.py
 
 test-seeds: $(VENV)/.dev      ## the library's notebooks from SEEDS states of the global random generators; -j 4 runs four at a time
 	@$(MAKE) --no-print-directory --keep-going $(addprefix test-seed-,$(shell seq $(SEEDS)))

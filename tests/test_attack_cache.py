@@ -143,6 +143,7 @@ def start(folder, rounds):
     return process
 
 
+@pytest.mark.long
 def test_two_processes_and_a_hand_that_deletes(tmp_path):
     "While two processes fill one cache, files are deleted and torn; both give the right numbers each time."
     right = fill(tmp_path / "alone").pooled.sum().item()

@@ -18,6 +18,8 @@ from vidprism.viz.html import prism_page, write_page
 from vidprism.viz.inspector import ClipInspector
 from vidprism.viz.panels import Screen
 
+pytestmark = pytest.mark.long
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 # Each sets the global __pwned, opens a dialog, or asks a server if it runs; the last ones are read by plotly, or are

@@ -164,6 +164,7 @@ def test_large_pictures(size, way, tmp_path):
     assert used < 1500
 
 
+@pytest.mark.long
 def test_prediction_of_8k(tmp_path):
     "From the file to the answer: under 2 GB, the program itself included."
     clip_of(tmp_path / "8k.mp4", 7680, 4320, 8)
@@ -284,6 +285,7 @@ av.open = open
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "error", ["TypeError(\"open() got an unexpected keyword argument 'x'\")", "ValueError('31 is not a valid Type')"]
 )
@@ -317,6 +319,7 @@ print(sorted((row.item, row.saved) for row in made.rows))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reports", [("one", "two"), ("one", "one")])
 def test_two_audits_at_once(reports, tmp_path):
     "Two processes with one folder of copies: both end, each copy is whole, nothing unfinished is left."

@@ -552,6 +552,7 @@ def answers():
     return [(model.labels, model.predict(CLIP)) for model in models]
 
 
+@pytest.mark.long
 def test_a_reader_beside_a_writer_gets_one_version(tmp_path):
     "Each of 40 loads gives one of the two models, whole."
     right = answers()
@@ -562,6 +563,7 @@ def test_a_reader_beside_a_writer_gets_one_version(tmp_path):
             assert (model.labels, model.predict(CLIP)) in right
 
 
+@pytest.mark.long
 def test_killed_while_it_saves(tmp_path):
     "After each of 4 kills at other moments, the folder is one of the two models, and the next one can be saved."
     right = answers()

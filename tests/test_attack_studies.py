@@ -93,6 +93,7 @@ def wait_for(condition, seconds=120):
     pytest.fail("it never came")
 
 
+@pytest.mark.long
 def test_processes_share_a_folder(tmp_path):
     "Three processes, 200 runs: each run is done once, and each row is there."
     script = (
@@ -111,6 +112,7 @@ def test_processes_share_a_folder(tmp_path):
     assert not list((tmp_path / "kept").rglob("*.part*"))
 
 
+@pytest.mark.long
 def test_writers_of_one_file(tmp_path):
     "Four processes add to one trial's file, without claims: no row is lost."
     script = (
@@ -133,6 +135,7 @@ def test_fewer_runs_lose_none(tmp_path):
     assert sorted(kept_runs(toy(tmp_path, runs=4), Trial("mean"))) == [0, 1, 2, 3]
 
 
+@pytest.mark.long
 def test_a_killed_process_frees_its_claims(tmp_path):
     "One process is killed in the middle of a run; another one, which waits for that run, does it."
     stuck = "import os\nwait = s._row_or_message\n"
@@ -152,6 +155,7 @@ def test_a_killed_process_frees_its_claims(tmp_path):
     assert len(done) == len(set(done)) == 12
 
 
+@pytest.mark.long
 @posix
 @pytest.mark.parametrize("workers", (0, 2))
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM), ids=("ctrl-c", "sigterm"))
@@ -194,6 +198,7 @@ def test_the_command_stops_in_a_sentence():
     assert end.value.code == 130
 
 
+@pytest.mark.long
 @posix
 def test_a_lost_worker_is_a_sentence(tmp_path):
     "A worker is killed: one sentence, and the others end."

@@ -346,6 +346,7 @@ def test_a_run_broken_anywhere_ends_the_same(tmp_path, monkeypatch, every, data,
     assert found == rows
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("only", ["0", "1", "6"])
 def test_kill_9_at_random_moments(tmp_path, only):
     "Heads on one and two processes, a tuned encoder with two workers; benchmarks/soak.py kills all kinds 20 times."
@@ -478,6 +479,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
         fit(new_head(), TensorClips(*task()), None, CONFIG, tmp_path / "file" / "c")
 
 
+@pytest.mark.long
 def test_two_trainings_do_not_share_a_folder(tmp_path):
     def second(rows):
         with pytest.raises(ConfigError, match="in use by another process"):
@@ -547,6 +549,7 @@ def stopped_by(top, out, number):
     return running.returncode, said.decode().strip().splitlines()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stopped_command_goes_on(clips, number, code):
     "It ends as the shell expects, says what is kept, is named, refuses other options, and ends with the same model."
@@ -569,6 +572,7 @@ def test_a_stopped_command_goes_on(clips, number, code):
     assert {"run.json", "curves.json", "log.txt"} <= {path.name for path in (clips / out).iterdir()}
 
 
+@pytest.mark.long
 def test_a_folder_of_the_users_is_refused_before_any_work(clips, tmp_path):
     "`--out .` beside the user's list and encoder."
     shutil.copytree(clips / "clips", tmp_path / "clips")
@@ -588,6 +592,7 @@ def test_a_folder_of_the_users_is_refused_before_any_work(clips, tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["format"] == "vidprism run"
 
 
+@pytest.mark.long
 def test_wrong_options_leave_no_folder(clips):
     done = command(clips, "train", "clips", "--out", "wrong", "--option", "rats=2")
     assert done.returncode == 2 and not (clips / "wrong").exists()
@@ -595,6 +600,7 @@ def test_wrong_options_leave_no_folder(clips):
     assert done.returncode == 2 and "no unfinished run" in done.stderr
 
 
+@pytest.mark.long
 def test_rerun_says_equal_or_what_differs(clips):
     done = command(clips, "rerun", "whole")
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr

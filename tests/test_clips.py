@@ -461,6 +461,7 @@ def peak(code):
     return [float(x) for x in done.stdout.split()]
 
 
+@pytest.mark.long
 def test_8k(tmp_path):
     "Sixteen 8K pictures wanted small: the decoder's own few pictures are held, not sixteen (1,600 MB)."
     write(tmp_path / "8k.mp4", 16, size=(7680, 4320))
@@ -474,6 +475,7 @@ print(*c.frames.shape)"""
     assert shape == [16, 256, 455, 3] and end - start < 1200
 
 
+@pytest.mark.long
 def test_500_opens():
     "A long-lived process does not grow by 50 MB."
     names = ("animated.gif", "odd_size_161x121.webm", "rotated_90.mov", "corrupted.mp4", "audio_only.mp4")

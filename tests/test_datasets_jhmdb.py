@@ -91,6 +91,7 @@ def test_audit(tmp_path):
     assert len(clips.without(a.quarantine)) == 21
 
 
+@pytest.mark.long
 def test_audit_of_odd_files(tmp_path):
     "Every odd file gets a verdict; what can be saved is, and no original changes."
     root = shared("clips", "odd")

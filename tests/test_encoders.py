@@ -300,6 +300,7 @@ except ConfigError as e:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -391,6 +392,7 @@ print(cache_features(clips, encoder, sys.argv[2], num_frames=2, progress=False, 
 """
 
 
+@pytest.mark.long
 def test_killed_then_two_at_once(tmp_path):
     "Killed in the middle; then two processes finish the folder together. Every file whole, every clip there, in both."
     clips = sample_clips()

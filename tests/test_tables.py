@@ -114,6 +114,7 @@ def processes_of(session):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
 def test_workers_end_with_their_parent(tmp_path):
     "A parent that is killed leaves no worker behind that goes on training; there is work for many minutes."

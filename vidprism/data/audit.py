@@ -30,7 +30,7 @@ from .clips import sample_clips
 from .decoding import _BROKEN, _fraction, _is_folder, _opened, _stream, _turn, probe_clip, read_wanted
 from .manifests import clip_names
 from .worker import Worker
-from ..errors import AnyPath, ClipError, ConfigError, Fraction, Positive, VidPrismError, WorkerCount
+from ..errors import AnyPath, ClipError, ConfigError, Positive, VidPrismError, WorkerCount
 
 # isort: split
 from ..errors import WriteError, checked
@@ -743,15 +743,15 @@ def audit_clips(
     WriteError : the report or a copy cannot be written
     """
     start, out = time.perf_counter(), Path(out)
-    root, files, refused = _files_of(data, format, root)
-    _check_options(workers, timeout, fix, root)
+    place, files, refused = _files_of(data, format, root)
+    _check_options(workers, timeout, fix, place)
     _refuse_foreign(out)
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         old = _finished_rows(out / JOURNAL, files, timeout, fix) if resume else {}
         new = _audit_rest(out / JOURNAL, old, files, workers, timeout, fix, progress)
         rows = [*(old.get(item) or new[item] for item, _, _ in files), *refused]
-        made = Audit(rows, out, Path(root), time.perf_counter() - start, len(old))
+        made = Audit(rows, out, Path(place), time.perf_counter() - start, len(old))
         _write_report(made, frozenset(row.item for row in refused))
     return made
 

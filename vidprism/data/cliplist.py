@@ -446,7 +446,7 @@ def read_class_splits(files: AnyPath | Sequence[AnyPath], trained_on: Sequence[s
     ConfigError
         If the splits are not of one size, or hold a class that was trained on.
     """
-    files = [files] if isinstance(files, (str, Path)) else list(files)
+    files = [files] if isinstance(files, str | os.PathLike) else list(files)
     splits = [_classes_of(file) for file in files]
     _check_sizes(files, splits)
     known = {readable_name(name) for name in trained_on}
