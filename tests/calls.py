@@ -94,6 +94,10 @@ class Workshop:
         )
 
     @cached_property
+    def clip_dataset(self):
+        return vp.ClipDataset(self.clip_list, num_frames=2, size=16)
+
+    @cached_property
     def model_list(self):
         "The same clips under two of the model's labels."
         return replace(self.clip_list, classes=list(self.model.labels[:2]))
@@ -340,6 +344,34 @@ CALLS = {
     "draw_table": lambda w: dict(table=table_1(w.study), study=w.study, base="."),
     "draw_claims": lambda w: dict(claims=prism_claims(w.study)[:1], study=w.study),
 }
+
+# Methods that a person calls: the bound method, and the arguments of a right call.
+METHODS = {
+    "VideoModel.predict": lambda w: (w.model.predict, dict(clip=w.clip_path, topk=2, labels=None)),
+    "VideoModel.embed": lambda w: (w.model.embed, dict(clip=w.clip_path)),
+    "VideoModel.zero_shot_logits": lambda w: (
+        w.model.zero_shot_logits,
+        dict(clip=w.clip_path, labels=["a", "b"], templates=("{}",)),
+    ),
+    "VideoModel.save_pretrained": lambda w: (w.model.save_pretrained, dict(folder=w.new("kept"))),
+    "ClipList.k_shot": lambda w: (w.clip_list.k_shot, dict(k=1, seed=0)),
+    "ClipList.part": lambda w: (w.clip_list.part, dict(name="train")),
+    "ClipList.select": lambda w: (w.clip_list.select, dict(places=[0, 1], note="two")),
+    "ClipList.split_by_source": lambda w: (w.clip_list.split_by_source, dict(folds=2, seed=0)),
+    "ClipList.folds": lambda w: (w.clip_list.folds, dict(folds=2, seed=0)),
+    "ClipList.with_classes": lambda w: (w.clip_list.with_classes, dict(names=["b", "a"])),
+    "ClipList.save": lambda w: (w.clip_list.save, dict(path=w.new("list").with_suffix(".csv"))),
+    "ClipDataset.loader": lambda w: (w.clip_dataset.loader, dict(batch=2, seed=0, weighted=False, workers=0)),
+    "Result.save": lambda w: (w.result.save, dict(path=w.new("result.json"))),
+}
+
+
+def call_of(name: str, workshop) -> tuple:
+    "What a name calls, and the arguments of a right call."
+    if name in METHODS:
+        return METHODS[name](workshop)
+    return getattr(vp, name), CALLS[name](workshop)
+
 
 PLAIN = [0, -1, 1, 2, 2.5, -0.5, 0.0, math.nan, math.inf, -math.inf, None, "", "x", "\0", True, False]
 LARGE = [10**6, 10**9, 10**19, -(10**19), 1e30]

@@ -34,9 +34,9 @@ def workshop(tmp_path_factory):
 
 def outcome(called, workshop, changed):
     "What a call gives, or None where it is refused. Any other error is the test's failure."
-    arguments = {**calls.CALLS[called](workshop), **changed}
+    function, arguments = calls.call_of(called, workshop)
     try:
-        return getattr(vidprism, called)(**arguments)
+        return function(**{**arguments, **changed})
     except VidPrismError as error:
         text = str(error)
         assert text and "Traceback" not in text and len(text) < 2000
@@ -52,15 +52,15 @@ def test_every_name_has_a_call():
 REFUSED = {"load_released_head", "load_released_mote", "import_released"}
 
 
-@pytest.mark.parametrize("name", sorted(calls.CALLS))
+@pytest.mark.parametrize("name", sorted({*calls.CALLS, *calls.METHODS}))
 def test_valid_call(name, workshop):
     "The call that the others change is a right one."
-    getattr_name = getattr(vidprism, name)
+    function, arguments = calls.call_of(name, workshop)
     if name in REFUSED:
         with pytest.raises(VidPrismError):
-            getattr_name(**calls.CALLS[name](workshop))
+            function(**arguments)
     else:
-        getattr_name(**calls.CALLS[name](workshop))
+        function(**arguments)
 
 
 def nonsense():
@@ -78,10 +78,10 @@ def nonsense():
     return st.one_of(st.sampled_from(calls.NONSENSE), drawn)
 
 
-@pytest.mark.parametrize("name", sorted(set(calls.CALLS) - calls.SLOW))
+@pytest.mark.parametrize("name", sorted({*calls.CALLS, *calls.METHODS} - calls.SLOW))
 def test_one_wrong_argument(name, workshop):
     "One argument is replaced by something; what comes out is a result or a sentence."
-    parameters = sorted(calls.CALLS[name](workshop))
+    parameters = sorted(calls.call_of(name, workshop)[1])
 
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(parameter=st.sampled_from(parameters), value=nonsense())
@@ -91,17 +91,18 @@ def test_one_wrong_argument(name, workshop):
     attack()
 
 
-@pytest.mark.parametrize("name", sorted(calls.CALLS))
+@pytest.mark.parametrize("name", sorted({*calls.CALLS, *calls.METHODS}))
 def test_plain_values(name, workshop):
     "Each argument in turn is each of the plain values that its annotation does not allow."
-    signature = inspect.signature(getattr(vidprism, name))
-    for parameter in calls.CALLS[name](workshop):
+    function, arguments = calls.call_of(name, workshop)
+    signature = inspect.signature(function)
+    for parameter in arguments:
         annotation = signature.parameters[parameter].annotation if parameter in signature.parameters else None
         if annotation in (None, inspect.Parameter.empty) or isinstance(annotation, str):
             continue
         for value in calls.refused_by(annotation, signature.parameters[parameter].default):
             with pytest.raises(VidPrismError, match=parameter):
-                getattr(vidprism, name)(**{**calls.CALLS[name](workshop), parameter: value})
+                function(**{**calls.call_of(name, workshop)[1], parameter: value})
 
 
 def numbers_of(found):

@@ -30,7 +30,7 @@ from .encoders.weights import cached_file, check_finite, compare_states, find_on
 
 # isort: split
 from .encoders.weights import load_raw, load_strictly, read_shapes
-from .errors import AnyPath, ConfigError, FrameCount, VidPrismError, checked, one_of
+from .errors import AnyPath, ConfigError, Count, FrameCount, VidPrismError, checked, one_of
 from .files import sha256_of, written, written_folder
 from .heads.base import HEADS, HeadOutput, create_head
 from vidprism.heads.released import (
@@ -189,7 +189,8 @@ def forward(
 
 @patch
 @torch.no_grad()
-def embed(self: VideoModel, clip) -> Tensor:
+@checked
+def embed(self: VideoModel, clip: AnyPath | Clip) -> Tensor:
     """The clip in one vector: what the head's classifier reads.
 
     Parameters
@@ -211,7 +212,10 @@ _ZERO_SHOT = ("{}", "a photo of {}.", "a video of {}.")  # the sentences that a 
 
 @patch
 @torch.no_grad()
-def zero_shot_logits(self: VideoModel, clip, labels, templates=_ZERO_SHOT) -> Tensor:
+@checked
+def zero_shot_logits(
+    self: VideoModel, clip: AnyPath | Clip, labels: Sequence[str], templates: Sequence[str] = _ZERO_SHOT
+) -> Tensor:
     """Compare the clip with names.
 
     Parameters
@@ -245,7 +249,14 @@ def zero_shot_logits(self: VideoModel, clip, labels, templates=_ZERO_SHOT) -> Te
 
 @patch
 @torch.no_grad()
-def predict(self: VideoModel, clip, topk: int = 5, labels=None, templates=_ZERO_SHOT) -> list:
+@checked
+def predict(
+    self: VideoModel,
+    clip: AnyPath | Clip,
+    topk: Count = 5,
+    labels: Sequence[str] = None,
+    templates: Sequence[str] = _ZERO_SHOT,
+) -> list:
     """The most probable classes.
 
     Parameters
@@ -376,9 +387,10 @@ def _write_states(folder: Path, states: dict) -> dict:
 
 
 @patch
+@checked
 def save_pretrained(
     self: VideoModel,
-    folder,
+    folder: AnyPath,
     half: bool = False,
     encoder: bool = None,
     config=None,

@@ -30,7 +30,7 @@ from .manifests import parse, parse_list, path_to_cell, read_class_names, read_t
 from .manifests import text_lines, to_cell, unfit
 from .splits import grouped_folds, source_of
 from .splits import k_shot as k_shot_places
-from ..errors import AnyPath, ConfigError, checked
+from ..errors import AnyPath, ConfigError, Count, Seed, checked
 from ..files import written as whole_file
 
 # %% ../../nbs/data/cliplist.ipynb #f14d6a5d
@@ -590,7 +590,8 @@ def sources(self: ClipList) -> list:
 
 
 @patch
-def select(self: ClipList, places, note: str | None = None) -> ClipList:
+@checked
+def select(self: ClipList, places: Sequence[int], note: str | None = None) -> ClipList:
     """Some of the clips, with all classes.
 
     Parameters
@@ -622,6 +623,7 @@ def select(self: ClipList, places, note: str | None = None) -> ClipList:
 
 
 @patch
+@checked
 def part(self: ClipList, name: str) -> ClipList:
     """The clips of one part.
 
@@ -983,7 +985,8 @@ def report(self: ClipList, content: bool = False) -> Report:
 
 # %% ../../nbs/data/cliplist.ipynb #3a2f3548
 @patch
-def k_shot(self: ClipList, k: int, seed: int = 0) -> ClipList:
+@checked
+def k_shot(self: ClipList, k: Count, seed: Seed = 0) -> ClipList:
     """K distinct clips of every class, see `vidprism.data.splits.k_shot`.
 
     Parameters
@@ -1008,7 +1011,8 @@ def k_shot(self: ClipList, k: int, seed: int = 0) -> ClipList:
 
 
 @patch
-def folds(self: ClipList, folds: int = 5, seed: int = 0) -> list:
+@checked
+def folds(self: ClipList, folds: Count = 5, seed: Seed = 0) -> list:
     """Folds in which no source stands on both sides.
 
     Parameters
@@ -1030,7 +1034,8 @@ def folds(self: ClipList, folds: int = 5, seed: int = 0) -> list:
 
 
 @patch
-def split_by_source(self: ClipList, folds: int = 5, seed: int = 0) -> tuple:
+@checked
+def split_by_source(self: ClipList, folds: Count = 5, seed: Seed = 0) -> tuple:
     """A split in which no source stands on both sides.
 
     Parameters
@@ -1049,7 +1054,8 @@ def split_by_source(self: ClipList, folds: int = 5, seed: int = 0) -> tuple:
 
 
 @patch
-def sides(self: ClipList, seed: int = 0, folds: int = 5) -> tuple:
+@checked
+def sides(self: ClipList, seed: Seed = 0, folds: Count = 5) -> tuple:
     """The training and the test clips: the parts of the list, or a split by source where it has none.
 
     Parameters
@@ -1086,7 +1092,8 @@ def weights(self: ClipList) -> Tensor:
 
 
 @patch
-def with_classes(self: ClipList, names) -> ClipList:
+@checked
+def with_classes(self: ClipList, names: AnyPath | Sequence[str]) -> ClipList:
     """Only the clips of some classes.
 
     Parameters
@@ -1207,7 +1214,8 @@ def fixed_name(item: str) -> str:
 
 
 @patch
-def repaired(self: ClipList, folder) -> ClipList:
+@checked
+def repaired(self: ClipList, folder: AnyPath) -> ClipList:
     """The same list, with files that were encoded again in place of the originals.
 
     Parameters
@@ -1261,7 +1269,8 @@ def _write_csv(path: Path, head: tuple, rows):
 
 
 @patch
-def save(self: ClipList, path) -> Path:
+@checked
+def save(self: ClipList, path: AnyPath) -> Path:
     """Write a CSV of path, label, class and part, and the names of all classes beside it.
 
     A name that a spreadsheet would run, or that readers of CSV would cut, is written as `vidprism.data.manifests`

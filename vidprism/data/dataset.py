@@ -23,18 +23,10 @@ from .clips import crop_views, frame_indices, read_clip, read_views, view_indice
 from .shared_batches import SharedBatchLoader
 from .splits import hashed
 from .worker import Worker
-from vidprism.errors import (
-    AnyPath,
-    ClipError,
-    ConfigError,
-    Count,
-    Fraction,
-    FrameCount,
-    ImageSize,
-    Positive,
-    Seed,
-    checked,
-)
+from ..errors import AnyPath, ClipError, ConfigError, Count, Fraction, FrameCount, ImageSize, Positive, Seed
+
+# isort: split
+from ..errors import WorkerCount, checked
 
 # %% ../../nbs/data/dataset.ipynb #f03a286a
 class ClipOrder(Sampler):
@@ -494,12 +486,13 @@ def epoch_report(self: ClipDataset, epoch: int | None = None) -> EpochReport:
 
 
 @patch
+@checked
 def loader(
     self: ClipDataset,
-    batch: int = 16,
-    seed: int | None = None,
+    batch: Count = 16,
+    seed: Seed | None = None,
     weighted: bool = False,
-    workers: int = 0,
+    workers: WorkerCount = 0,
     drop_last: bool = False,
     worker_init_fn=None,
 ) -> DataLoader:

@@ -33,10 +33,10 @@ from .clips import crop_views, read_clip
 from .manifests import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_largest_label
 from .shared_batches import SharedBatchLoader
 from .splits import hashed
-from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, Natural, Seed, checked
+from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, Natural, Seed, WorkerCount
 
 # isort: split
-from ..errors import positive_int
+from ..errors import checked, positive_int
 from ..files import refuse_foreign, write_json, written_folder
 
 # %% ../../nbs/data/shards.ipynb #secure01
@@ -738,11 +738,12 @@ def _check_processes(clips: ShardClips, processes: int):
 
 
 @patch
+@checked
 def loader(
     self: ShardClips,
-    batch: int = 16,
-    seed: int | None = None,
-    workers: int = 0,
+    batch: Count = 16,
+    seed: Seed | None = None,
+    workers: WorkerCount = 0,
     process: int = 0,
     processes: int = 1,
     worker_init_fn: Callable | None = None,

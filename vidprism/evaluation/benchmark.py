@@ -475,6 +475,7 @@ class Result:
         "One dict a run."
         return self.record["runs"]
 
+    @checked
     def save(self, path: AnyPath):
         """Write the record as JSON.
 
