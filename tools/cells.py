@@ -2,9 +2,9 @@
 
     python tools/cells.py heads/rgsta
 
-The notebook defines what it exports and tests it in the next cell. Here the definitions come from `vidprism/`: each cell
-that exports is left out, and its names, private ones too, are taken from the module. Mutation testing needs that: it
-changes the module, not the notebook.
+The notebook defines what it exports and tests it in the next cell. Here the definitions come from `vidprism/`: each
+cell that exports is left out, and its names, private ones too, are taken from the module. Mutation testing needs that:
+it changes the module, not the notebook.
 """
 
 import importlib
@@ -24,7 +24,6 @@ def test_cells(name: str) -> list:
     cells = json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return [text for text in texts if not EXPORTED.search(text) and not FLAGS.search(text)]
-
 
 
 def run(name: str):

@@ -605,11 +605,18 @@ def select(self: ClipList, places: Sequence[int], note: str | None = None) -> Cl
     -------
     ClipList
         As many clips as `places`.
+
+    Raises
+    ------
+    ConfigError
+        If a place is not in the list.
     """
 
     def chosen(values):
         return [values[i] for i in places]
 
+    if any(not -len(self) <= place < len(self) for place in places):
+        raise ConfigError(f"places must lie between 0 and {len(self) - 1}.")
     return replace(
         self,
         items=chosen(self.items),

@@ -83,7 +83,8 @@ def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: floa
     """
     positive_int(rate, "rate")
     check_shapes(dict(predicted="B T", target="B T"), predicted=predicted, target=target)
-    check_argument("temperature", temperature, Temperature)
+    if not torch.compiler.is_compiling():
+        check_argument("temperature", temperature, Temperature)
     log_q = _log_softmax(predicted / temperature, rate)
     log_p = _log_softmax(target.detach() / temperature, rate)
     ratio = log_p - torch.where(log_q.isinf(), 0.0, log_q)
