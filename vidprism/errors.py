@@ -328,12 +328,15 @@ def _shown(value) -> str:
 
 
 def _check(name: str, value, wanted: _Parameter):
-    "Refuse an argument that its annotation does not allow."
-    given = _python_value(value)
-    if not wanted.allows(given) and not wanted.allows(_as_sequence(given)):
-        raise ConfigError(f"{name} must be {wanted.words}, not {_shown(value)}.")
+    "The argument that its annotation allows: itself, or the Python numbers that it holds."
     if wanted.is_path and isinstance(value, str) and "\0" in value:
         raise ConfigError(f"{name} must be a path without a null character, not {_shown(value)}.")
+    if wanted.allows(_python_value(value)):
+        return _python_number(value)
+    numbers_in = _as_sequence(value)
+    if wanted.allows(numbers_in):
+        return numbers_in
+    raise ConfigError(f"{name} must be {wanted.words}, not {_shown(value)}.")
 
 
 def check_argument(name: str, value, annotation):
@@ -358,8 +361,7 @@ def check_argument(name: str, value, annotation):
     ConfigError
         Naming the value and what is allowed.
     """
-    _check(name, value, _argument(annotation))
-    return _python_number(value)
+    return _check(name, value, _argument(annotation))
 
 
 @functools.cache
@@ -378,8 +380,7 @@ def _checked_call(function):
         given = bound.arguments
         for name, wanted in _parameters(function).items():
             if name in given and given[name] is not wanted.default:
-                _check(name, given[name], wanted)
-                given[name] = _python_number(given[name])
+                given[name] = _check(name, given[name], wanted)
         return function(*bound.args, **bound.kwargs)
 
     return call
@@ -389,7 +390,7 @@ def checked(what):
     """Check the arguments of a function, or of a class's constructor, by their annotations.
 
     Each argument with an annotation is checked before the call; the function receives it unchanged, but for a NumPy
-    number, which arrives as the Python number that it holds. An argument's
+    number (it arrives as the Python number that it holds) and an array where a sequence is asked for (a tuple). The
     default is always allowed, floats are finite, a list may stand for a tuple and a tuple for a list, and a NumPy
     number for a Python number. Arguments without an annotation are not checked. The check takes some microseconds: it
     is for what a person calls, not for a forward pass.

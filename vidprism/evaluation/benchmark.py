@@ -398,7 +398,15 @@ def clip_bench(
     -------
     Benchmark
         Training clips in one view, test clips in all of them.
+
+    Raises
+    ------
+    ConfigError
+        If a side has no clip, or something else than pairs.
     """
+    for name, pairs in (("train", train), ("test", test)):
+        if not len(pairs) or any(len(pair) != 2 for pair in pairs):
+            raise ConfigError(f"{name} must be pairs (path, label), at least one.")
     side = partial(_clip_side, encoder, num_frames, sources, cache)
     text, sentences = _text_of(encoder, classes, templates)
     metadata = dict(

@@ -228,12 +228,16 @@ def describe(
     Raises
     ------
     ConfigError
-        If no expert is on.
+        If no expert is on, the features are no floats, or the labels are not one for each class.
     """
     names = head.expert_names
     if names and active_experts is not None and not len(active_experts):
         raise ConfigError("At least one expert must stay on.")
+    if not features.is_floating_point():
+        raise ConfigError(f"features must be a tensor of floats, not of {features.dtype}.")
     out = head(features, inspect=True, active_experts=active_experts)
+    if len(labels) != out.logits.shape[-1]:
+        raise ConfigError(f"labels must be {out.logits.shape[-1]} class names, not {len(labels)}.")
     found = {}
     if isinstance(out.trace, Trace):
         found = _mixture_fields(head, out.trace)
