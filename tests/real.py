@@ -4,6 +4,7 @@ A test that needs one of those skips where it is missing."""
 
 import os
 import pytest
+import signal
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,3 +23,8 @@ def shared(*parts):
     if not path.exists():
         pytest.skip(f"{'/'.join(parts)} is not here")
     return path
+
+
+def hear_interrupts():
+    "Let a child process hear Ctrl-C even where the tests run in the background of a shell, which ignores it."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,7 +11,7 @@ import sys
 import time
 import torch
 from pathlib import Path
-from real import ROOT
+from real import ROOT, hear_interrupts
 from test_tables import processes_of, toy
 from vidprism.data.clips import sample_clips
 from vidprism.errors import ConfigError, WriteError
@@ -164,7 +164,9 @@ def test_stopped_in_a_sentence(tmp_path, number, workers):
     script, kept = tmp_path / "run.py", tmp_path / "kept"
     script.write_text(SLOW)
     command = [sys.executable, str(script), str(kept), str(workers)]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     wait_for(lambda: list(kept.glob("*-*.json")))
     os.killpg(process.pid, number)
     words = process.communicate(timeout=60)[1]
@@ -205,7 +207,9 @@ def test_a_lost_worker_is_a_sentence(tmp_path):
     script, kept = tmp_path / "run.py", tmp_path / "kept"
     script.write_text(SLOW)
     command = [sys.executable, str(script), str(kept), "2"]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     wait_for(lambda: list(kept.glob("*-*.json")))
     workers = [p for p in processes_of(process.pid) if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
     os.kill(int(workers[-1]), signal.SIGKILL)

@@ -16,7 +16,7 @@ import time
 import torch
 import warnings
 from pathlib import Path
-from real import ROOT
+from real import ROOT, hear_interrupts
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -540,7 +540,8 @@ def command(top, *words):
 def stopped_by(top, out, number):
     "Start a training, send a signal when it has some checkpoints, and return its exit code and error stream."
     words = [*COMMAND, "train", "clips", "--out", out, *OPTIONS]
-    with subprocess.Popen(words, cwd=top, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+    pipes = dict(stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen(words, cwd=top, env=environment(), preexec_fn=hear_interrupts, **pipes) as running:
         end = time.monotonic() + 200
         while not list((top / out).glob("checkpoints/step-*")) and time.monotonic() < end:
             time.sleep(0.01)
