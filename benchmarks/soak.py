@@ -1,13 +1,25 @@
 """Long attacks on the kit, and the numbers that they gave.
 
     python benchmarks/soak.py kills benchmarks/soak.json     # kill -9 at 20 random moments, each kind of training
+    python benchmarks/soak.py loader                         # 200,000 batches of a training loader with 2 processes
+    python benchmarks/soak.py reads                          # 3,000 readings by all readers, options drawn
+    python benchmarks/soak.py files                          # 2,000 damaged files, read in one worker
+    python benchmarks/soak.py inspector                      # the inspector in a browser, an hour of random actions
 
 `kills` trains heads and tuned encoders, with 0 and 2 loading processes, on 1 and 2 training processes. Each training is
 killed at random moments and resumed until it ends; its weights are compared with those of an unbroken one. A checkpoint
 is written after each step, so that many kills hit a write.
+
+The others measure resident memory and open file handles. `loader` and `reads` warm up with a twentieth of their size,
+and then hold their memory within 5 % and leave no handle open. `files` lets no foreign error through. `inspector` holds
+the memory of kernel and page within 20 % of its level after ten minutes (a sixth of a shorter time), without an error
+in the console. Each writes an entry of its name, with `passed`, and exits with 1 if its bound is broken.
 """
 
 import argparse
+import av
+import decord
+import itertools
 import json
 import os
 import platform
@@ -21,16 +33,27 @@ import time
 import torch
 import traceback
 import warnings
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from vidprism.data.augment import Augment  # noqa: E402
 from vidprism.data.cliplist import ClipList  # noqa: E402
-from vidprism.data.clips import sample_clips  # noqa: E402
+from vidprism.data.clips import (  # noqa: E402  # noqa: E402
+    frame_indices,
+    read_clip,
+    read_clip_safely,
+    read_frames,
+    read_views,
+    sample_clips,
+    view_indices,
+)
 from vidprism.data.dataset import ClipDataset  # noqa: E402
+from vidprism.data.worker import Worker  # noqa: E402
 from vidprism.encoders.factory import create_encoder  # noqa: E402
-from vidprism.files import write_json  # noqa: E402
+from vidprism.files import locked, write_json  # noqa: E402
 from vidprism.heads.base import create_head  # noqa: E402
 from vidprism.model import VideoModel  # noqa: E402
 from vidprism.training.checkpoint import find_checkpoint  # noqa: E402
@@ -194,15 +217,242 @@ def run_kills(arguments) -> int:
     return int(any(row["largest_difference"] > (1e-6 if row["processes"] > 1 else 0) for row in rows))
 
 
+try:
+    import psutil
+except ImportError:  # Linux tells the same in files
+    psutil = None
+
+
+def resident(pid: int) -> float:
+    "Resident memory of a process, MB."
+    if psutil:
+        return psutil.Process(pid).memory_info().rss / 1e6
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def handles(pid: int) -> int:
+    "Open file handles of a process, the fewest of five looks: a process at work opens and closes some."
+    found = []
+    for _ in range(5):
+        time.sleep(0.05)
+        found.append(psutil.Process(pid).num_fds() if psutil else len(os.listdir(f"/proc/{pid}/fd")))
+    return min(found)
+
+
+def driven(step, warm: int, count: int, pids) -> dict:
+    "Call `step`, first to warm up, then `count` times; memory and handles of some processes on 21 occasions."
+    for _ in range(warm):
+        step()
+    memory, held = [], []
+    moments = {round(count * k / 20) for k in range(21)}
+    for k in range(count + 1):
+        if k:
+            step()
+        if k in moments:
+            memory.append([round(resident(pid), 1) for pid in pids()])
+            held.append([handles(pid) for pid in pids()])
+    found = dict(memory_mb=[round(sum(row), 1) for row in memory], handles=[sum(row) for row in held])
+    return {**found, "each_first_mb": memory[0], "each_last_mb": memory[-1], **growth(found)}
+
+
+def growth(found: dict, bound: float = 0.05) -> dict:
+    "What memory and handles are after all, against the level after the warm-up, and whether that is within bounds."
+    memory, held = found["memory_mb"], found["handles"]
+    grown, left = memory[-1] / memory[0] - 1, held[-1] - held[0]
+    return dict(memory_grown=round(grown, 4), handles_left=left, passed=grown <= bound and left <= 0)
+
+
+def keep(path, name: str, entry: dict) -> int:
+    "Put an entry into the file of numbers, and say it; the exit code."
+    path = Path(path)
+    with locked(path):
+        found = json.loads(path.read_text()) if path.exists() else {}
+        write_json(path, {**found, name: {**versions(), **entry}})
+    print(json.dumps({name: entry}), flush=True)
+    return int(not entry["passed"])
+
+
+def versions() -> dict:
+    "Versions of what reads and computes."
+    python = platform.python_version()
+    return dict(python=python, torch=torch.__version__, av=av.__version__, decord=decord.__version__)
+
+
+@contextmanager
+def folder_of(name: str):
+    "A temporary folder."
+    with tempfile.TemporaryDirectory(prefix=f"soak-{name}-") as folder:
+        yield Path(folder)
+
+
+def small_clip(clip, out: Path, side: int = 32, num_frames: int = 8) -> Path:
+    "A small version of a shipped clip, which decodes in a millisecond."
+    frames = read_clip(clip, num_frames, short=side).frames[:, :side, :side].contiguous().numpy()
+    with av.open(str(out), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options=dict(preset="ultrafast"))
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+        for x in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(x, format="rgb24")))
+        file.mux(stream.encode())
+    return out
+
+
+def small_list(folder: Path, copies: int = 4) -> Path:
+    "A list of small versions of the shipped clips, several files each: 72 clips of two classes."
+    rows = []
+    for k, clip in enumerate(sample_clips()):
+        first = small_clip(clip, folder / f"{k:02}_0.mp4")
+        for copy in range(copies):
+            path = folder / f"{k:02}_{copy}.mp4"
+            if path != first:
+                shutil.copy(first, path)
+            rows.append(f"{path} {k % 2}\n")
+    (folder / "list.txt").write_text("".join(rows))
+    return folder / "list.txt"
+
+
+def endless(loader, clips: int):
+    "Batches of epoch after epoch; each epoch delivers every clip once."
+    for epoch in itertools.count():
+        loader.sampler.set_epoch(epoch)
+        delivered = 0
+        for frames, labels in loader:
+            assert frames.dtype == torch.uint8 and len(frames) == len(labels)
+            delivered += len(labels)
+            yield
+        assert delivered == clips
+
+
+def loading_processes(loader) -> list:
+    "The process numbers of a loader's processes."
+    return [process.pid for process in loader._iterator._workers]
+
+
+def load(data: ClipDataset, batch: int, seed: int, warm: int, count: int) -> dict:
+    "Drive a new loader with two processes, and end it."
+    loader = data.loader(batch=batch, seed=seed, workers=2)
+    batches = endless(loader, len(data))
+    return driven(lambda: next(batches), warm, count, lambda: [os.getpid(), *loading_processes(loader)])
+
+
+def run_loader(arguments) -> int:
+    "A training loader with two processes, epoch after epoch, on small versions of the shipped clips."
+    torch.set_num_threads(1)
+    count, warm = arguments.iterations, max(arguments.iterations // 20, 200)
+    with folder_of("loader") as folder:
+        data = ClipDataset(small_list(folder), num_frames=4, size=16, augment=Augment(), seed=arguments.seed)
+        load(data, 1, arguments.seed, 10, 10)  # what the first loader of a process opens for good
+        before, begun = handles(os.getpid()), time.monotonic()
+        found = load(data, 1, arguments.seed, warm, count)
+        seconds = time.monotonic() - begun
+        found["handles_left_by_loader"] = handles(os.getpid()) - before
+        found["replaced"] = len(data.epoch_report().replaced)
+    found["passed"] &= found["handles_left_by_loader"] <= 0 and not found["replaced"]
+    size = dict(seed=arguments.seed, iterations=count, warm_up=warm, workers=2, seconds=round(seconds, 1))
+    return keep(arguments.out, "loader", {**size, **found})
+
+
+class Reads:
+    """Readings of the shipped clips and of a folder of images, by every reader and with options drawn.
+
+    Frames that are not scaled are compared with PyAV's plain pass: 2 grey levels at most, on average."""
+
+    def __init__(self, folder: Path, seed: int, worker: Worker):
+        from fuzz_clips import plain_pass
+        from PIL import Image
+
+        self.dice, self.worker, self.counts = random.Random(seed), worker, Counter()
+        self.truth = {clip: plain_pass(clip) for clip in sample_clips()}
+        images = folder / "images"
+        images.mkdir()
+        first = next(iter(self.truth.values()))
+        for k, x in enumerate(first):
+            Image.fromarray(x.numpy()).save(images / f"img_{k + 1:05}.png")
+        self.truth[images] = first
+
+    def __call__(self):
+        "One reading."
+        path = self.dice.choice(list(self.truth))
+        kind = self.dice.choice(("read_clip", "read_frames", "read_views", "read_clip_safely"))
+        decoders = ("images", None) if path.is_dir() else (None, "decord", "pyav", "fast")
+        decoder = self.dice.choice(decoders) if "clip" in kind else None
+        getattr(self, kind)(path, decoder)
+        self.counts[f"{kind} {decoder or 'default'}"] += 1
+
+    def options(self, total: int) -> tuple:
+        "Options of `read_clip`, and the frames that they choose."
+        num_frames, stride = self.dice.choice((1, 2, 7, 16, 32, 64)), self.dice.randint(1, 4)
+        sampling, seed = self.dice.choice(("sparse", "dense")), self.dice.choice((None, self.dice.randrange(1000)))
+        options = dict(num_frames=num_frames, sampling=sampling, seed=seed, stride=stride)
+        return options, frame_indices(total, **options)
+
+    def check(self, path: Path, frames, indices):
+        "Whether these are the frames of a file."
+        truth = self.truth[path][indices]
+        assert frames.shape == truth.shape and frames.dtype == torch.uint8
+        assert (frames.short() - truth.short()).abs().float().mean() <= 2, path
+
+    def read_clip(self, path: Path, decoder, call=read_clip, **more):
+        options, indices = self.options(len(self.truth[path]))
+        short = self.dice.choice((None, None, 16, 64))
+        clip = call(path, decoder=decoder, short=short, **options, **more)
+        assert torch.equal(clip.indices, indices) and clip.total == len(self.truth[path])
+        if short is None:
+            self.check(path, clip.frames, indices)
+        else:
+            assert min(clip.frames.shape[1:3]) == short and len(clip.frames) == len(indices)
+
+    def read_clip_safely(self, path: Path, decoder):
+        "In the worker that all share; each hundredth time, in one of its own."
+        worker = self.worker if self.dice.random() > 0.01 else None
+        self.read_clip(path, decoder, read_clip_safely, worker=worker, timeout=120.0)
+
+    def read_frames(self, path: Path, decoder):
+        total = len(self.truth[path])
+        indices = [self.dice.randrange(total) for _ in range(self.dice.randint(1, 12))]
+        self.check(path, read_frames(path, indices), torch.tensor(indices))
+
+    def read_views(self, path: Path, decoder):
+        num_frames, clips = self.dice.choice((1, 4, 8)), self.dice.randint(1, 4)
+        crops, size = self.dice.choice((1, 3)), self.dice.choice((16, 32, 96))
+        views = read_views(path, num_frames, clips, crops, size)
+        assert views.shape == (clips * crops, num_frames, size, size, 3)
+        assert view_indices(len(self.truth[path]), num_frames, clips).shape == (clips, num_frames)
+
+
+def run_reads(arguments) -> int:
+    "Readings by all readers, in this process and in a worker."
+    torch.set_num_threads(1)
+    count, warm, begun = arguments.reads, max(arguments.reads // 20, 100), time.monotonic()
+    with folder_of("reads") as folder, Worker() as worker:
+        worker.start()
+        reads = Reads(folder, arguments.seed, worker)
+        found = driven(reads, warm, count, lambda: [os.getpid(), worker.process.pid])
+    seconds = round(time.monotonic() - begun, 1)
+    size = dict(
+        seed=arguments.seed, reads=count, warm_up=warm, seconds=seconds, kinds=dict(sorted(reads.counts.items()))
+    )
+    return keep(arguments.out, "reads", {**size, **found})
+
+
+def word_of(words, name: str, run):
+    "A subcommand, with the options that all have."
+    word = words.add_parser(name, help=run.__doc__)
+    word.add_argument("out", nargs="?", default=str(Path(__file__).parent / "soak.json"))
+    word.add_argument("--seed", type=int, default=0)
+    word.set_defaults(run=run)
+    return word
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words = parser.add_subparsers(required=True)
-    word = words.add_parser("kills")
-    word.add_argument("out", nargs="?", default=str(Path(__file__).parent / "soak.json"))
+    word = word_of(words, "kills", run_kills)
     word.add_argument("--kills", type=int, default=20)
-    word.add_argument("--seed", type=int, default=0)
     word.add_argument("--only", type=int, nargs="*", default=range(len(VARIANTS)), help="numbers of kinds, from 0")
     word.add_argument("--go-on", action="store_true", help="after the kinds that the file has")
-    word.set_defaults(run=run_kills)
+    word_of(words, "loader", run_loader).add_argument("--iterations", type=int, default=200_000)
+    word_of(words, "reads", run_reads).add_argument("--reads", type=int, default=3000)
     given = parser.parse_args()
     sys.exit(given.run(given))
