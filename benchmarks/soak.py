@@ -19,6 +19,7 @@ in the console. Each writes an entry of its name, with `passed`, and exits with 
 import argparse
 import av
 import decord
+import io
 import itertools
 import json
 import os
@@ -33,8 +34,10 @@ import time
 import torch
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 
@@ -53,6 +56,7 @@ from vidprism.data.clips import (  # noqa: E402  # noqa: E402
 from vidprism.data.dataset import ClipDataset  # noqa: E402
 from vidprism.data.worker import Worker  # noqa: E402
 from vidprism.encoders.factory import create_encoder  # noqa: E402
+from vidprism.errors import ClipError, VidPrismError  # noqa: E402
 from vidprism.files import locked, write_json  # noqa: E402
 from vidprism.heads.base import create_head  # noqa: E402
 from vidprism.model import VideoModel  # noqa: E402
@@ -396,7 +400,13 @@ class Reads:
     def read_clip(self, path: Path, decoder, call=read_clip, **more):
         options, indices = self.options(len(self.truth[path]))
         short = self.dice.choice((None, None, 16, 64))
-        clip = call(path, decoder=decoder, short=short, **options, **more)
+        try:
+            clip = call(path, decoder=decoder, short=short, **options, **more)
+        except ClipError:  # decord alone cannot scale to each width; with PyAV beside it, it need not
+            if decoder != "decord" or short != 16:
+                raise
+            self.counts["refused by decord alone, 16 pixels wide"] += 1
+            return
         assert torch.equal(clip.indices, indices) and clip.total == len(self.truth[path])
         if short is None:
             self.check(path, clip.frames, indices)
@@ -404,8 +414,8 @@ class Reads:
             assert min(clip.frames.shape[1:3]) == short and len(clip.frames) == len(indices)
 
     def read_clip_safely(self, path: Path, decoder):
-        "In the worker that all share; each hundredth time, in one of its own."
-        worker = self.worker if self.dice.random() > 0.01 else None
+        "In the worker that all share; one time in 300, in one of its own."
+        worker = self.worker if self.dice.random() > 1 / 300 else None
         self.read_clip(path, decoder, read_clip_safely, worker=worker, timeout=120.0)
 
     def read_frames(self, path: Path, decoder):
@@ -436,6 +446,161 @@ def run_reads(arguments) -> int:
     return keep(arguments.out, "reads", {**size, **found})
 
 
+FORMS = ("mp4", "mkv", "avi", "ts", "gif", "png", "jpg", "zip", "folder")
+HARMS = ("cut", "flip", "swap", "splice")
+
+
+def pictures(clip, kind: str, num_frames: int = 6) -> list:
+    "Some frames of a clip as pictures of a kind: bytes."
+    from PIL import Image
+
+    found = []
+    for x in read_clip(clip, num_frames, short=64).frames.numpy():
+        file = io.BytesIO()
+        Image.fromarray(x).save(file, dict(png="PNG", jpg="JPEG", gif="GIF")[kind])
+        found.append(file.getvalue())
+    return found
+
+
+def gif(clip) -> bytes:
+    "A moving GIF of a clip."
+    from PIL import Image
+
+    first, *rest = [Image.fromarray(x) for x in read_clip(clip, 8, short=64).frames.numpy()]
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=80)
+    return file.getvalue()
+
+
+def zipped(clip) -> bytes:
+    "A zip of numbered pictures."
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k, data in enumerate(pictures(clip, "png")):
+            archive.writestr(f"img_{k + 1:05}.png", data)
+    return file.getvalue()
+
+
+@cache
+def whole(clip, form: str) -> bytes:
+    "A clip in a form."
+    from fuzz_clips import remux
+
+    if form in ("png", "jpg"):
+        return pictures(clip, form, 1)[0]
+    makers = dict(mp4=Path.read_bytes, gif=gif, zip=zipped)
+    return makers[form](clip) if form in makers else remux(clip, form)
+
+
+def splice(data: bytes, other: bytes, rng) -> bytes:
+    "The head of one file and the tail of another, or a piece of another put in between."
+    a, b = sorted(int(at) for at in rng.integers(0, len(data), 2))
+    c, d = sorted(int(at) for at in rng.integers(0, len(other), 2))
+    return (data[:b] + other[c:], data[:a] + other[c:d] + data[a:], data[:a] + other[c:d] + data[b:])[rng.integers(3)]
+
+
+def harmed(data: bytes, other: bytes, harm: str, rng) -> bytes:
+    "Bytes with damage of a kind."
+    import fuzz_clips
+
+    return splice(data, other, rng) if harm == "splice" else getattr(fuzz_clips, harm)(data, rng)
+
+
+def write_damaged(k: int, seed: int, folder: Path) -> Path:
+    "Damaged file k of a seed: every form and harm in turn, clip and damage drawn; the piece comes from any form."
+    rng = np.random.default_rng([seed, k])
+    form, harm = FORMS[k % len(FORMS)], HARMS[k // len(FORMS) % len(HARMS)]
+    clips = sample_clips()
+    clip, second = (clips[at] for at in rng.integers(len(clips), size=2))
+    other = whole(second, FORMS[rng.integers(len(FORMS) - 1)])
+    path = folder / (f"{k:05}_{harm}" if form == "folder" else f"{k:05}_{harm}.{form}")
+    if form == "folder":
+        write_damaged_folder(path, clip, other, harm, rng)
+    else:
+        path.write_bytes(harmed(whole(clip, form), other, harm, rng))
+    return path
+
+
+@cache
+def numbered(clip, kind: str) -> list:
+    return pictures(clip, kind)
+
+
+def write_damaged_folder(path: Path, clip, other: bytes, harm: str, rng):
+    "A folder of numbered pictures: some are damaged, and one may be missing or have another number."
+    path.mkdir()
+    kind = ("png", "jpg")[rng.integers(2)]
+    for k, data in enumerate(numbered(clip, kind)):
+        drawn = rng.random()
+        if drawn < 0.1:
+            continue
+        number = k + 1 if drawn < 0.9 else int(rng.choice([0, 10**12, k]))
+        damaged = harmed(data, other, harm, rng) if rng.random() < 0.3 else data
+        (path / f"img_{number:05}.{kind}").write_bytes(damaged)
+
+
+def outcome(path: Path, worker: Worker, decoder, limit: float) -> str:
+    "One word for what came of a damaged file; WRONG and the reason if it is neither eight frames nor one sentence."
+    try:
+        clip = read_clip_safely(path, limit, worker, num_frames=8, decoder=decoder)
+    except VidPrismError as error:
+        return refusal(str(error), path)
+    except Exception as error:
+        return f"WRONG: {type(error).__name__}: {error}"
+    right = clip.frames.shape[::3] == (8, 3) and clip.frames.dtype == torch.uint8 and clip.total >= 1
+    times = bool(clip.times.isfinite().all()) and torch.equal(clip.indices, frame_indices(clip.total, 8))
+    return f"read by {clip.decoder}" if right and times else f"WRONG: {tuple(clip.frames.shape)}, {clip.times.tolist()}"
+
+
+def refusal(said: str, path: Path) -> str:
+    "One word for a sentence."
+    if "\n" in said or not said.endswith(".") or len(said.replace(str(path), "")) > 300:
+        return f"WRONG: not one sentence: {said!r}"
+    signs = {"did not finish": "hang, worker replaced", "crashed on": "died, worker replaced"}
+    return next((word for sign, word in signs.items() if sign in said), "refused in a sentence")
+
+
+class Files:
+    "Damaged files, one after another, each read in the same worker; what came of them is counted."
+
+    def __init__(self, folder: Path, seed: int, worker: Worker, limit: float):
+        self.folder, self.seed, self.worker, self.limit = folder, seed, worker, limit
+        self.k, self.counts, self.remarkable = 0, Counter(), {}
+
+    def __call__(self):
+        "One file. What reaches its limit is tried once more with four times that: a busy machine is no hang."
+        path = write_damaged(self.k, self.seed, self.folder)
+        rng = np.random.default_rng([self.seed, self.k, 1])
+        decoder = (None, "images") if path.is_dir() else (None, None, "fast", "pyav", "decord")
+        decoder = decoder[rng.integers(len(decoder))]
+        self.worker.start()
+        word = outcome(path, self.worker, decoder, self.limit)
+        if word.startswith("hang"):
+            self.worker.start()
+            word = outcome(path, self.worker, decoder, 4 * self.limit)
+        self.counts[word.split(":")[0]] += 1
+        if word.startswith(("hang", "died", "WRONG")):
+            self.remarkable[f"{path.name} {decoder or 'default'}"] = word.replace(str(self.folder), "")
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.k += 1
+
+
+def run_files(arguments) -> int:
+    "Damaged files of several containers, pictures, archives and folders, read with `read_clip_safely` in one worker."
+    torch.set_num_threads(1)
+    count, begun = arguments.files, time.monotonic()
+    with folder_of("files") as folder, Worker(4.0) as worker:
+        files = Files(folder, arguments.seed, worker, 10.0)
+        found = driven(files, 0, count, lambda: [os.getpid()])
+        clip = read_clip_safely(sample_clips()[0], 60.0, worker, num_frames=8)
+    found["passed"] = not any(name.startswith("WRONG") for name in files.counts) and clip.total == 32
+    found["passed"] &= found["handles"][-1] <= found["handles"][1]
+    seconds = round(time.monotonic() - begun, 1)
+    size = dict(seed=arguments.seed, files=count, limit_s=10.0, seconds=seconds)
+    outcomes = dict(outcomes=dict(sorted(files.counts.items())), remarkable=files.remarkable)
+    return keep(arguments.out, "files", {**size, **outcomes, **found})
+
+
 def word_of(words, name: str, run):
     "A subcommand, with the options that all have."
     word = words.add_parser(name, help=run.__doc__)
@@ -454,5 +619,6 @@ if __name__ == "__main__":
     word.add_argument("--go-on", action="store_true", help="after the kinds that the file has")
     word_of(words, "loader", run_loader).add_argument("--iterations", type=int, default=200_000)
     word_of(words, "reads", run_reads).add_argument("--reads", type=int, default=3000)
+    word_of(words, "files", run_files).add_argument("--files", type=int, default=2000)
     given = parser.parse_args()
     sys.exit(given.run(given))
