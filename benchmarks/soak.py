@@ -22,6 +22,7 @@ import decord
 import io
 import itertools
 import json
+import numpy as np
 import os
 import platform
 import random
@@ -601,6 +602,161 @@ def run_files(arguments) -> int:
     return keep(arguments.out, "files", {**size, **outcomes, **found})
 
 
+KEYS = ("ArrowRight", "ArrowLeft", "PageUp", "PageDown", "Home", "End")
+# What the kernel says went wrong, beside any answer: kept on the page.
+LISTEN = """() => {
+  window.kernelErrors = [];
+  jupyterapp.shell.currentWidget.sessionContext.session.kernel.iopubMessage.connect((_, m) => {
+    if (m.header.msg_type == 'error' || m.content.name == 'stderr')
+      window.kernelErrors.push(m.content.evalue || m.content.text);
+  });
+}"""
+
+
+class Hand:
+    "Random actions on the inspector, from a generator of its own."
+
+    def __init__(self, page, seed: int):
+        from test_inspector import Inspector
+
+        self.page, self.inspector, self.dice = page, Inspector(page), random.Random(seed)
+        self.box, self.counts = self.inspector.box, Counter()
+
+    def __call__(self):
+        "One action; then a pause as short or as long as a person's."
+        kind = self.dice.choices(("menu", "slider", "button", "tab", "plot", "text"), (3, 5, 3, 2, 3, 1))[0]
+        getattr(self, kind)()
+        self.counts[kind] += 1
+        self.page.wait_for_timeout(self.dice.choice((30, 200, 800)))
+
+    def one(self, selector: str):
+        "One of the visible elements that a selector finds."
+        found = self.box.locator(f"{selector} >> visible=true")
+        return found.nth(self.dice.randrange(found.count()))
+
+    def menu(self):
+        "Another clip, sampling, number of frames, preset, order ..."
+        menu = self.one(".widget-dropdown select")
+        menu.select_option(index=self.dice.randrange(menu.locator("option").count()))
+
+    def slider(self):
+        self.one(".widget-slider .noUi-handle").press(self.dice.choice(KEYS))
+
+    def button(self):
+        "An expert off or on, as trained, look again."
+        self.one(".jupyter-button:not(.widget-toggle-buttons *):not(input + *)").click(timeout=20_000)
+
+    def tab(self):
+        self.one(".widget-toggle-buttons button").click(timeout=20_000)
+
+    def text(self):
+        "Frames to drop: right and wrong ones."
+        field = self.box.get_by_placeholder("3, 5-7")
+        field.fill(self.dice.choice(("3, 5-7", "0-9", "", "0-99", "7-3", "frame", "-1", "1,1,1")))
+        field.press("Enter")
+
+    def plot(self):
+        "Move over a plot and click in it, or click twice."
+        place = self.one(".prism .plot")
+        place.scroll_into_view_if_needed(timeout=20_000)
+        area = place.bounding_box()
+        if not area:
+            return
+        x, y = (area[at] + self.dice.random() * area[side] for at, side in (("x", "width"), ("y", "height")))
+        self.page.mouse.move(x, y, steps=3)
+        self.page.mouse.click(x, y, click_count=self.dice.choice((1, 1, 2)))
+
+    def rest(self):
+        "Bring the inspector to a known state, in which memory is compared; it must answer within a minute."
+        from test_inspector import CLIP, IDLE
+
+        self.page.wait_for_function(IDLE, timeout=60_000)
+        self.inspector.box.get_by_role("button", name="as trained").click()
+        for label, value in (("sampling", "sparse"), ("frames", "32")):
+            self.box.locator(f".widget-dropdown:has(label:text-is('{label}')) select").select_option(value)
+        self.box.locator(".widget-toggle-buttons button").first.click()
+        if self.inspector.chosen("clip") == CLIP:
+            self.inspector.choose("clip", "13_orbit_anticlockwise.mp4")
+        self.page.wait_for_timeout(500)
+        self.inspector.choose("clip", CLIP)
+        self.page.wait_for_function(IDLE, timeout=60_000)
+
+
+def processes_of(browser) -> tuple:
+    "The process numbers of the page and of the kernel: the largest renderer, and the child of JupyterLab."
+    session = browser.new_browser_cdp_session()
+    about = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    pages = [process["id"] for process in about if process["type"] == "renderer"]
+    below = psutil.Process().children(recursive=True)
+    kernels = [process.pid for process in below if "ipykernel_launcher" in " ".join(process.cmdline())]
+    return max(pages, key=resident), max(kernels, key=resident)
+
+
+def drive(page, browser, hand: Hand, minutes: float) -> list:
+    "Random actions for some minutes; [minute, MB of the page, MB of the kernel] each minute, twelve times at least."
+    pids, begun, rows, wait = processes_of(browser), time.monotonic(), [], min(1, minutes / 12)
+    collector = page.context.new_cdp_session(page)
+    while True:
+        now = (time.monotonic() - begun) / 60
+        if now >= len(rows) * wait:
+            hand.rest()
+            collector.send("HeapProfiler.collectGarbage")
+            rows.append([round(now, 2), *(round(resident(pid), 1) for pid in pids)])
+            print(rows[-1], flush=True)
+        if now >= minutes:
+            return rows
+        hand()
+
+
+def judged(rows: list, minutes: float, bound: float = 0.2) -> dict:
+    "The last level of page and kernel against that after ten minutes, or a sixth of the time if that is shorter."
+    early = next(row for row in rows if row[0] >= min(10, minutes / 6))
+    grown = {name: round(rows[-1][k] / early[k] - 1, 4) for k, name in ((1, "page_grown"), (2, "kernel_grown"))}
+    return dict(level_at_minute=early[0], **grown, passed=max(grown.values()) <= bound)
+
+
+def inspect(minutes: float, seed: int, path: str, folder: Path) -> dict:
+    "Drive the inspector's notebook; what was measured."
+    from chromium import ARGS
+    from test_inspector import ROOT, jupyterlab, playwright, run_notebook
+
+    shutil.copy(ROOT / "nbs" / "guides" / "02_inspect_clip.ipynb", folder)
+    said, wrong = [], []
+    with jupyterlab(folder) as address, playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path, args=ARGS)
+        page = browser.new_page(viewport=dict(width=1366, height=900))
+        page.set_default_timeout(90_000)
+        page.on("console", lambda m: said.append(m.text[:300]) if m.type == "error" else None)
+        page.on("pageerror", lambda e: wrong.append(str(e)[:300]))
+        run_notebook(page, address, "02_inspect_clip.ipynb")
+        page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
+        page.wait_for_selector(".vidprism-inspector .prism[data-serial]", timeout=90_000)
+        page.evaluate(LISTEN)
+        hand = Hand(page, seed)
+        rows = drive(page, browser, hand, minutes)
+        found = dict(chromium=browser.version, actions=dict(hand.counts), kernel_errors=page.evaluate("kernelErrors"))
+        browser.close()
+    return {**found, "console_errors": said, "page_errors": wrong, "rows": rows, **judged(rows, minutes)}
+
+
+def run_inspector(arguments) -> int:
+    "The inspector in JupyterLab, in a headless browser, driven at random."
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from chromium import find_chromium
+
+    found = find_chromium()
+    if not found.path:
+        raise SystemExit(f"no Chromium: {found.why}")
+    with folder_of("inspector") as folder:
+        entry = inspect(arguments.minutes, arguments.seed, found.path, folder)
+    for name in ("console_errors", "page_errors", "kernel_errors"):
+        entry["passed"] &= not entry[name]
+        entry[name] = dict(count=len(entry[name]), first=entry[name][:5])
+    entry["columns"] = ["minute", "page_mb", "kernel_mb"]
+    return keep(arguments.out, "inspector", {"seed": arguments.seed, "minutes": arguments.minutes, **entry})
+
+
 def word_of(words, name: str, run):
     "A subcommand, with the options that all have."
     word = words.add_parser(name, help=run.__doc__)
@@ -620,5 +776,6 @@ if __name__ == "__main__":
     word_of(words, "loader", run_loader).add_argument("--iterations", type=int, default=200_000)
     word_of(words, "reads", run_reads).add_argument("--reads", type=int, default=3000)
     word_of(words, "files", run_files).add_argument("--files", type=int, default=2000)
+    word_of(words, "inspector", run_inspector).add_argument("--minutes", type=float, default=60.0)
     given = parser.parse_args()
     sys.exit(given.run(given))
