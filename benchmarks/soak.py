@@ -617,16 +617,24 @@ class Hand:
     "Random actions on the inspector, from a generator of its own."
 
     def __init__(self, page, seed: int):
-        from test_inspector import Inspector
+        from test_inspector import Inspector, playwright
 
+        self.errors = playwright.Error
         self.page, self.inspector, self.dice = page, Inspector(page), random.Random(seed)
         self.box, self.counts = self.inspector.box, Counter()
 
     def __call__(self):
-        "One action; then a pause as short or as long as a person's."
+        """One action; then a pause as short or as long as a person's.
+
+        What is aimed at may be drawn anew meanwhile: the action is missed."""
         kind = self.dice.choices(("menu", "slider", "button", "tab", "plot", "text"), (3, 5, 3, 2, 3, 1))[0]
-        getattr(self, kind)()
-        self.counts[kind] += 1
+        try:
+            getattr(self, kind)()
+            self.counts[kind] += 1
+        except self.errors as error:
+            if "not attached" not in str(error):
+                raise
+            self.counts["missed"] += 1
         self.page.wait_for_timeout(self.dice.choice((30, 200, 800)))
 
     def one(self, selector: str):
