@@ -367,7 +367,7 @@ class Reads:
         from fuzz_clips import plain_pass
         from PIL import Image
 
-        self.dice, self.worker, self.counts = random.Random(seed), worker, Counter()
+        self.dice, self.worker, self.counts, self.refused = random.Random(seed), worker, Counter(), 0
         self.truth = {clip: plain_pass(clip) for clip in sample_clips()}
         images = folder / "images"
         images.mkdir()
@@ -406,7 +406,7 @@ class Reads:
         except ClipError:  # decord alone cannot scale to each width; with PyAV beside it, it need not
             if decoder != "decord" or short != 16:
                 raise
-            self.counts["refused by decord alone, 16 pixels wide"] += 1
+            self.refused += 1
             return
         assert torch.equal(clip.indices, indices) and clip.total == len(self.truth[path])
         if short is None:
