@@ -36,8 +36,8 @@ test: $(VENV)/.dev            ## every notebook's tests and the tests beside the
 test-long: $(VENV)/.dev       ## the attacks that take long: kills, races, browsers, very large clips
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long
 
-soak: $(VENV)/.dev            ## kills at random moments and public names under attack, for an hour; numbers in benchmarks/soak.json
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py kills
+soak: $(VENV)/.dev            ## for hours: kills, loader, reads, damaged files, an inspector driven at random; numbers in benchmarks/soak.json
+	for attack in kills loader reads files inspector; do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $$attack || exit 1; done
 	VIDPRISM_SOAK=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_public_names.py
 
 test-seeds: $(VENV)/.dev      ## the library's notebooks from SEEDS states of the global random generators; -j 4 runs four at a time
