@@ -14,6 +14,8 @@ from vidprism.errors import VidPrismError
 
 LONG = bool(os.environ.get("VIDPRISM_SOAK"))
 EXAMPLES = 400 if LONG else 12
+# The short run tries the same values each time; the long one draws new ones.
+EFFORT = settings(deadline=None, database=None, derandomize=not LONG, suppress_health_check=list(HealthCheck))
 # Records that a call returns; a person reads them.
 RECORDS = {
     n for n in vidprism.__all__ if isinstance(getattr(vidprism, n), type) and hasattr(getattr(vidprism, n), "_fields")
@@ -83,7 +85,7 @@ def test_one_wrong_argument(name, workshop):
     "One argument is replaced by something; what comes out is a result or a sentence."
     parameters = sorted(calls.call_of(name, workshop)[1])
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(EFFORT, max_examples=EXAMPLES)
     @given(parameter=st.sampled_from(parameters), value=nonsense())
     def attack(parameter, value):
         outcome(name, workshop, {parameter: value})

@@ -271,9 +271,12 @@ def grouped_folds(labels: Sequence[int], groups: Sequence, folds: Count = 5, see
     """
     labels, groups = [int(label) for label in labels], list(groups)
     _check_folds(labels, groups, folds)
-    number = {group: i for i, group in enumerate(sorted(set(groups)))}
+    try:
+        number = {group: i for i, group in enumerate(sorted(set(groups)))}
+    except TypeError as error:
+        raise ConfigError("groups must be texts, or numbers, of one kind.") from error
     numbers = [number[group] for group in groups]
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sklearn warns of a class with fewer clips than folds
         sides = list(splitter.split(labels, labels, numbers))
