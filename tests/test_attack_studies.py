@@ -84,6 +84,15 @@ def rows_of(study, cells):
     return [row for cell in cells for row in kept_runs(study, cell).values()]
 
 
+def words_of(process) -> str:
+    "What a process said until its end; one that does not end takes its group with it."
+    try:
+        return process.communicate(timeout=240)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
 def wait_for(condition, seconds=120):
     "Wait until something is so."
     for _ in range(10 * seconds):
@@ -169,7 +178,7 @@ def test_stopped_in_a_sentence(tmp_path, number, workers):
     )
     wait_for(lambda: list(kept.glob("*-*.json")))
     os.killpg(process.pid, number)
-    words = process.communicate(timeout=60)[1]
+    words = words_of(process)
     assert words.count("Stopped: the runs that were finished are kept") == 1
     assert "Process Spawn" not in words and "leaked" not in words
     if number == signal.SIGTERM:
@@ -213,7 +222,7 @@ def test_a_lost_worker_is_a_sentence(tmp_path):
     wait_for(lambda: list(kept.glob("*-*.json")))
     workers = [p for p in processes_of(process.pid) if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
     os.kill(int(workers[-1]), signal.SIGKILL)
-    words = process.communicate(timeout=60)[1]
+    words = words_of(process)
     assert "A worker was stopped" in words.splitlines()[-1]
     wait_for(lambda: processes_of(process.pid) == [], 20)
 
