@@ -1100,7 +1100,7 @@ def weights(self: ClipList) -> Tensor:
 
 @patch
 @checked
-def with_classes(self: ClipList, names: AnyPath | Sequence[str]) -> ClipList:
+def with_classes(self: ClipList, names: Sequence[str]) -> ClipList:
     """Only the clips of some classes.
 
     Parameters
