@@ -9,7 +9,7 @@ import pytest
 import random
 import secrets
 import torch
-from chromium import find_chromium
+from chromium import ARGS, find_chromium
 from contextlib import contextmanager
 
 SEED = pytest.StashKey[int]()
@@ -99,3 +99,14 @@ def chromium_path():
     if found.path is None:
         pytest.skip(f"no Chromium: {found.why}")
     return found.path
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_path):
+    "A browser without a window."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGS)
+        yield browser
+        browser.close()

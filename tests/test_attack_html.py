@@ -6,7 +6,6 @@ import json
 import pytest
 import shutil
 import torch
-from chromium import ARGS
 from pathlib import Path
 from plotly.offline import get_plotlyjs
 from test_inspector import Inspector, jupyterlab, run_notebook
@@ -154,14 +153,6 @@ def attacked_screen(payloads):
         looked=one,
         drops=e.drops,
     )
-
-
-@pytest.fixture(scope="module")
-def chromium(chromium_path):
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
-        yield browser
-        browser.close()
 
 
 def watched(page):

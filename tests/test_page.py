@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from chromium import ARGS
 from pathlib import Path
 from types import SimpleNamespace
 from vidprism.interpret.explanation import Explanation
@@ -51,14 +50,6 @@ def sections(frames=32):
         ("Curves", "Training.", charts.curve_figure({"loss": [3.0, 2.0, 1.0]})),
         ("Looks", "Saliency.", maps.saliency_figure(PICTURES, LOOKS, RATES, times, slider=True)),
     ]
-
-
-@pytest.fixture(scope="module")
-def chromium(chromium_path):
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
