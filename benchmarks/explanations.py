@@ -15,7 +15,6 @@ import torch
 from pathlib import Path
 from vidprism.data.clips import sample_clips
 from vidprism.data.synthetic import world_clips
-from vidprism.evaluation.benchmark import read_object
 from vidprism.files import locked, write_json
 from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
 from vidprism.interpret.explanation import explain
@@ -30,6 +29,7 @@ from vidprism.interpret.faithfulness import (
 )
 from vidprism.interpret.saliency import METHODS, flat_frame, keep_pass, kept_saliency, path_gradients
 from vidprism.model import sample_model
+from vidprism.schema import read_json
 
 OUT = Path(__file__).with_suffix(".json")
 KINDS = ("vidprism", "bmoe", "mote")
@@ -45,7 +45,7 @@ def mean(values):
 def write(**parts):
     "Put parts into the results file, the others as they were."
     with locked(OUT):
-        found = read_object(OUT) if OUT.exists() else {}
+        found = read_json(OUT, finite=False) if OUT.exists() else {}
         write_json(OUT, {**found, **parts})
 
 

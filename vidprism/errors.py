@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Count', 'Natural', 'Seed', 'FrameCount', 'WorkerCount', 'Width', 'SmallCount', 'ClassCount', 'ImageSize',
            'WorldCount', 'Positive', 'NonNegative', 'Fraction', 'Temperature', 'Rates', 'AnyPath', 'VidPrismError',
-           'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'check_argument', 'checked',
+           'ClipError', 'ConfigError', 'WriteError', 'positive_int', 'one_of', 'shown', 'check_argument', 'checked',
            'check_fields', 'check_shapes']
 
 # %% ../nbs/errors.ipynb #baba99dc
@@ -317,8 +317,21 @@ def _as_sequence(value):
     return value
 
 
-def _shown(value) -> str:
-    "A value for a message, cut to one short line."
+def shown(value) -> str:
+    """A value as text for an error, not longer than 80 characters.
+
+    Parameters
+    ----------
+    value
+        Anything.
+
+    Returns
+    -------
+    str
+        Its `repr` in one line, cut; of a long collection its type and length.
+    """
+    if isinstance(value, list | tuple | dict) and len(value) > 20:
+        return f"a {type(value).__name__} of {len(value)} entries"
     try:
         text = repr(value)
     except Exception:
@@ -330,13 +343,13 @@ def _shown(value) -> str:
 def _check(name: str, value, wanted: _Parameter):
     "The argument that its annotation allows: itself, or the Python numbers that it holds."
     if wanted.is_path and isinstance(value, str) and "\0" in value:
-        raise ConfigError(f"{name} must be a path without a null character, not {_shown(value)}.")
+        raise ConfigError(f"{name} must be a path without a null character, not {shown(value)}.")
     if wanted.allows(_python_value(value)):
         return _python_number(value)
     numbers_in = _as_sequence(value)
     if wanted.allows(numbers_in):
         return numbers_in
-    raise ConfigError(f"{name} must be {wanted.words}, not {_shown(value)}.")
+    raise ConfigError(f"{name} must be {wanted.words}, not {shown(value)}.")
 
 
 def check_argument(name: str, value, annotation):
@@ -442,7 +455,7 @@ def _check_shape(name: str, value, letters: list, sizes: dict):
     shape = getattr(value, "shape", None)
     wanted = f"[{','.join(letters)}]"
     if shape is None or not hasattr(value, "is_floating_point"):
-        raise ConfigError(f"{name} must be a tensor {wanted}, not {_shown(value)}.")
+        raise ConfigError(f"{name} must be a tensor {wanted}, not {shown(value)}.")
     if len(shape) != len(letters) or 0 in shape:
         raise ConfigError(f"{name} must be a tensor {wanted} that is not empty, not {list(shape)}.")
     for letter, size in zip(letters, shape):

@@ -34,7 +34,7 @@ from ..errors import AnyPath, ClipError, ConfigError, Positive, VidPrismError, W
 
 # isort: split
 from ..errors import WriteError, checked
-from ..files import locked, write_text, written
+from ..files import locked, make_folder, write_text, written
 
 # %% ../../nbs/data/audit.ipynb #94fe221d
 VERDICTS = ("ok", "odd", "unreadable")
@@ -287,7 +287,7 @@ def salvage(path, to, least: int = 2) -> int:
         raise ConfigError(f"{to} is there already; copies are written into a new folder.")
     if _is_folder(path):
         raise ClipError(f"{path} is a folder, not a video file.")
-    to.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(to.parent)
     try:
         with written(to) as part:
             count = _reencode(path, part)
@@ -746,7 +746,7 @@ def audit_clips(
     place, files, refused = _files_of(data, format, root)
     _check_options(workers, timeout, fix, place)
     _refuse_foreign(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with _alone(out):
         old = _finished_rows(out / JOURNAL, files, timeout, fix) if resume else {}
         new = _audit_rest(out / JOURNAL, old, files, workers, timeout, fix, progress)

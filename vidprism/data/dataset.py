@@ -280,8 +280,6 @@ def _check_views(num_frames: int, sampling: str, stride: int, size: int, augment
     frame_indices(1, num_frames, sampling, None, stride)
     view_indices(1, num_frames, views[0])
     crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), views[1], 1)
-    if int(size) != size or size < 1:
-        raise ConfigError(f"size must be a whole number of 1 or more, not {size}.")
     if views != (1, 1) and (augment or sampling == "dense"):
         raise ConfigError("views are for testing with sparse frames: leave augment out.")
 

@@ -36,7 +36,7 @@ from .splits import hashed
 from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, ImageSize, Natural, Seed, WorkerCount
 
 # isort: split
-from ..errors import checked, positive_int
+from ..errors import checked
 from ..files import refuse_foreign, write_json, written_folder
 
 # %% ../../nbs/data/shards.ipynb #secure01
@@ -297,7 +297,6 @@ def pack(
     """
     rows, classes = _clip_rows(clips)
     folder = Path(folder)
-    positive_int(shard_size, "shard_size")
     if not rows:
         raise ConfigError("There are no clips to pack.")
     old = _replaceable(folder, overwrite)

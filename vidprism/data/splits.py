@@ -92,8 +92,6 @@ def k_shot(
     items = list(range(len(labels))) if items is None else [str(item) for item in items]
     if len(items) != len(labels):
         raise ConfigError(f"There are {len(labels)} labels and {len(items)} names of clips.")
-    if k < 1 or int(k) != k:
-        raise ConfigError(f"K must be a whole number of 1 or more, not {k}.")
     places = _places_by_class(labels, items)
     drawn = []
     for label in sorted(places) if names is None else range(len(names)):

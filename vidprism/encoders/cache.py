@@ -31,7 +31,7 @@ from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, Positiv
 
 # isort: split
 from ..errors import WorkerCount, WriteError, checked
-from ..files import remove_leftovers, written
+from ..files import make_folder, remove_leftovers, written
 
 # %% ../../nbs/encoders/cache.ipynb #e5cb8b06
 def fingerprint(encoder: FrameEncoder) -> str:
@@ -142,11 +142,7 @@ class FeatureCache:
 
     @checked
     def __init__(self, folder: AnyPath):
-        self.folder = Path(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"The cache {folder} cannot be made: {os.strerror(error.errno).lower()}.") from None
+        self.folder = make_folder(folder)
         self.hits = 0
         self.misses = 0
 

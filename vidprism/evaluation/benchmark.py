@@ -4,16 +4,13 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'FeatureSplit', 'Benchmark', 'find_templates', 'encode_world', 'prompts', 'world_bench', 'clip_bench',
-           'find_commit', 'mean_and_std', 'Result', 'rows_of', 'make_record', 'Expected', 'is_number', 'read_object',
-           'check_values']
+           'find_commit', 'mean_and_std', 'Result', 'rows_of', 'make_record']
 
 # %% ../../nbs/evaluation/benchmark.ipynb #57ac9e1e
 import itertools
 import json
 import math
-import numbers
 import platform
-import reprlib
 import statistics
 import subprocess
 import torch
@@ -30,7 +27,7 @@ from ..data.clips import read_clip, read_views, view_indices
 from ..data.synthetic import MOTIONS, world_batches
 from ..encoders.base import Features, FrameEncoder
 from ..encoders.cache import FeatureCache, clip_key, fingerprint
-from ..errors import AnyPath, ConfigError, Count, FrameCount, Seed, VidPrismError, checked, one_of
+from ..errors import AnyPath, ConfigError, Count, FrameCount, Seed, checked, one_of
 from .metrics import Measures
 from ..files import write_json
 from ..training.trainer import TrainConfig
@@ -613,109 +610,3 @@ def __str__(self: Result):
 def __repr__(self: Result):
     "The same as `str`."
     return str(self)
-
-# %% ../../nbs/evaluation/benchmark.ipynb #a54ee492
-class Expected(NamedTuple):
-    """What a value of a JSON file must be.
-
-    Attributes
-    ----------
-    what : str
-        In words, for the message.
-    fits : callable
-        Value -> whether it is so.
-    needed : bool
-        Whether the value must be there.
-    """
-
-    what: str
-    fits: Callable
-    needed: bool = True
-
-
-def is_number(value: object, low: float = -math.inf, high: float = math.inf, whole: bool = False) -> bool:
-    """Whether a value of a JSON file is a finite number in a range.
-
-    Parameters
-    ----------
-    value : object
-        Anything.
-    low : float
-        The smallest that is allowed.
-    high : float
-        The largest that is allowed.
-    whole : bool
-        Only whole numbers are.
-
-    Returns
-    -------
-    bool
-        False for True, False, NaN and infinite numbers, too.
-    """
-    kinds = numbers.Integral if whole else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        return False
-    return low <= value <= high and abs(value) < math.inf
-
-
-def read_object(path: AnyPath) -> dict:
-    """Read a JSON file that holds an object.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file, in UTF-8.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file, it cannot be read, or it holds anything else.
-    """
-    try:
-        if not Path(path).is_file():
-            raise ConfigError(f"There is no file {path}.")
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {str(error.strerror).lower()}.") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path} is nested too deeply.") from error
-    except VidPrismError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{path} is not a JSON file.") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} must hold a JSON object, not {reprlib.repr(found)}.")
-    return found
-
-
-def check_values(content: object, expected: dict, where: str):
-    """Refuse an object of a JSON file that lacks values or has wrong ones.
-
-    Parameters
-    ----------
-    content : object
-        What the file has there.
-    expected : dict
-        Key -> `Expected`. Other keys are not looked at.
-    where : str
-        The file, and the place in it, for the message.
-
-    Raises
-    ------
-    ConfigError
-        If it is no object, or a value is missing or wrong.
-    """
-    if not isinstance(content, dict):
-        raise ConfigError(f"{where} must be a JSON object, not {reprlib.repr(content)}.")
-    for key, wanted in expected.items():
-        if key not in content and not wanted.needed:
-            continue
-        value = content.get(key)
-        if not wanted.fits(value):
-            found = reprlib.repr(value) if key in content else "missing"
-            raise ConfigError(f"{where}: {key} must be {wanted.what}, not {found}.")

@@ -15,38 +15,21 @@ import time
 import torch
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from PIL import Image
 from typing import NamedTuple
 from ..data.clips import crop_views, read_clip, sample_clips
 from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, one_of, positive_int
-from .benchmark import Expected, check_values, is_number, read_object
 from .cost import VisualTower, head_cost, paper_options, shape_head
 from ..files import check_output, write_json
 from ..heads.base import make_config
+from ..schema import check_values, is_number, maybe, optional, positive, read_json, text, whole
 
 # %% ../../nbs/evaluation/budget.ipynb #8e9bd0c1
-def _is_text(value: object) -> bool:
-    "Whether a value is a text."
-    return isinstance(value, str)
-
-
-def _is_positive(value: object) -> bool:
-    "Whether a value is a finite number above 0."
-    return is_number(value, low=0) and value > 0
-
-
-def _is_rate(value: object) -> bool:
-    "Whether a value is a finite number above 0, or None."
-    return value is None or _is_positive(value)
-
-
-_COUNT = Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True))
-_POSITIVE = Expected("a number above 0", _is_positive)
-_RATE = Expected("a number above 0, or null", _is_rate, needed=False)
+_COUNT, _POSITIVE, _RATE = whole(1), positive(), optional(maybe(positive()))
 _MEASURED = dict(
-    machine=Expected("a text", _is_text),
+    machine=text(math.inf),
     clips=_COUNT,
     num_frames=_COUNT,
     size=_COUNT,
@@ -224,7 +207,7 @@ def _measured_of(rows: list, num_frames: int, size: int, gpu: dict) -> Measured:
 
 def _read_measured(path) -> Measured:
     "What `measure_machine` wrote."
-    found = read_object(path)
+    found = read_json(path, finite=False)
     check_values(found, _MEASURED, str(path))
     return make_config(Measured, **found)
 
@@ -323,7 +306,7 @@ class Assumed:
             if not is_number(getattr(self, name), low=0):
                 raise ConfigError(f"{name} must be a number of 0 or more, not {getattr(self, name)!r}.")
         for name in ("disk_rate", "feature_bytes"):
-            if not _is_positive(getattr(self, name)):
+            if not _POSITIVE.holds(getattr(self, name)):
                 raise ConfigError(f"{name} must be a number above 0, not {getattr(self, name)!r}.")
         _check_views(self.views)
 

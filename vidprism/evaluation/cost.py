@@ -9,6 +9,7 @@ __all__ = ['PAPER_TOWERS', 'TABLE_8', 'count_macs', 'count_parameters', 'VisualT
            'training_memory']
 
 # %% ../../nbs/evaluation/cost.ipynb #e6d0431d
+import math
 import open_clip
 import statistics
 import time
@@ -17,7 +18,6 @@ import vidprism
 import weakref
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -30,9 +30,9 @@ from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, NonNegati
 
 # isort: split
 from ..errors import positive_int
-from .benchmark import Expected, check_values, is_number, read_object
 from ..heads.base import create_head
 from ..heads.dbi import gate_mlp
+from ..schema import check_values, read_json, real, text
 from ..training.trainer import checkpoint_blocks, train_mode
 
 # %% ../../nbs/evaluation/cost.ipynb #73036c88
@@ -412,29 +412,20 @@ class CostRow(NamedTuple):
     device: str | None
 
 
-def _is_text(value: object) -> bool:
-    "Whether a value of a JSON file is a text."
-    return isinstance(value, str)
-
-
-_FPS_ROW = dict(
-    method=Expected("a text", _is_text),
-    tower=Expected("a text", _is_text),
-    frames_per_second=Expected("a number of 0 or more", partial(is_number, low=0)),
-)
+_FPS_ROW = dict(method=text(math.inf), tower=text(math.inf), frames_per_second=real(0))
 
 
 def _measured_fps(path=None) -> dict:
     "(method, tower) -> (frames a second, device) of a gpu.json (None: the checkout's); empty where it was not run."
     home = Path(vidprism.__file__).parents[1]
     path = home / "benchmarks" / "gpu.json" if path is None else Path(path)
-    step = read_object(path).get("fps", {}) if path.is_file() else {}
+    step = read_json(path, finite=False).get("fps", {}) if path.is_file() else {}
     check_values(step, {}, f"{path}, fps")
     rows = step.get("found", [])
     # a step that failed has a dict with its error
     if not isinstance(rows, list):
         return {}
-    check_values(step, dict(device=Expected("a text", _is_text, needed=bool(rows))), f"{path}, fps")
+    check_values(step, dict(device=text(math.inf)._replace(needed=bool(rows))), f"{path}, fps")
     for row in rows:
         check_values(row, _FPS_ROW, f"{path}, fps, found")
     return {(r["method"], r["tower"]): (r["frames_per_second"], step["device"]) for r in rows}

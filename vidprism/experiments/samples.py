@@ -27,10 +27,11 @@ from ..data.synthetic import MOTIONS, captions, picture_scene, world_clips, worl
 from ..encoders.base import FrameEncoder, Preprocess, find_device, preprocess
 from ..encoders.factory import create_encoder
 from ..errors import AnyPath, Count, FrameCount, Seed, one_of
-from ..evaluation.benchmark import Expected, check_values, encode_world, find_commit, is_number, read_object
-from ..files import write_json, write_text, written, written_folder
+from ..evaluation.benchmark import encode_world, find_commit
+from ..files import make_folder, write_json, write_text, written, written_folder
 from ..heads.base import create_head
 from ..model import VideoModel
+from ..schema import Rule, check_values, mapping, read_json, real
 from ..training.trainer import TensorClips, TrainConfig, fit, rate_at, score, seeded
 
 # %% ../../nbs/experiments/samples.ipynb #b28cf0c6
@@ -322,7 +323,7 @@ def write_sources(
         name = MOTIONS[motion].replace(" ", "_")
         source, number = divmod(i // len(motions), each)
         path = Path(folder) / name / f"film{source}_{name}_{number}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _write_mp4(path, pictures)
     return Path(folder)
 
@@ -463,26 +464,17 @@ def _machine(device) -> dict:
     )
 
 
-def _is_object(value: object) -> bool:
-    "Whether a value of a JSON file is an object."
-    return isinstance(value, dict)
-
-
 def _are_seconds(value: object) -> bool:
     "Whether a value is an object of numbers of 0 or more."
-    return isinstance(value, dict) and all(is_number(seconds, low=0) for seconds in value.values())
+    return isinstance(value, dict) and all(map(real(0).holds, value.values()))
 
 
-_BUILD = dict(
-    seconds=Expected("an object of numbers", _are_seconds),
-    systems=Expected("an object", _is_object),
-    shipped=Expected("an object", _is_object),
-)
+_BUILD = dict(seconds=Rule("an object of numbers", _are_seconds), systems=mapping(), shipped=mapping())
 
 
 def _kept_build(folder: Path) -> dict:
     "The results of the build whose mini CLIP is kept."
-    kept = read_object(folder / "build.json")
+    kept = read_json(folder / "build.json")
     check_values(kept, _BUILD, str(folder / "build.json"))
     return kept
 

@@ -27,7 +27,6 @@ import vidprism
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -42,15 +41,16 @@ from ..encoders.cache import FeatureCache, fingerprint
 from ..errors import AnyPath, ConfigError, Count, Fraction, FrameCount, Natural, Seed, SmallCount
 
 # isort: split
-from ..errors import VidPrismError, WorkerCount, WriteError, checked, one_of, positive_int
-from ..evaluation.benchmark import Benchmark, Expected, FeatureSplit, check_values, find_commit, is_number
+from ..errors import VidPrismError, WorkerCount, checked, one_of
+from ..evaluation.benchmark import Benchmark, FeatureSplit, find_commit
 
 # isort: split
-from ..evaluation.benchmark import mean_and_std, prompts, read_object, world_bench
+from ..evaluation.benchmark import mean_and_std, prompts, world_bench
 from ..evaluation.metrics import measure, view_logits
 from ..evaluation.protocols import build_head, train_head
-from ..files import locked, refuse_foreign, write_json
+from ..files import locked, make_folder, refuse_foreign, write_json
 from ..heads.base import Head, variant
+from ..schema import check_values, flag, is_number, listed, mapping, optional, read_json, real, text, whole
 from ..training.pipeline import default_cache, find_encoder, side_of
 from ..training.trainer import TrainConfig
 
@@ -89,10 +89,7 @@ class Trial:
     probes: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        positive_int(self.stride, "stride")
         one_of(self.classifier, ("linear", "text"), "classifier")
-        if not is_number(self.shots, low=0, whole=True):
-            raise ConfigError(f"shots must be a whole number of 0 or more, not {self.shots!r}.")
 
 # %% ../../nbs/experiments/studies.ipynb #b7358207
 def _training_settings(config: TrainConfig) -> dict:
@@ -162,12 +159,10 @@ class Study:
     reported: dict = None
 
     def __post_init__(self):
-        if not is_number(self.folds, low=0, whole=True) or self.folds == 1:
+        if self.folds == 1:
             raise ConfigError(f"folds must be 0, or a whole number of 2 or more, not {self.folds!r}.")
         if self.folds and self.runs > self.folds:
             raise ConfigError(f"{self.folds} folds give at most {self.folds} runs, not {self.runs}.")
-        for name in ("runs", "layers"):
-            positive_int(getattr(self, name), name)
 
     @property
     def num_frames(self) -> int:
@@ -422,24 +417,9 @@ def cell_file(study: Study, cell: Trial) -> Path:
     return _folder_of(study) / f"{title[:60].strip('-')}-{mark}.json"
 
 
-def _is_object(value: object) -> bool:
-    "Whether a value of a JSON file is an object."
-    return isinstance(value, dict)
-
-
-_PART = partial(is_number, low=0, high=1)
-_MEASURES = dict(
-    top1=Expected("a number from 0 to 1", _PART, needed=False),
-    top5=Expected("a number from 0 to 1", _PART, needed=False),
-    zero=Expected("a number from 0 to 1", _PART, needed=False),
-    seconds=Expected("a number of 0 or more", partial(is_number, low=0), needed=False),
-)
-_ROW = dict(
-    _MEASURES,
-    run=Expected("a whole number of 0 or more", partial(is_number, low=0, whole=True)),
-    top1=Expected("a number from 0 to 1", _PART),
-    probes=Expected("an object", _is_object, needed=False),
-)
+_PART = real(0, 1)
+_MEASURES = dict(top1=optional(_PART), top5=optional(_PART), zero=optional(_PART), seconds=optional(real(0)))
+_ROW = dict(_MEASURES, run=whole(0), top1=_PART, probes=optional(mapping()))
 
 
 def _check_row(row: dict, where: str):
@@ -453,7 +433,7 @@ def _rows_of_file(file: Path) -> dict:
     "Number of the run -> row, of all runs that a file has."
     if not file.exists():
         return {}
-    rows = read_object(file).get("runs")
+    rows = read_json(file, finite=False).get("runs")
     if not isinstance(rows, list):
         raise ConfigError(f"{file}: runs must be a list, not {reprlib.repr(rows)}.")
     for place, row in enumerate(rows):
@@ -485,21 +465,10 @@ def kept_runs(study: Study, cell: Trial) -> dict:
     return {run: row for run, row in rows.items() if run < study.runs}
 
 
-@contextmanager
-def _readable_errors(path: Path):
-    "Say in one sentence that a folder cannot be made."
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(f"{path} cannot be made: {str(error.strerror).lower()}.") from error
-
-
 def _claims(study: Study) -> Path:
     "Folder of the locks of a study; the locks themselves are held by the operating system."
     folder = _folder_of(study) / ".claims"
-    with _readable_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return make_folder(folder)
 
 
 def keep_run(study: Study, cell: Trial, row: dict):
@@ -556,37 +525,21 @@ def _keep_study(study: Study):
     )
     folder = _folder_of(study)
     refuse_foreign(folder, "study.json")
-    with _readable_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "study.json", reported, default=str)
 
 
-def _is_text(value: object) -> bool:
-    "Whether a value is a text."
-    return isinstance(value, str)
-
-
-def _is_flag(value: object) -> bool:
-    "Whether a value is true or false."
-    return isinstance(value, bool)
-
-
-def _are_shots(value: object) -> bool:
-    "Whether a value is a list of whole numbers of 0 or more."
-    return isinstance(value, list) and all(is_number(k, low=0, whole=True) for k in value)
-
-
 _REPORTED = dict(
-    settings=Expected("an object", _is_object),
-    frames=Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True)),
-    text=Expected("true or false", _is_flag),
-    name=Expected("a text", _is_text),
-    folds=Expected("a whole number of 0 or more", partial(is_number, low=0, whole=True)),
-    runs=Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True)),
-    layers=Expected("a whole number of 1 or more", partial(is_number, low=1, whole=True)),
-    shots=Expected("a list of whole numbers", _are_shots),
+    settings=mapping(),
+    frames=whole(1),
+    text=flag(),
+    name=text(math.inf),
+    folds=whole(0),
+    runs=whole(1),
+    layers=whole(1),
+    shots=listed(whole(0), 0, math.inf),
 )
-_SETTINGS = dict(bench=Expected("a text", _is_text, needed=False), fingerprint=Expected("a text", _is_text))
+_SETTINGS = dict(bench=optional(text(math.inf)), fingerprint=text(math.inf))
 
 
 @checked
@@ -611,7 +564,7 @@ def open_study(folder: AnyPath) -> Study:
     file = Path(folder) / "study.json"
     if not file.is_file():
         raise ConfigError(f"There are no results in {folder}: it has no study.json.")
-    reported = read_object(file)
+    reported = read_json(file, finite=False)
     check_values(reported, _REPORTED, str(file))
     check_values(reported["settings"], _SETTINGS, f"{file}, settings")
     return Study(

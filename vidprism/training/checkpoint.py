@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'KEPT', 'random_states', 'set_random_states', 'optimizer_tensors', 'load_optimizer', 'is_finite',
-           'make_folder', 'write_checkpoint', 'find_checkpoint', 'Checkpoint', 'read_checkpoint', 'differences',
-           'is_count']
+           'write_checkpoint', 'find_checkpoint', 'Checkpoint', 'read_checkpoint', 'differences']
 
 # %% ../../nbs/training/checkpoint.ipynb #bf3db4a0
 import json
@@ -21,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..encoders.weights import load_strictly
-from ..errors import ConfigError, WriteError
+from ..errors import ConfigError
 from ..files import sha256_of, write_json, written_folder
+from ..schema import read_kept
 
 # %% ../../nbs/training/checkpoint.ipynb #3ea824bf
 def random_states() -> dict:
@@ -166,25 +166,6 @@ def _steps_in(folder) -> list:
     return sorted(found, key=lambda p: int(_STEP.fullmatch(p.name)[1]))
 
 
-def make_folder(folder):
-    """Make a folder, and those above it, where it is missing.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The folder.
-
-    Raises
-    ------
-    WriteError
-        If it cannot be made.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder} cannot be written: {(error.strerror or str(error)).lower()}.") from error
-
-
 def write_checkpoint(folder, step: int, state: dict, tensors: dict) -> Path:
     """Write a checkpoint, and remove all but the newest two.
 
@@ -247,18 +228,9 @@ def _refuse_other_parts(checkpoint: Path):
             )
 
 
-def _read_json(path: Path) -> dict:
-    "An object of a JSON file; an empty one where the file holds none."
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _fault_of(checkpoint: Path) -> str:
     "Why a checkpoint cannot be used; an empty text where it is whole."
-    mark = _read_json(checkpoint / _MARK)
+    mark = read_kept(checkpoint / _MARK)
     hashes = mark.get("files")
     if mark.get("format") != FORMAT or not isinstance(hashes, dict):
         return f"has no readable {_MARK}"
@@ -384,7 +356,7 @@ def read_checkpoint(folder, warn: bool = True) -> Checkpoint:
     path = find_checkpoint(folder, warn)
     if path is None:
         raise ConfigError(f"There is no checkpoint in {folder}.")
-    return Checkpoint(path, _read_json(path / _STATE))
+    return Checkpoint(path, read_kept(path / _STATE))
 
 # %% ../../nbs/training/checkpoint.ipynb #3608fd06
 def _difference(name: str, saved, now) -> str:
@@ -412,19 +384,3 @@ def differences(saved, now: dict) -> list:
     plain = json.loads(json.dumps(now))
     names = sorted(saved.keys() | plain.keys(), key=list([*plain, *saved]).index)
     return [_difference(name, saved.get(name), plain.get(name)) for name in names if saved.get(name) != plain.get(name)]
-
-
-def is_count(value) -> bool:
-    """Whether a value that JSON gave is a whole number of 0 or more.
-
-    Parameters
-    ----------
-    value
-        Anything.
-
-    Returns
-    -------
-    bool
-        False for True and False, too.
-    """
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -37,6 +37,7 @@ from ..evaluation.protocols import GRID, build_head, grid_search
 from ..files import write_json, written_folder
 from ..heads.base import create_head
 from ..model import VideoModel
+from ..schema import read_kept
 from .checkpoint import find_checkpoint
 from .trainer import History, TensorClips, TrainConfig, finetune_encoder, fit, seeded
 
@@ -97,7 +98,6 @@ class Recipe:
     training: TrainConfig = TrainConfig()
 
     def __post_init__(self):
-        positive_int(self.num_frames, "num_frames")
         one_of(self.split, ("auto", "own", "source"), "split")
         one_of(self.classifier, ("linear", "text"), "classifier")
         if self.finetune_encoder and self.grid_search:
@@ -761,9 +761,9 @@ def _is_first_process() -> bool:
 def _kept_tuning(path) -> dict | None:
     "The record of a grid search that a run has kept; None where there is none that can be read."
     try:
-        record = json.loads(path.read_text())
+        record = read_kept(path)
         chosen = [record["chosen"][name] for name in GRID]
-    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
     return record if all(isinstance(value, float) for value in chosen) else None
 

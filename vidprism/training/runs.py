@@ -26,8 +26,9 @@ from ..data.cliplist import ClipList
 from ..encoders.cache import fingerprint
 from ..errors import ConfigError
 from ..evaluation.benchmark import find_commit
-from ..files import refuse_foreign, sha256_of, write_json, write_text, written_folder
-from .checkpoint import differences, find_checkpoint, make_folder
+from ..files import make_folder, refuse_foreign, sha256_of, write_json, write_text, written_folder
+from ..schema import read_kept
+from .checkpoint import differences, find_checkpoint
 from .pipeline import OWN_FILES, Recipe, Trained, find_encoder, train_clips
 from .trainer import TrainConfig
 
@@ -163,13 +164,8 @@ def _circumstances() -> dict:
 # %% ../../nbs/training/runs.ipynb #e4ca1a52
 def _read(path: Path) -> dict | None:
     "The object of a JSON file that the kit wrote; None for other files."
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        return None
-    return found
+    found = read_kept(path)
+    return found if found.get("format") == _FORMAT else None
 
 
 def _step_reached(folder: Path) -> int:
@@ -329,11 +325,6 @@ def save_run(folder, trained: Trained, log=(), keep_checkpoints: bool = False) -
         write_text(part / "log.txt", "\n".join([*log, *_log_of(trained)]) + "\n")
         weights = {p.name: sha256_of(p) for p in sorted(part.glob("*.safetensors"))}
         write_json(part / RUN, {**begun, "weights": weights, "top1": trained.result.top1["mean"]})
-        in_place = part.parent == folder.resolve()
-        if in_place and not keep_checkpoints:
-            owned.remove("checkpoints")  # a folder that keeps its place is filled file by file
-    if in_place and not keep_checkpoints:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return folder
 
 
@@ -543,9 +534,9 @@ _MEASURES = ("top1", "top5", "per_class", "confusion")
 def _measures_in(folder: Path) -> dict:
     "The measures of a run."
     try:
-        run = json.loads((folder / "result.json").read_text(encoding="utf-8"))["runs"][0]
+        run = read_kept(folder / "result.json")["runs"][0]
         return {name: run[name] for name in _MEASURES if name in run}
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError):
         raise ConfigError(f"{folder} holds no result.json with a run's measures.") from None
 
 

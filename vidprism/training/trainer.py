@@ -29,19 +29,20 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from typing import NamedTuple
 from ..data.shared_batches import SharedBatchLoader
 from ..encoders.base import evaluation_mode
-from ..errors import AnyPath, ConfigError, Count, Fraction, NonNegative, Positive, Seed, VidPrismError
+from ..errors import AnyPath, ConfigError, Count, Fraction, Natural, NonNegative, Positive, Seed
 
 # isort: split
-from ..errors import WorkerCount, WriteError, checked, one_of
-from ..files import locked, remove_leftovers
+from ..errors import VidPrismError, WorkerCount, WriteError, checked, one_of
+from ..files import locked, make_folder, remove_leftovers
 from ..heads.dbi import whole_batch
 from .allocator import keep_freed, kept_memory
-from .checkpoint import differences, find_checkpoint, is_count, is_finite, make_folder
+from .checkpoint import differences, find_checkpoint, is_finite
 
 # isort: split
 from .checkpoint import optimizer_tensors, random_states, read_checkpoint, set_random_states
 
 # isort: split
+from ..schema import is_number
 from .checkpoint import write_checkpoint
 
 # %% ../../nbs/training/trainer.ipynb #e7935cad
@@ -528,7 +529,7 @@ def _check_shared(saved: dict, shared: dict, folder):
 def _progress_of(state: dict, epochs: int, path) -> _Progress:
     "The progress that a checkpoint states, checked."
     kept = {name: state.get(name) for name in _KEPT_PROGRESS}
-    counts = all(is_count(kept[name]) for name in ("batches", "step", "skipped", "in_a_row"))
+    counts = all(is_number(kept[name], 0, whole=True) for name in ("batches", "step", "skipped", "in_a_row"))
     lists = isinstance(kept["rows"], list) and isinstance(kept["suspects"], list)
     if not counts or not lists or len(kept["rows"]) > epochs or not all(isinstance(row, dict) for row in kept["rows"]):
         raise ConfigError(f"The checkpoint {path} states a progress that no training has.")
@@ -1093,7 +1094,7 @@ def fit(
     resume: bool = False,
     labels: list = None,
     on_epoch: Callable = None,
-    every: int = 0,
+    every: Natural = 0,
 ) -> History:
     """Train a module. Under `accelerate launch`, every process calls this.
 
@@ -1138,8 +1139,6 @@ def fit(
         If a checkpoint cannot be written; those before it are whole.
     """
     start = time.perf_counter()
-    if not is_count(every):
-        raise ConfigError(f"every must be a whole number of 0 or more, not {every!r}.")
     if resume and folder is None:
         raise ConfigError("resume needs the folder of the run that it goes on with.")
     test = _test_clips(test)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from plotly.offline import get_plotlyjs
 from ..errors import AnyPath, checked
-from ..files import check_output, write_text
+from ..files import check_output, make_folder, write_text
 from ..interpret.explanation import Explanation
 from .panels import Screen, make_panels, tell
 from .style import clip_name, displayable, words
@@ -273,7 +273,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple], intro: s
         The file written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_text(path, _page_html(title, sections, intro))
     return path
 
