@@ -28,11 +28,10 @@ def test_cells(name: str) -> list:
     return [MAGIC.sub("pass", text) for text in texts if not EXPORTED.search(text) and not FLAGS.search(text)]
 
 
-def run(name: str, order=None) -> dict:
+def run(name: str, texts: list, order=None) -> dict:
     "Run cells (all, or those of the numbers in `order`) in the module's namespace; number of each -> CPU seconds."
     space = vars(importlib.import_module(f"vidprism.{name.replace('/', '.')}"))
     space["__name__"] = "__main__"
-    texts = test_cells(name)
     seconds = {}
     for number in range(len(texts)) if order is None else order:
         start = time.process_time()
@@ -51,4 +50,4 @@ def settle(name: str):
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     settle(sys.argv[1])
-    run(sys.argv[1])
+    run(sys.argv[1], test_cells(sys.argv[1]))

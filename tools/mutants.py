@@ -216,11 +216,17 @@ def run_pytest(arguments: list):
         raise AssertionError("a test failed")
 
 
+@functools.cache
+def texts_of(name: str) -> list:
+    "The test cells of a module's notebook, read once, so that an edit does not judge half of the mutants."
+    return cells.test_cells(name)
+
+
 def tests_of(name: str, order=None) -> dict:
     "Run the tests of a module; the seconds of each cell."
     cells.settle(name)
     seed_all()
-    seconds = cells.run(name, order)
+    seconds = cells.run(name, texts_of(name), order)
     os.chdir(ROOT)
     for arguments in MORE.get(name, []):
         run_pytest(arguments)
@@ -337,7 +343,8 @@ def unchanged(name: str, order=None) -> tuple:
 
 
 def settled_order(name: str) -> tuple:
-    "The order of cells in which mutants run, and the CPU seconds of the unchanged module."
+    "The order of cells in which mutants run, the CPU seconds of the unchanged module, and those of each cell."
+    texts_of(name)  # here, for the children
     first = forked(lambda: unchanged(name))
     if first.verdict != "passed":
         raise SystemExit(f"{name}: the unchanged module fails.\n{first.output[-3000:]}")
