@@ -6,7 +6,7 @@ CLIP   ?=
 SEEDS  ?= 10
 JOBS   ?= 2
 
-.PHONY: demo lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench
+.PHONY: demo lab lint test test-long mutants soak test-seeds world tables tables-real notebooks readme clean bench
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,13 @@ test: $(VENV)/.dev            ## every notebook's tests and the tests beside the
 
 test-long: $(VENV)/.dev       ## the attacks that take long: kills, races, browsers, very large clips
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long
+
+$(VENV)/.mutants: $(VENV)/.dev
+	$(BIN)/python -m pip install -q 'cosmic-ray==8.7.*'
+	@touch $@
+
+mutants: $(VENV)/.mutants     ## mutation testing of heads/ and training/ (MODULES="heads/dbi": these), for hours; numbers in benchmarks/mutants.json
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 VIDPRISM_QUICK=1 $(BIN)/python tools/mutants.py $(MODULES)
 
 soak: $(VENV)/.dev            ## for hours: kills, loader, reads, damaged files, an inspector driven at random; numbers in benchmarks/soak.json
 	for attack in kills loader reads files inspector; do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $$attack || exit 1; done
