@@ -1,23 +1,24 @@
 """Mutation testing: change one operator, number or keyword of a module, and see whether its tests notice.
 
-    python tools/mutants.py heads/rgsta heads/dbi    # whole modules, or the share in `SAMPLES`; none named: all
+    python tools/mutants.py heads/rgsta heads/dbi    # these modules; none named: all
+    python tools/mutants.py --share 0.3 --seed 1     # a random share of the mutants
     python tools/mutants.py --again heads/rgsta      # only the survivors of the last run, after tests were added
     python tools/mutants.py --show heads/rgsta       # the survivors of the last run
     python tools/mutants.py --baseline heads/rgsta   # the unchanged module, with the seconds of each cell
 
-The mutants are cosmic-ray's. Each runs in a fork of one process that has imported what lies below the module already: the
-child executes the changed source as the module, then the notebook's test cells, then the tests in `MORE`, and stops at the
-first failure. Left out, since they change nothing that a test could see, or nothing at all:
+The mutants are cosmic-ray's. Each runs in a fork of one process that has imported what lies below the module already:
+the child executes the changed source as the module, then the notebook's test cells, then the tests in `MORE`, and
+stops at the first failure. Left out, since they change nothing that a test could see, or nothing at all:
 
 - what does not compile;
 - what compiles to the same bytecode as the module, or as a mutant before it;
 - annotations: each `|` of a type alone gives eleven mutants, and all of them fail at the import;
 - the parts of an f-string inside `raise` and `warnings.warn`: the wording of a message.
 
-A mutant that uses three times the CPU seconds of the unchanged module, and two more, has timed out, which counts as killed.
-Cells that need more than `LONGEST` CPU seconds are not run at all, so that a mutant that only they would kill survives here.
-Mutants in `benchmarks/mutants_equivalent.json` behave as the module does, each for the reason that is given there; one that
-is killed, or that there is not, must not be listed. Results are kept in `benchmarks/mutants.json`.
+A mutant that uses three times the CPU seconds of the unchanged module, and two more, counts as killed by time.
+Cells that need more than `LONGEST` CPU seconds are not run, so that a mutant that only they would kill survives here.
+Mutants in `benchmarks/mutants_equivalent.json` behave as the module does, each for the reason that is given there; one
+that is killed, or that there is not, must not be listed. Results are kept in `benchmarks/mutants.json`.
 """
 
 import argparse
@@ -499,7 +500,7 @@ def main():
         one_thread()
         for name in names:
             order, cpu, seconds = settled_order(name)
-            print(f"{name}: {cpu:.2f} s, order {order}, cells {({n: round(s, 2) for n, s in seconds.items()})}")
+            print(f"{name}: {cpu:.2f} s, order {order}, cells { ({n: round(s, 2) for n, s in seconds.items()}) }")
     elif len(names) == 1:
         share = SAMPLES.get(names[0], 1) if chosen.share is None else chosen.share
         test_module(names[0], chosen.again, share, chosen.seed)
