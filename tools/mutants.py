@@ -430,7 +430,7 @@ def test_module(name: str, again: bool, share: float, seed: int) -> dict:
     if again and (not before or before["source"] != digest(name)):
         raise SystemExit(f"{name} has changed since its mutants ran: run all of them.")
     if again:
-        share, seed = before["share"], before["seed"]
+        share, seed = before.get("share", share), before["seed"]
     found, left_out = mutants_of(name)
     mutants = sample_of(found, name, share, seed)
     alive = [(m["where"], m["line"], m["mutant"]) for m in before["survived"] + before["equivalent"]] if again else []
