@@ -84,8 +84,8 @@ def clip_key(item, sampling) -> str:
     """The clip's part of a key.
 
     Readers may differ in a pixel or pick different frames, so the key names the reader that files are given to first
-    (`first_reader`), or "images" for a folder. Before that, keys named no reader, which was decord: `FeatureCache` finds
-    features under such a key where decord is the first reader.
+    (`first_reader`), or "images" for a folder. Older keys name no reader, which was decord: `FeatureCache` finds their
+    features where decord is the first reader.
 
     Parameters
     ----------
@@ -127,9 +127,8 @@ def _read_features(path: Path, key: str) -> Features:
         said = file.metadata() or {}
         names = file.keys()
         tensors = {name: file.get_tensor(name) for name in names}
-    if said.get("key", key) not in (key, _older_key(key)) or said.get("crc32", _checksum(tensors)) != _checksum(
-        tensors
-    ):
+    foreign = said.get("key", key) not in (key, _older_key(key))
+    if foreign or said.get("crc32", _checksum(tensors)) != _checksum(tensors):
         raise ConfigError(f"{path} holds other features than were stored.")
     grid = tensors["grid"].float() if "grid" in tensors else None
     return check_finite_features(Features(tensors["pooled"].float(), grid), path, "of the cache")
