@@ -6,7 +6,7 @@ CLIP   ?=
 SEEDS  ?= 10
 JOBS   ?= 2
 
-.PHONY: demo lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench
+.PHONY: demo lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench resolve reading
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,9 @@ world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, th
 	$(BIN)/vidprism-world
 	$(MAKE) readme
 
+resolve: $(VENV)/.installed   ## resolve the requirements for macOS, Linux and Windows, Python 3.10 to 3.13; nothing is installed
+	$(BIN)/python tools/resolve.py
+
 readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py --write
 
@@ -67,6 +70,9 @@ tables-real: $(VENV)/.dev     ## VidPrism's tables on real clips (DATA=list or f
 
 bench: $(VENV)/.dev           ## measured ratios: the head against its loops
 	$(BIN)/python benchmarks/head_speed.py
+
+reading: $(VENV)/.dev         ## frames read a second: the kit against the bare loops of decord, PyAV and torchcodec
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

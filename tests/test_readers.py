@@ -137,7 +137,7 @@ print("works")
 
 
 def test_the_kit_works_without_decord(tmp_path):
-    "An encoder, a model's answer, `vidprism features`, `vidprism doctor`; a reader that is missing is said in a sentence."
+    "An encoder, a model's answer, `vidprism features` and `doctor`; a missing reader is said in a sentence."
     assert without({"decord"}, WORKS, tmp_path).splitlines()[-1] == "works"
 
 

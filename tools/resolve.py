@@ -1,4 +1,4 @@
-"""Resolve the kit's requirements for other machines, without installing: python tools/resolve.py [--only TEXT] [--jobs N]
+"""Resolve the kit's requirements for other machines, without installing: python tools/resolve.py [--only TEXT]
 
 pip's own resolver chooses the versions from the wheels of each platform and Python. pip evaluates environment markers
 for the Python that runs it, not for the platform that is asked for; so pip runs here in a process in which the markers'
