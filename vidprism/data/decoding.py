@@ -1000,17 +1000,46 @@ def _converted(frames, probe: Probe):
         yield frame.pts, lambda: _picture(frame, probe, None, reformat)
 
 
+_NO_PICTURE = 16  # bytes; a packet of MPEG-4 that only says "as before" has fewer
+
+
+def _is_plain(probe: Probe, packets: list) -> bool:
+    "Whether this is MPEG-4 in which each packet is a whole frame of its own, in showing order."
+    if probe.codec != "mpeg4" or [packet.pts for packet in packets] != probe.stamps.tolist():
+        return False
+    return not any(packet.is_corrupt or packet.size <= _NO_PICTURE for packet in packets)
+
+
+def _gather_of_packets(packets: list, first, probe: Probe, wanted: Tensor, each: Callable) -> Tensor | None:
+    "The wanted frames, each decoded from its last keyframe on; None if a packet does not give its own frame."
+    out, places, reformat = None, _places(wanted), VideoReformatter().reformat
+    for span in _spans(probe, wanted):
+        for k in range(span.start, span.stop):
+            frames = packets[k].decode() if k else [first]
+            if len(frames) != 1 or frames[0].is_corrupt or frames[0].pts != packets[k].pts:
+                return None
+            if k == span.start and not frames[0].key_frame:
+                return None
+            if k in places:
+                out = _place(out, each(_picture(frames[0], probe, None, reformat)), places[k], len(wanted), probe.path)
+    return out
+
+
 def _read_packets(container, path: Path, choose: Callable, each: Callable, short, whole: int) -> DecodedFrames | None:
     "List the packets, then decode them."
     stream = _stream(container, path)
     packets = list(container.demux(stream))
     shown = [(p.pts, p.is_keyframe) for p in packets if p.size and not p.is_discard]
-    frames = (frame for packet in packets for frame in packet.decode())
+    alone = packets[0].decode()  # of a stream without delay, the first frame
+    frames = chain(alone, (frame for packet in packets[1:] for frame in packet.decode()))
     first = next(frames)
     probe = _probed(path, container, stream, shown, first)
     if not _is_ordinary(probe, short, whole):
         return None
     wanted = choose(probe.count)
+    if len(alone) == 1 and _is_plain(probe, packets[:-1]):
+        out = _gather_of_packets(packets, first, probe, wanted, each)
+        return None if out is None else _found(out, wanted, probe.stamps.tolist(), "pyav", probe)
     out, walked = _gather(_converted(chain([first], frames), probe), wanted, each, path)
     return _found(out, wanted, walked, "pyav", probe) if len(walked) == probe.count else None
 
