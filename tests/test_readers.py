@@ -8,6 +8,7 @@ import pytest
 import subprocess
 import sys
 import torch
+import torch.nn.functional as F
 from pathlib import Path
 from real import ROOT, shared
 from vidprism.data.clips import frame_indices, read_clip, read_clip_safely, sample_clips
@@ -217,7 +218,7 @@ ODD_BY_TORCHCODEC += ["rotated_90.mov", "unordered_pts.mov", "variable_rate_7_fr
 @needs_torchcodec
 @pytest.mark.parametrize("name", [f"ordinary/{n}" for n in BY_TORCHCODEC] + [f"odd/{n}" for n in ODD_BY_TORCHCODEC])
 def test_torchcodec_gives_the_true_frames(name):
-    "Every way of asking gives the frames of a sequential decode, at their times, upright; scaled as PyAV scales."
+    "Every way of asking gives the frames of a sequential decode, at their times, upright; scaled ones, too."
     path = shared("clips", *name.split("/"))
     truth = in_order(path)
     for options in (dict(), dict(num_frames=8), dict(seed=1), dict(num_frames=12, sampling="dense", stride=4, seed=2)):
@@ -226,9 +227,17 @@ def test_torchcodec_gives_the_true_frames(name):
         assert (clip.decoder, clip.total, clip.fps) == ("torchcodec", len(truth), other.fps)
         assert off(clip.frames, truth[clip.indices]) < 2
         assert torch.equal(clip.times, other.times)
-    for short in (1, 16, 31):
-        small = [read_clip(path, 4, short=short, decoder=decoder).frames for decoder in ("torchcodec", "pyav")]
-        assert off(*small) < 6  # two filters: FFmpeg's, and an exact one over the same pixels
+    for short in (1, 16, 31):  # the antialiased bilinear filter over the true pixels
+        small = read_clip(path, 4, short=short, decoder="torchcodec")
+        pixels = truth[small.indices].permute(0, 3, 1, 2)
+        scaled = F.interpolate(pixels, small.frames.shape[1:3], mode="bilinear", antialias=True)
+        assert min(small.frames.shape[1:3]) == min(short, *truth.shape[1:3])
+        assert off(small.frames, scaled.permute(0, 2, 3, 1)) < 1
+    half = (
+        min(truth.shape[1:3]) // 2
+    )  # at half the size, it gives what FFmpeg's filter gives of the codec's own colours
+    both = [read_clip(path, 4, short=half, decoder=decoder).frames for decoder in ("torchcodec", "pyav")]
+    assert off(*both) < 2
 
 
 @needs_torchcodec
