@@ -122,6 +122,7 @@ def resolve(target: Target, python: str, needed: list) -> Found:
         report = Path(folder) / "report.json"
         platforms = [text for tag in target.tags for text in ("--platform", tag)]
         arguments = ["install", "--dry-run", "--ignore-installed", "--only-binary=:all:", "--no-input"]
+        arguments += ["--target", str(Path(folder) / "nothing")]  # pip before 23.1 wants it, and writes nothing there
         arguments += ["--disable-pip-version-check", "--quiet", "--report", str(report), *platforms]
         arguments += ["--python-version", python, "--implementation", "cp", *needed]
         order = json.dumps([environment(target, python), arguments])
