@@ -5,9 +5,10 @@
     python benchmarks/reading.py --workers 4
 
 The kit reads in N processes (`torch.utils.data.DataLoader` over `read_clip`), as it does in training, and also in N
-threads; a bare loop runs in N threads and does what its reader's manual says. All return the same frames. The competitors take turns, so that a
-busy machine hits all alike. The result is benchmarks/reading.json: medians of seconds, and the median over the rounds
-of time(other) / time(ours). Clips that a bare loop cannot read are left out for all, and counted."""
+threads; a bare loop runs in N threads and does what its reader's manual says. All return the same frames. The
+competitors take turns, so that a busy machine hits all alike. The result is benchmarks/reading.json: medians of
+seconds, and the median over the rounds of time(other) / time(ours). Clips that a bare loop cannot read are left out for
+all, and counted."""
 
 import argparse
 import av
