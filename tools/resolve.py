@@ -99,16 +99,25 @@ def run_pip(values: dict, arguments: list) -> None:
 # What pip says when it gets no answer from an index.
 UNREACHABLE = re.compile(
     r"Retrying \(|ConnectionError|NewConnectionError|timed out|Temporary failure|Name or service not known|"
-    r"SSLError|ProxyError|Max retries|[45]\d\d (Client|Server) Error|No route to host|Network is unreachable"
+    r"Could not fetch URL|SSLError|ProxyError|Max retries|[45]\d\d (Client|Server) Error|No route to host|"
+    r"Network is unreachable|Connection refused"
 )
+
+
+def is_unreachable() -> bool:
+    "Whether pip gets no answer for a package that every index has; pip says so only to those who ask for details."
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--no-input"]
+        command += ["--target", folder, "-vv", "packaging"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    return done.returncode != 0 and bool(UNREACHABLE.search(done.stdout + done.stderr))
 
 
 def explain(said: str) -> tuple:
     "(one line that says why pip failed, was it the network); no address of an index stands in it."
     errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
     nothing_found = "from versions: none" in said or not errors
-    network = bool(UNREACHABLE.search(said)) and (nothing_found or bool(UNREACHABLE.search(errors[0])))
-    if network:
+    if (nothing_found and is_unreachable()) or (errors and UNREACHABLE.search(errors[0])):
         return "the package index cannot be reached", True
     wanted = [line.strip() for line in said.splitlines() if " depends on " in line]
     line = re.sub(r"\(from versions: .*?\)", "", errors[0] if errors else "pip ended without an error")
