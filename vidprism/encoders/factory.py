@@ -468,7 +468,7 @@ def _refuse_option(name: str, option: str, value):
 def _create_open_clip(
     name: str, rest: str, quick_gelu: bool = None, size: int = None, bare: bool = False, text: bool = True
 ) -> OpenClipEncoder:
-    "The encoder of open_clip:ARCH, open_clip:ARCH/TAG_OR_FILE, open_clip:hf-hub:ORG/REPO or open_clip:local-dir:FOLDER."
+    "The encoder of open_clip:ARCH, or ARCH/TAG_OR_FILE, or hf-hub:ORG/REPO, or local-dir:FOLDER."
     if rest.startswith("local-dir:"):
         return _local_clip(name, rest.removeprefix("local-dir:"), size, bare, text)
     if rest.startswith("hf-hub:"):

@@ -362,12 +362,15 @@ def _is_setting(value, depth: int = 0) -> bool:
     return _is_plain(value)
 
 
+def _listed(value) -> list:
+    "A list as it is, another value as a list of one."
+    return value if isinstance(value, list) else [value]
+
+
 _SETTING = Rule(f"a number from -{_MOST} to {_MOST}, a short text, true, false, null, or a list of such", _is_setting)
 _LAYERS = Rule(
     f"a whole number from 0 to {_MOST_LAYERS}, or a list of such",
-    lambda value: all(
-        is_number(n, 0, _MOST_LAYERS, whole=True) for n in (value if isinstance(value, list) else [value])
-    ),
+    lambda value: all(is_number(n, 0, _MOST_LAYERS, whole=True) for n in _listed(value)),
 )
 
 
@@ -616,9 +619,7 @@ def _check_size(name: str, tower, kind: Architecture, size: int):
     own = getattr(tower, "crop_size", None) or getattr(tower, "image_size", size)
     own = own if isinstance(own, (list, tuple)) else (own, own)
     if kind.sized and tuple(own) != (size, size):
-        raise ConfigError(
-            f"encoder {name} reads pictures of {own[0]} x {own[1]}, and its processor gives {size} x {size}"
-        )
+        raise ConfigError(f"encoder {name} reads pictures of {own[0]} x {own[1]}; its processor gives {size} x {size}")
 
 # %% ../../nbs/encoders/hub.ipynb #ab312ef0
 @patch
@@ -823,6 +824,10 @@ class _Folder(NamedTuple):
     name: str
     path: Path
 
+    def has(self, file: str) -> bool:
+        "Whether a file is at hand."
+        return (self.path / file).is_file()
+
     def find(self, names) -> Path | None:
         "The first of some files that is there."
         there = (self.path / file for file in names)
@@ -832,38 +837,51 @@ class _Folder(NamedTuple):
         "The first of some files; without any, an error."
         found = self.find(names)
         if found is None:
-            raise ConfigError(f"encoder {self.name}: {self.path} has no {names[0]} ({what})")
+            raise ConfigError(f"encoder {self.name}: its {names[0]} ({what}) {self.missing()}")
         return found
+
+    def missing(self) -> str:
+        "What to say about a file that was not found."
+        return f"is not in {self.path}"
 
 
 class _Repository(NamedTuple):
-    "The files of a repository of the hub."
+    "The files of a repository of the hub; `unreachable` is filled once the hub did not answer."
 
     name: str
     repo: str
+    unreachable: list
+
+    def has(self, file: str) -> bool:
+        "Whether a file is at hand."
+        return cached_file(self.repo, [file]) is not None
 
     def find(self, names) -> Path | None:
-        "The first of some files that the cache has, or else the hub; None if the hub answers that it has none."
+        "The first of some files that the cache has, or else the hub; None if the hub has none or is not there."
         found = cached_file(self.repo, names)
-        if found:
+        if found or self.unreachable:
             return found
         try:
             known = find_on_hub(self.repo, names)
         except ConfigError as error:
-            if "has none of" in str(error):
-                return None
-            raise ConfigError(f"encoder {self.name}: {_to_fetch(self.repo, error)}") from None
+            if "has none of" not in str(error):
+                self.unreachable.append(str(error))
+            return None
         return self.fetch([known], "a file")
 
     def fetch(self, names, what: str) -> Path:
         "The first of some files, from the cache or downloaded; without any, an error."
+        found = cached_file(self.repo, names)
+        if found is None and self.unreachable:
+            raise ConfigError(f"encoder {self.name}: its {names[0]} ({what}) {self.missing()}")
         instead = "name a local folder: transformers:path/to/folder"
         return fetch_file(self.repo, list(names), f"encoder {self.name}: its {names[0]} ({what})", instead)
 
-
-def _to_fetch(repo: str, error) -> str:
-    "What to do about files that are not in the cache."
-    return f"some of its files are not here ({error}): run `hf download {repo}` where there is a network"
+    def missing(self) -> str:
+        "What to do about a file that was not found."
+        if not self.unreachable:
+            return "is not in the repository"
+        return f"is not here ({self.unreachable[0]}): run `hf download {self.repo}` where there is a network"
 
 # %% ../../nbs/encoders/hub.ipynb #6fa602de
 def _source(name: str, rest: str):
@@ -871,7 +889,7 @@ def _source(name: str, rest: str):
     if os.path.isdir(rest):
         return _Folder(name, Path(rest))
     if is_hub_name(rest):
-        return _Repository(name, rest)
+        return _Repository(name, rest, [])
     raise ConfigError(
         f"{rest!r} is neither a folder nor a model of the hub such as facebook/vjepa2-vitl-fpc64-256 (encoder {name})"
     )
@@ -881,10 +899,10 @@ def _refuse_pickles(name: str, files):
     "The error for a repository without weights that are read."
     pickle = files.find(_PICKLES)
     if pickle is None:
-        raise ConfigError(f"encoder {name}: there are no weights, neither model.safetensors nor {_INDEX}")
+        raise ConfigError(f"encoder {name}: its model.safetensors (weights) {files.missing()}")
     raise ConfigError(
-        f"encoder {name}: its weights are {pickle.name}, and only safetensors are read: load the model with transformers "
-        "where you trust it, and write it with save_pretrained"
+        f"encoder {name}: its weights are {pickle.name}, and only safetensors are read: "
+        "load the model with transformers where you trust it, and write it with save_pretrained"
     )
 
 
@@ -912,7 +930,8 @@ def _read_state(paths: list) -> dict:
 
 def _processor_said(files) -> tuple:
     "(what the processor's file says, whether it is a video processor's), in the library's own order of preference."
-    for file in _PROCESSORS:
+    there = [file for file in _PROCESSORS if files.has(file)] or _PROCESSORS
+    for file in there:
         path = files.find([file])
         said = read_json(path) if path else {}
         for part in ("video_processor", "image_processor"):
@@ -920,7 +939,9 @@ def _processor_said(files) -> tuple:
                 return said[part], part == "video_processor"
         if said and file != _PROCESSORS[0]:
             return said, file.startswith("video") or "video_processor_type" in said
-    raise ConfigError(f"encoder {files.name}: there is no preprocessor_config.json that says how pictures are prepared")
+    raise ConfigError(
+        f"encoder {files.name}: its preprocessor_config.json (how pictures are prepared) {files.missing()}"
+    )
 
 # %% ../../nbs/encoders/hub.ipynb #518427b9
 _HEADS = (  # first parts of names that belong to other tasks than features
@@ -936,7 +957,7 @@ _HEADS = (  # first parts of names that belong to other tasks than features
 
 
 def _is_task(key: str, kind: Architecture) -> bool:
-    "Whether a weight without a place belongs to a head, to positions that are computed, or to the tower that is left out."
+    "Whether a weight without a place belongs to a head, to computed positions, or to a tower that is left out."
     left_out = () if kind.text else ("text_model", "text_projection", "logit_scale", "logit_bias")
     return key.split(".")[0] in _HEADS + left_out or key.endswith("position_ids")
 
@@ -1069,7 +1090,7 @@ def _create(name: str, rest: str, bare: bool, text: bool, config: dict) -> HubEn
     if bare and config:
         settings = _checked_settings(name, config)
         encoder = _build(name, settings, text=text)
-        files = _Repository(name, rest) if is_hub_name(rest) else None
+        files = _Repository(name, rest, []) if is_hub_name(rest) else None
     else:
         files = _source(name, rest)
         said = read_json(files.fetch(["config.json"], "its settings"))
@@ -1091,7 +1112,7 @@ def _tokenizer_folder(name: str, files) -> Path:
     files.find(["tokenizer_config.json"])
     found = files.find(_TOKENIZER_FILES[:3]) or files.find(_TOKENIZER_FILES[3:4])
     if found is None:
-        raise ConfigError(f"encoder {name}: its repository has no tokenizer, so no text can be encoded")
+        raise ConfigError(f"encoder {name}: its tokenizer.json (for text) {files.missing()}")
     if found.name == "vocab.json":
         files.find(_TOKENIZER_FILES[4:])
     return found.parent
