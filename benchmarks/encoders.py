@@ -124,7 +124,7 @@ def xclip(model, x):
     "A frame's vector behind the MIT; their mean is the library's video embedding."
     seen = model.vision_model(pixel_values=x.flatten(0, 1))
     frames = model.visual_projection(seen.pooler_output).reshape(*x.shape[:2], -1)
-    out = model.mit(frames).last_hidden_state
+    out = model.mit(frames)[0]
     video = features_of(model, "get_video_features", pixel_values=x)
     assert (out.mean(1) - video).abs().max() < 1e-6
     return out.flatten(0, 1), seen.last_hidden_state[:, 1:]
@@ -265,7 +265,8 @@ def write_tokenizer(folder: Path, length: int):
     own = Tokenizer(models.WordLevel({word: i for i, word in enumerate(names)}, unk_token="<unk>"))
     own.pre_tokenizer = pre_tokenizers.Whitespace()
     own.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
-    special = dict(pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    inputs = ["input_ids", "attention_mask"]
+    special = dict(model_input_names=inputs, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     PreTrainedTokenizerFast(tokenizer_object=own, model_max_length=length, **special).save_pretrained(folder)
 
 

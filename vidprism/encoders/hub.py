@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from fastcore.basics import patch
 from pathlib import Path
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from typing import NamedTuple
 from .base import Features, FrameEncoder, Preprocess, check_preprocess
 from .base import preprocess as resize_and_normalise
@@ -165,7 +166,7 @@ def _xclip(e, x: torch.Tensor) -> tuple:
     "X-CLIP's vectors behind the MIT, frame by frame, and the patches."
     seen = e.model.vision_model(pixel_values=x.flatten(0, 1))
     frames = e.model.visual_projection(seen.pooler_output).unflatten(0, x.shape[:2])
-    return e.model.mit(frames).last_hidden_state, seen.last_hidden_state[:, 1:].unflatten(0, x.shape[:2])
+    return e.model.mit(frames)[0], seen.last_hidden_state[:, 1:].unflatten(0, x.shape[:2])
 
 # %% ../../nbs/encoders/hub.ipynb #3a2358fd
 class Architecture(NamedTuple):
@@ -809,7 +810,8 @@ def encode_sentences(self: HubEncoder, sentences: list) -> torch.Tensor:
     tokens = self.tokenizer(
         list(sentences), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
-    seen = self.model.get_text_features(**tokens.to(self.device))
+    given = {part: tokens[part].to(self.device) for part in ("input_ids", "attention_mask") if part in tokens}
+    seen = self.model.get_text_features(**given)
     return seen if torch.is_tensor(seen) else seen.pooler_output
 
 # %% ../../nbs/encoders/hub.ipynb #fbedefbb
@@ -985,9 +987,19 @@ def _load_model(name: str, model_class, config, state: dict) -> nn.Module:
     return model.float()
 
 
+class _RatesOnCpu(TorchFunctionMode):
+    "Rows of numbers that a class reads while it builds itself stay on the CPU, whatever the device of its weights."
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        options = dict(kwargs or {})
+        if func is torch.linspace:
+            options["device"] = "cpu"
+        return func(*args, **options)
+
+
 def _random_model(model_class, config) -> nn.Module:
     "The model with random weights, the same each time."
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), _quiet(), _RatesOnCpu():
         torch.manual_seed(0)
         return model_class(config).float()
 
