@@ -238,7 +238,7 @@ TINY = {
     "vit": Tiny("ViTModel", dict(model_type="vit", **vit()), squash("ViTImageProcessor"), class_token),
     "clip": Tiny(
         "CLIPModel",
-        dict(model_type="clip", projection_dim=16, vision_config=vit(), text_config=text_tower()),
+        dict(model_type="clip", projection_dim=16, vision_config=vit(projection_dim=16), text_config=text_tower()),
         crop("CLIPImageProcessor"),
         clip,
         text="plain",

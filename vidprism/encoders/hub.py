@@ -1020,13 +1020,21 @@ def _last_norm(settings: dict, config) -> nn.Module | None:
     return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
+def _tower_alone(config, said: dict):
+    "The config of the tower that sees, with the projection's width of the whole where its own does not say one."
+    tower = getattr(config, "vision_config", config)
+    if "projection_dim" in said and "projection_dim" not in said.get("vision_config", {}):
+        tower.projection_dim = said["projection_dim"]
+    return tower
+
+
 def _build(name: str, settings: dict, state: dict = None, text: bool = True) -> HubEncoder:
     "The encoder for checked settings, with weights or random ones."
     wanted, model_class, config_class = _find_class(name, settings["model"])
     config = config_class(**{key: value for key, value in settings["model"].items() if key not in _NAMES})
     kind = ARCHITECTURES[wanted]
     if kind.types[0] != settings["model"]["model_type"]:
-        config = getattr(config, "vision_config", config)
+        config = _tower_alone(config, settings["model"])
     if wanted == "VideoMAEModel":
         check_positions(name, config.to_dict())
     if state is None:
