@@ -1,6 +1,6 @@
 """Hold the encoders of transformers' classes against the library's own forward pass, at tiny sizes.
 
-    python benchmarks/encoders.py benchmarks/encoders.json
+    python benchmarks/encoders.py benchmarks/encoders.json     # with each release of transformers that is to be kept
 
 Each architecture is built from its own config class with random weights, saved in the hub's layout in its own cache,
 and made again by `create_encoder("transformers:tiny/NAME")`. The library's processor and model, called by themselves on
@@ -26,7 +26,6 @@ class Tiny(NamedTuple):
     refer: object  # (model, pixels [N,3,h,w] or windows [n,t,3,h,w]) -> pooled [.,D], tokens [.,hw,G]
     window: int = 1
     text: str = ""  # kind of tokenizer
-    since: str = "4.46"
 
 
 def vit(**more) -> dict:
@@ -145,7 +144,6 @@ TINY = {
         crop("VJEPA2VideoProcessor"),
         vjepa2,
         4,
-        since="4.53",
     ),
     "videoprism": Tiny(
         "VideoPrismVisionModel",
@@ -153,7 +151,6 @@ TINY = {
         squash("LlavaOnevisionVideoProcessor", do_normalize=False),
         videoprism,
         4,
-        since="5.24",
     ),
     "videoprism-lvt": Tiny(
         "VideoPrismClipModel",
@@ -162,7 +159,6 @@ TINY = {
         videoprism_clip,
         4,
         "plain",
-        since="5.24",
     ),
     "xclip": Tiny(
         "XCLIPModel",
@@ -209,21 +205,18 @@ TINY = {
         ("Siglip2ImageProcessor", dict(patch_size=8, max_num_patches=20)),
         naflex,
         text="plain",
-        since="4.49",
     ),
     "dinov3": Tiny(
         "DINOv3ViTModel",
         dict(model_type="dinov3_vit", **vit(num_register_tokens=3)),
         squash("DINOv3ViTImageProcessorFast"),
         class_token,
-        since="4.56",
     ),
     "dinov3-convnext": Tiny(
         "DINOv3ConvNextModel",
         dict(model_type="dinov3_convnext", image_size=32, depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 12, 16]),
         ("DINOv3ViTImageProcessorFast", dict(size=dict(height=64, width=64))),
         class_token,
-        since="4.56",
     ),
     "dinov2": Tiny(
         "Dinov2Model", dict(model_type="dinov2", **vit(mlp_ratio=2)), crop("BitImageProcessor"), class_token
@@ -233,7 +226,6 @@ TINY = {
         dict(model_type="dinov2_with_registers", **vit(mlp_ratio=2, num_register_tokens=4)),
         crop("BitImageProcessor"),
         class_token,
-        since="4.48",
     ),
     "vit": Tiny("ViTModel", dict(model_type="vit", **vit()), squash("ViTImageProcessor"), class_token),
     "clip": Tiny(
@@ -356,7 +348,6 @@ def compare(name: str, hub: Path, seed: int = 0, size: tuple = FRAME) -> dict:
         mixes_time=encoder.window > 1,
         lengths=encoder.kind.kind,
         text=encoder.has_text,
-        since=tiny.since,
         pooled_difference=(seen.pooled.flatten(0, 1) - pooled).abs().max().item(),
         grid_difference=(grid - tokens).abs().max().item(),
         largest=pooled.abs().max().item(),
@@ -380,14 +371,16 @@ def compare_text(encoder, model, folder: Path) -> float:
 
 
 def main(out: Path):
-    "Compare all of them and keep the table."
-    hub = Path(os.environ["HF_HUB_CACHE"])
+    "Compare all that the installed transformers has, and keep the table beside those of other releases."
     import transformers
-
-    rows = [compare(name, hub) | dict(key=name) for name in TINY if is_known(name)]
     from vidprism.files import write_json
+    from vidprism.schema import read_kept
 
-    write_json(out, dict(transformers=transformers.__version__, torch=torch.__version__, rows=rows))
+    hub = Path(os.environ["HF_HUB_CACHE"])
+    rows = [compare(name, hub) | dict(key=name) for name in TINY if is_known(name)]
+    runs = read_kept(out).get("runs", {})
+    runs[transformers.__version__] = dict(torch=torch.__version__.partition("+")[0], rows=rows)
+    write_json(out, dict(runs=runs))
     for row in rows:
         print(f"{row['key']:18} pooled {row['pooled_difference']:.1e}  grid {row['grid_difference']:.1e}", flush=True)
 
