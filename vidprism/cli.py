@@ -173,7 +173,7 @@ CHOICE = Panel(
 PART = Panel("Which clips", (Option("part", str, None, "train, val or test only"),))
 
 # %% ../nbs/cli.ipynb #ac5e8d54
-ENCODER_HELP = "mini, open_clip:..., timm:..., videomae:... or own:FILE.py:FUNCTION"
+ENCODER_HELP = "mini, open_clip:..., timm:..., transformers:..., videomae:... or own:FILE.py:FUNCTION"
 ENCODING = Panel(
     "Frames and features",
     (

@@ -350,12 +350,12 @@ CHECKS = {
         "(apt-get install chromium); the rest works without",
     ),
     "hub": (find_hub, "unset HF_HUB_OFFLINE to fetch weights by name; or name a local file"),
-    "videomae": (
-        partial(find_extra, "transformers", "a VideoMAE encoder"),
-        "python -m pip install 'vidprism[videomae]'",
+    "transformers": (
+        partial(find_extra, "transformers", "an encoder of transformers, such as V-JEPA 2 or SigLIP 2,"),
+        "python -m pip install 'vidprism[transformers]'",
     ),
 }
-OPTIONAL = ("device", "torchcodec", "pictures", "hub", "videomae")
+OPTIONAL = ("device", "torchcodec", "pictures", "hub", "transformers")
 
 # %% ../nbs/doctor.ipynb #a13c15d3
 def look_at_machine() -> list:

@@ -49,7 +49,7 @@ def fingerprint(encoder: FrameEncoder) -> str:
         16 hexadecimal digits.
     """
     layers = [str(part) for part in encoder.modules() if not list(part.children())]
-    text = f"{encoder.name} {encoder.how} {type(encoder).__name__} {layers}"
+    text = f"{encoder.name} {encoder.how}{encoder.processor} {type(encoder).__name__} {layers}"
     found = hashlib.sha256(text.encode())
     for name, _, data in weight_bytes(encoder):
         found.update(name.encode())
