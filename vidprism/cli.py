@@ -211,7 +211,12 @@ HEAD_OPTIONS = Option(
 RUN = Panel(
     "Split and head",
     (
-        Option("head", str, "vidprism", "vidprism, mote, bmoe, transformer, statistics, mean"),
+        Option(
+            "head",
+            str,
+            "vidprism",
+            "vidprism, mote, bmoe, transformer, attentive_probe, linear_probe, statistics, mean",
+        ),
         Option("split", str, "auto", "own, source or auto"),
         Option("folds", Count, 5, "folds of a split by source"),
         Option("fold", Natural, 0, "the fold that is the test side"),
