@@ -10,6 +10,7 @@ import torch
 from contextlib import contextmanager
 from open_clip import get_model_config
 from open_clip.model import _build_vision_tower, build_model_from_openai_state_dict
+from vidprism.cli import main
 from vidprism.data.clips import read_clip, sample_clips
 from vidprism.encoders.base import preprocess
 from vidprism.encoders.factory import create_encoder
@@ -255,3 +256,17 @@ def test_l14_by_shapes():
     assert released_architecture({f"visual.{k}": v for k, v in tower.items()}) == "ViT-L-14-quickgelu"
     head = load_released_mote(fusion_state(768, 7, layers=6), 8)
     assert (head.config.layers, head.config.num_heads, head.config.dim) == (6, 12, 768)
+
+
+def test_import_as_a_command(file, tmp_path, capsys):
+    "A model folder that any other command takes; a folder of the user's is refused before any work."
+    assert main(["import", str(file), str(tmp_path / "mote")]) == 0
+    assert "400 classes, no others" in capsys.readouterr().out
+    model = VideoModel.from_pretrained(tmp_path / "mote")
+    assert model.templates == MOTE_TEMPLATES and model.predict(CLIP) == VideoModel.from_mote(file).predict(CLIP)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert main(["import", str(tmp_path / "none.pt"), str(tmp_path / "mine")]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert main(["import", str(tmp_path / "none.pt"), str(tmp_path / "new")]) == 2
+    assert "no file" in capsys.readouterr().err and not (tmp_path / "new").exists()
