@@ -66,6 +66,16 @@ model.predict("clip.mp4")
 """
 
 
+def _check_templates(templates) -> tuple:
+    "Templates, each a text with a place for the name."
+    if isinstance(templates, str) or not len(templates):
+        raise ConfigError(f"templates must be a list of texts with {{}} for the name, not {templates!r}.")
+    for template in templates:
+        if not isinstance(template, str) or "{}" not in template:
+            raise ConfigError(f"A template must be a text with {{}} for the name, not {template!r}.")
+    return tuple(templates)
+
+
 class VideoModel(
     nn.Module,
     ModelHubMixin,
@@ -93,7 +103,7 @@ class VideoModel(
     ------
     ConfigError
         If the head was built for another width than the encoder's, the number of labels is not that of its
-        classes, a label is no text, or the sampling is unknown.
+        classes, a label is no text, the sampling is unknown, or a template has no {}.
     """
 
     @checked
@@ -119,7 +129,7 @@ class VideoModel(
         self.head = head
         self.labels = list(labels)
         self.sampling = one_of(sampling, ("sparse", "dense"), "sampling")
-        self.templates = _ZERO_SHOT if templates is None else tuple(templates)
+        self.templates = _ZERO_SHOT if templates is None else _check_templates(templates)
 
     @property
     def num_frames(self) -> int:
@@ -933,7 +943,7 @@ def _warn_of_order(model: VideoModel, path):
         warnings.warn(
             f"{path}: only {right} of {len(places)} class names fit their text features in the file; "
             "are class_names in the order of its training?",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 # %% ../nbs/model.ipynb #783d799e
