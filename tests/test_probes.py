@@ -2,16 +2,17 @@
 
 import json
 import pytest
+import shutil
 import torch
 from torch import nn
 from vidprism.cli import main
-from vidprism.data.clips import sample_clips
+from vidprism.data.clips import sample_clips, samples_folder
 from vidprism.encoders.factory import create_encoder
 from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
 from vidprism.evaluation.cost import head_cost
 from vidprism.evaluation.protocols import close_set, cross_validate, few_shot, zero_shot
 from vidprism.experiments.mote_tables import MOTE_TABLES
-from vidprism.experiments.samples import write_sources
+from vidprism.experiments.samples import BuildConfig, build_world, write_sources
 from vidprism.experiments.studies import Study
 from vidprism.experiments.tables import VIDPRISM_TABLES
 from vidprism.heads.base import create_head, variant
@@ -178,6 +179,24 @@ def test_train_as_a_command(head, tmp_path, monkeypatch, capsys):
     assert head in (tmp_path / "model" / "config.json").read_text()
     assert main(["predict", str(next((tmp_path / "clips" / "blink").iterdir())), "--model", "model"]) == 0
     assert "blink" in capsys.readouterr().out
+
+
+def test_a_shipped_head_names_its_encoder(tmp_path):
+    "`vidprism-world --heads` writes the head alone: the small CLIP beside it is 17 MB."
+    for name in ("mini_clip", "build.json"):
+        source = samples_folder() / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / name)
+    config = BuildConfig(train=36, test=18, num_frames=4, head_epochs=1, seeds=1)
+    found = build_world(tmp_path, config, only_heads=True, heads=["linear_probe"])
+    assert sorted(p.name for p in (tmp_path / "heads" / "linear_probe").iterdir()) == [
+        "config.json",
+        "head.safetensors",
+    ]
+    kept = json.loads((samples_folder() / "build.json").read_text())
+    assert found["systems"]["statistics"] == kept["systems"]["statistics"]
+    model = VideoModel.from_pretrained(tmp_path / "heads" / "linear_probe")
+    assert len(model.predict(sample_clips()[0], topk=18)) == 18
 
 
 def test_trained_weights_take_no_other_shape():

@@ -443,7 +443,7 @@ def _build_clip_and_samples(folder: Path, config: BuildConfig, watch: _Stopwatch
 def _measure(folder: Path, config: BuildConfig, device, watch: _Stopwatch, heads) -> tuple:
     "R^2 of the probe, and the results of the heads that are named (None: all)."
     encoder = create_encoder(f"open_clip:local-dir:{folder / 'mini_clip'}").to(device)
-    encoder.name = "mini"
+    encoder.name, encoder.local = "mini", False  # models name it, and do not copy it
     with watch("linear probe"):
         probes = probe(encoder, config.seed)
     with watch("world features"):
