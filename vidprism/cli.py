@@ -26,7 +26,7 @@ from vidprism.errors import ClassCount, ConfigError, Count, Fraction, FrameCount
 
 # isort: split
 from vidprism.errors import VidPrismError, WorkerCount, check_argument
-from vidprism.files import check_output, write_json
+from vidprism.files import check_output, refuse_foreign, write_json
 
 # %% ../nbs/cli.ipynb #c4a81337
 def plain_kind(kind) -> tuple:
@@ -211,7 +211,12 @@ HEAD_OPTIONS = Option(
 RUN = Panel(
     "Split and head",
     (
-        Option("head", str, "vidprism", "vidprism, mote, bmoe, transformer, statistics, mean"),
+        Option(
+            "head",
+            str,
+            "vidprism",
+            "vidprism, mote, bmoe, transformer, attentive_probe, linear_probe, statistics, mean",
+        ),
         Option("split", str, "auto", "own, source or auto"),
         Option("folds", Count, 5, "folds of a split by source"),
         Option("fold", Natural, 0, "the fold that is the test side"),
@@ -672,6 +677,27 @@ def answer_lines(answer) -> list:
         Pairs (label, probability from 0 to 1).
     """
     return [f"  {probability:6.1%}  {label}" for label, probability in answer]
+
+# %% ../nbs/cli.ipynb #cfa80ace
+@command(
+    "import",
+    argument("checkpoint", str, "FILE", "MoTE_B16.pt, MoTE_L14.pt or another checkpoint of MoTE's repository"),
+    argument("out", str, "OUT", "the folder of the model"),
+    Option("classes", str, "kinetics400", "a file with the names of its classes, or kinetics400"),
+    Option("encoder", str, None, "encoder with the text tower (default: the file's, or OpenAI's if it is cached)"),
+    Option("num_frames", FrameCount, 8, "frames of a clip"),
+    panel="One clip",
+    example="vidprism import MoTE_B16.pt mote --encoder open_clip:ViT-B-16-quickgelu/openai",
+)
+def run_import(checkpoint, out, classes, encoder, num_frames):
+    "Make a model folder of MoTE's published weights."
+    from vidprism.model import VideoModel
+
+    refuse_foreign(out, "config.json")
+    model = VideoModel.from_mote(checkpoint, classes, encoder, num_frames)
+    model.save_pretrained(out)
+    names = "and any others" if model.encoder.has_text else "no others: it has no text tower (see --encoder)"
+    print(f"{out}: {len(model.labels)} classes, {names}")
 
 # %% ../nbs/cli.ipynb #718680d2
 def json_ready(value):
