@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import socket
 import sys
 import threading
@@ -156,6 +157,13 @@ def listen_here(port: Port = 0) -> socket.socket:
     return listener
 
 
+def _shows_widgets(browser) -> bool:
+    "Whether a browser is there and has windows."
+    if not isinstance(browser, webbrowser.GenericBrowser):
+        return True
+    return shutil.which(browser.name) is not None and Path(browser.name).name not in _OF_THE_TERMINAL
+
+
 def find_browser() -> webbrowser.BaseBrowser:
     """Find the browser of this machine.
 
@@ -170,7 +178,7 @@ def find_browser() -> webbrowser.BaseBrowser:
     """
     with contextlib.suppress(webbrowser.Error):
         browser = webbrowser.get()
-        if Path(getattr(browser, "name", "")).name not in _OF_THE_TERMINAL:
+        if _shows_widgets(browser):
             return browser
     raise ConfigError("There is no browser here: give --no-browser, and open the address that is printed.")
 

@@ -307,9 +307,9 @@ class PanelView(anywidget.AnyWidget):
             if more:
                 self.shown = [*states, *rest]
                 return
+            self.shown = list(states)
             for name in rest:
                 setattr(self, f"panel_{name}", {})
-            self.shown = list(states)
             self.serial += 1
 
     @property
