@@ -6,7 +6,7 @@ CLIP   ?=
 SEEDS  ?= 10
 JOBS   ?= 2
 
-.PHONY: demo lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench
+.PHONY: demo demo-plan lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -17,8 +17,11 @@ $(VENV)/.dev: $(VENV)/.installed
 	@$(BIN)/python tools/install.py dev
 	@touch $@
 
-demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any/video.mp4
-	@echo "Running $(if $(CLIP),$(CLIP),a shipped clip) through the shipped model: about ten seconds; the page will be demo/prism.html."
+demo-plan:
+	@echo "This makes $(VENV) and installs the kit into it if that was not done yet, runs $(if $(CLIP),$(CLIP),a shipped clip) through the shipped"
+	@echo "model (about ten seconds), and writes the page demo/prism.html."
+
+demo: demo-plan $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any/video.mp4
 	@$(BIN)/vidprism show $(if $(CLIP),"$(CLIP)") --out demo/prism.html
 
 lab: $(VENV)/.installed       ## open JupyterLab on the tour; Ctrl-C ends it
