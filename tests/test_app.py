@@ -255,7 +255,7 @@ def test_a_browser_is_opened_with_the_token(site, tmp_path, word):
     seen = tmp_path / "seen.txt"
     browser = script(tmp_path / "browser", f'echo "$1" > {seen}.part; mv {seen}.part {seen}')
     with running(site, tmp_path, word, BROWSER=str(browser)) as process:
-        for _ in range(240):
+        for _ in range(800):
             if seen.exists() or process.poll() is not None:
                 break
             time.sleep(0.25)

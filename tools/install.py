@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = re.compile(r"Downloading (?:\S*/)?([\w.]+)-\d\S* \(([\d.]+ [kMG]B)\)")
+PACKAGE = re.compile(r"(Downloading|Using cached) (?:\S*/)?([\w.]+)-\d\S* \(([\d.]+ [kMG]B)\)")
 SMALL = ("kB",)  # downloads that are too small to be named
 PATIENCE = 10  # seconds without a line until a sign of life
 
@@ -39,14 +39,14 @@ class Progress:
         "Give a sign of life where a step takes long."
         while not self.done.wait(1):
             if time.monotonic() - self.last >= PATIENCE:
-                self.say(f"still {self.doing}")
+                self.say(f"still at it (last: {self.doing})")
 
 
 def step_of(line: str):
     "What a line of pip says, in a few words; None for what nobody needs to read."
     found = PACKAGE.search(line)
-    if found and not found[2].endswith(SMALL):
-        return f"downloading {found[1]} ({found[2]})"
+    if found and not found[3].endswith(SMALL):
+        return f"{found[1].lower()} {found[2]} ({found[3]})"
     if line.startswith("Installing collected packages"):
         return f"installing {line.count(',') + 1} packages"
     if "Preparing editable metadata" in line:
