@@ -1171,6 +1171,10 @@ def find_inspected(paths) -> list:
     paths
         Video files, folders of them, and folders of pictures; empty: the shipped clips.
 
+    Returns
+    -------
+    list of Path
+
     Raises
     ------
     ConfigError
@@ -1199,6 +1203,10 @@ def open_inspector(clips, model: str = None, encoder: str = None):
         What `find_inspected` takes.
     model, encoder
         As in `load_named`.
+
+    Returns
+    -------
+    ClipInspector
 
     Raises
     ------

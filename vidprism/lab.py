@@ -29,11 +29,21 @@ GUIDES_RECORD = ".vidprism-guides.json"  # hash of each guide as it was copied
 
 
 class CopiedGuides(NamedTuple):
-    "What became of the guides."
+    """What became of the guides.
+
+    Attributes
+    ----------
+    folder : Path
+        Where they are.
+    copied : tuple of str
+        Names of those that were written.
+    kept : tuple of str
+        Names of those that the user changed, which stay as they are.
+    """
 
     folder: Path
-    copied: tuple  # names of those that were written
-    kept: tuple  # names of those that the user changed, which stay as they are
+    copied: tuple
+    kept: tuple
 
 
 def guides_folder() -> Path:
@@ -201,8 +211,8 @@ _UPLOAD_MESSAGE = 300 * 2**20  # bytes; the upload button sends a file of up to 
 
 def _lab_arguments(folder: Path, port: int, token: str, browser: bool) -> list:
     "What JupyterLab is told; it stands over a user's own configuration."
-    settings = dict(ip=LOOPBACK, port=port, port_retries=0, root_dir=folder.resolve(), answer_yes=True, log_level=30)
-    settings |= dict(open_browser=browser, allow_remote_access=False)
+    settings = dict(ip=LOOPBACK, port=port, port_retries=0, root_dir=folder.resolve(), answer_yes=True)
+    settings |= dict(open_browser=browser, allow_remote_access=False, log_level=30)
     tornado = dict(websocket_max_message_size=_UPLOAD_MESSAGE)
     start = f"/lab/tree/{sorted(path.name for path in folder.glob('*.ipynb'))[0]}"
     arguments = [f"--ServerApp.{name}={value}" for name, value in settings.items()]
