@@ -327,7 +327,7 @@ def test_lab_copies_once_and_keeps_changes(site, tmp_path):
 
 def wait_for_lab(process):
     "JupyterLab takes Ctrl-C once it serves."
-    time.sleep(8)
+    time.sleep(15)
     assert process.poll() is None
 
 
