@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from fastcore.basics import patch
-from huggingface_hub import ModelHubMixin
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
+from importlib import metadata
 from open_clip import get_pretrained_cfg
 from pathlib import Path
 from safetensors.torch import save_file
@@ -55,7 +56,7 @@ _CARD = """---
 
 # {{ title }}
 
-A video model of [VidPrism]({{ docs_url }}): encoder `{{ encoder }}`, head `{{ head }}`, {{ frames }} frames a clip, \
+A video model of {{ kit }}: encoder `{{ encoder }}`, head `{{ head }}`, {{ frames }} frames a clip, \
 {{ classes }} classes.
 
 ```python
@@ -63,7 +64,10 @@ from vidprism import VideoModel
 model = VideoModel.from_pretrained("{{ repo }}")
 model.predict("clip.mp4")
 ```
+
+Licence of the trained weights: `{{ license }}`. The encoder keeps the licence under which its weights were published.
 """
+_LIBRARY = dict(library_name="vidprism", tags=["video-classification"], pipeline_tag="video-classification")
 
 
 def _check_templates(templates) -> tuple:
@@ -76,14 +80,17 @@ def _check_templates(templates) -> tuple:
     return tuple(templates)
 
 
-class VideoModel(
-    nn.Module,
-    ModelHubMixin,
-    library_name="vidprism",
-    tags=["video-classification"],
-    pipeline_tag="video-classification",
-    model_card_template=_CARD,
-):
+def _kit_link() -> str:
+    "The kit's name, linked to its home page where the installed package names one."
+    try:
+        urls = metadata.metadata("vidprism").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        urls = []
+    home = dict(url.split(", ", 1) for url in urls).get("Homepage")
+    return f"[VidPrism]({home})" if home else "VidPrism"
+
+
+class VideoModel(nn.Module, ModelHubMixin, **_LIBRARY, model_card_template=_CARD):
     """A frame encoder, a head on its features, and the names of the classes.
 
     Parameters
@@ -462,6 +469,28 @@ def save_pretrained(
 
 
 @patch
+@checked
+def generate_model_card(self: VideoModel, license: str = "apache-2.0", **values) -> ModelCard:
+    """Write the card of a model.
+
+    Parameters
+    ----------
+    license : str
+        Licence of the trained weights, as the hub names licences.
+    **values
+        `title` and `repo`, or what shall stand in place of encoder, head, frames and classes.
+
+    Returns
+    -------
+    ModelCard
+    """
+    said = dict(title="A VidPrism model", repo="FOLDER", kit=_kit_link(), encoder=self.encoder.name)
+    said |= dict(head=self.head.name, frames=self.num_frames, classes=len(self.labels), license=license)
+    data = ModelCardData(license=license, **_LIBRARY)
+    return ModelCard.from_template(data, template_str=_CARD, **{**said, **values})
+
+
+@patch
 def push_to_hub(self: VideoModel, repo_id: str, **options) -> str:
     """Save into a repository of the Hugging Face hub.
 
@@ -470,21 +499,15 @@ def push_to_hub(self: VideoModel, repo_id: str, **options) -> str:
     repo_id : str
         "owner/name".
     **options
-        `private`, `token`, `commit_message` and the others of huggingface_hub.
+        `private`, `token`, `commit_message` and the others of huggingface_hub; `model_card_kwargs` is what
+        `generate_model_card` takes, such as the licence.
 
     Returns
     -------
     str
         The commit's address.
     """
-    card = dict(
-        title=repo_id.split("/")[-1],
-        repo=repo_id,
-        encoder=self.encoder.name,
-        head=self.head.name,
-        frames=self.num_frames,
-        classes=len(self.labels),
-    )
+    card = dict(title=repo_id.split("/")[-1], repo=repo_id)
     card.update(options.pop("model_card_kwargs", {}))
     return ModelHubMixin.push_to_hub(self, repo_id, model_card_kwargs=card, **options)
 
