@@ -665,12 +665,12 @@ def _readable(reasons: list) -> list:
     return kept
 
 
-def _report(clips, found: tuple, kept: list, reasons: list, made: int) -> CachedFeatures:
+def _report(clips, found: tuple, kept: list, reasons: list, made: int, team: Team) -> CachedFeatures:
     "The features with what was left out, which is printed on stderr."
     unreadable = [(path, why) for path, why in zip(clips, reasons) if why is not None]
     places = torch.tensor(kept, dtype=torch.long)
     result = CachedFeatures(*found, places, unreadable, len(kept) - made, made)
-    if unreadable:
+    if unreadable and team.is_first:
         print(result, file=sys.stderr)
     return result
 
@@ -753,13 +753,13 @@ def cache_features(
     cache = _open_cache(folder)
     if device is not None:
         encoder.to(check_device(device))
-    how = (workers, timeout, progress)
-    keys, reasons, made = _fill_missing(cache, encoder, clips, options, team or Team(), *how)
+    team, how = team or Team(), (workers, timeout, progress)
+    keys, reasons, made = _fill_missing(cache, encoder, clips, options, team, *how)
     kept = _readable(reasons)
     found = (None, None)
     if collect:
         found = _collect(cache, encoder, [clips[i] for i in kept], [keys[i] for i in kept], options)
-    return _report(clips, found, kept, reasons, made)
+    return _report(clips, found, kept, reasons, made, team)
 
 # %% ../../nbs/encoders/cache.ipynb #onebyon2
 class ClipFeatures(NamedTuple):

@@ -191,7 +191,7 @@ _MANIFEST_FORMAT = "vidprism features"
 _MOST_MANIFEST = 1 << 30
 _ANY_TEXT = Rule("a text", lambda value: isinstance(value, str))
 _NAMES = Rule("a list of names", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
-_HASH = Rule("64 hexadecimal digits", lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)))
+_HASH = Rule("64 hexadecimal digits", lambda value: bool(re.fullmatch("[0-9a-f]{64}", str(value))))
 _MANIFEST_RULES = dict(
     version=whole(1, 1),
     encoder=_ANY_TEXT,
@@ -199,13 +199,10 @@ _MANIFEST_RULES = dict(
     preprocess=optional(maybe(Rule("an object", lambda value: isinstance(value, dict)))),
     classes=_NAMES,
     clips=Rule("a list", lambda value: isinstance(value, list)),
+    complete=optional(Rule("true (give the command again: the export was not finished)", lambda value: value is True)),
 )
 _CLIP_RULES = dict(
-    clip=_ANY_TEXT,
-    label=whole(0, 1_000_000),
-    part=optional(text(64)),
-    file=_ANY_TEXT,
-    sha256=optional(_HASH),
+    clip=_ANY_TEXT, label=whole(0, 1_000_000), part=optional(text(64)), file=_ANY_TEXT, sha256=optional(_HASH)
 )
 _PARTS = dict(train="train", val="val", valid="val", validation="val", test="test")
 
@@ -406,7 +403,8 @@ def feature_list(folder: AnyPath, listing: AnyPath = None) -> ClipList:
     folder : str or Path
         Holds a `.npy` or `.safetensors` file for each clip.
     listing : str or Path, optional
-        A CSV or JSON with names and labels. Without it: the folder's manifest, its only CSV or JSON, or its class folders.
+        A CSV or JSON with names and labels. Without it: the folder's manifest, its only CSV or JSON, or its class
+        folders.
 
     Returns
     -------
@@ -500,7 +498,10 @@ def fit_length(features: Tensor, num_frames: int, lengths: str, name) -> Tensor:
     if there == num_frames:
         return features
     if lengths == "refuse":
-        raise ConfigError(f"{name} has features of {there} frames, and {num_frames} are wanted: resample them, or refuse.")
+        raise ConfigError(
+            f"{name} has features of {there} frames, and {num_frames} are wanted: "
+            "lengths='resample' (--lengths resample) takes as many of them."
+        )
     return features[..., frame_indices(there, num_frames), :]
 
 
@@ -570,8 +571,8 @@ def load_features(clips: ClipList, num_frames: FrameCount = None, lengths: str =
     Raises
     ------
     ConfigError
-        If a file is not as `read_features` wants it, of another width than the others, of another length, or not the one
-        that the manifest names.
+        If a file is not as `read_features` wants it, of another width or length than the others, or not the one that
+        the manifest names.
     """
     one_of(lengths, LENGTHS, "lengths")
     hashes, shapes = _hashes(clips), [feature_shape(path) for path in clips.paths]
@@ -633,8 +634,8 @@ class GivenFeatures(FrameEncoder):
         "The one sentence for frames."
         made_by = self.name.removeprefix(_PREFIX)
         return ConfigError(
-            f"This model was trained on features that {made_by} made, and has no encoder: give it features [T,{self.dim}] "
-            "of the clip (a .npy or .safetensors file), or that encoder."
+            f"This model was trained on features that {made_by} made, and has no encoder: "
+            f"give it features [T,{self.dim}] of the clip (a .npy or .safetensors file), or that encoder."
         )
 
     def window_of(self, num_frames: int) -> int:
