@@ -368,7 +368,7 @@ def _entries(clips: ClipList, jobs: list, noted: dict) -> list:
     for job, item, label, part in zip(jobs, clips.items, clips.labels, clips.parts):
         row = None if job is None else noted.get(job.file)
         if row is not None and "why" not in row and row.get("key") == job.key:
-            entries.append(dict(clip=item, label=label, **{"class": clips.classes[label]}, part=part, **row))
+            entries.append({**row, "clip": item, "label": label, "class": clips.classes[label], "part": part})
     return entries
 
 
