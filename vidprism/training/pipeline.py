@@ -87,8 +87,8 @@ class Recipe:
     finetune_encoder : bool
         Train the encoder, too, on decoded and augmented frames.
     lengths : str
-        Of features made elsewhere: "refuse" clips of another length than the first, whose length is T; or "resample" all
-        to `num_frames`.
+        Of features made elsewhere: "refuse" clips of another length than the first, whose length is T; or "resample"
+        all to `num_frames`.
     training : TrainConfig
         How to train; its seed also decides split and shots.
     """
