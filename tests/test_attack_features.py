@@ -1,4 +1,4 @@
-"""Files of features from strangers, and those that the kit writes: nothing is run, nothing is left, nothing is guessed."""
+"""Files of features from strangers, and those that the kit writes: nothing is run, nothing lost, nothing guessed."""
 
 import io
 import json
