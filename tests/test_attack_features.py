@@ -43,8 +43,10 @@ class Means(nn.Module):
         return x.mean((2, 3)) * self.scale
 
 
-def means():
-    return ModuleEncoder(Means(), Preprocess(32, (0.5,) * 3, (0.25,) * 3)).requires_grad_(False).eval()
+def means(factor=1.0):
+    module = Means()
+    module.scale.data *= factor
+    return ModuleEncoder(module, Preprocess(32, (0.5,) * 3, (0.25,) * 3)).requires_grad_(False).eval()
 
 
 def listed(paths, items=None):
@@ -391,8 +393,7 @@ def test_another_encoder_or_a_foreign_folder_is_refused(tmp_path, export):
     clips = listed(sample_clips()[:2])
     export(clips)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    other = means()
-    other.module.scale.data += 1
+    other = means(2.0)
     for changes in (dict(encoder=other), dict(num_frames=8), dict(sampling="dense"), dict(file_format="safetensors")):
         with pytest.raises(ConfigError, match="choose a new folder"):
             export(clips, **changes)
@@ -478,13 +479,13 @@ def test_each_clip_is_encoded_by_one_process(tmp_path):
         if process == 0:  # what is left after the wait is what the other has done meanwhile
             cache_features(clips[1::2], means(), tmp_path / "c", num_frames=4, progress=False)
         cache_features(clips, encoder, tmp_path / "c", num_frames=4, progress=False, team=team, collect=False)
-        counts.append(encoder.module.count)
+        counts.append(sum(getattr(part, "count", 0) for part in encoder.modules()))
     assert counts == [12, 0]
 
 
 # train
 
-SMALL = Recipe(num_frames=4, head="vidprism", options=dict(rates=(1, 2)), split="source", folds=2)
+SMALL = Recipe(num_frames=4, head="vidprism", options=dict(rates=(1, 2), num_heads=1), split="source", folds=2)
 SMALL = replace(SMALL, training=TrainConfig(epochs=3, batch=4))
 
 
@@ -530,8 +531,7 @@ def test_a_model_of_features(tmp_path, export, sourced):
             call(clip)
     whole = VideoModel.from_pretrained(tmp_path / "model", encoder=means())
     assert whole.predict(clip) == answer
-    other = means()
-    other.module.scale.data += 1
+    other = means(2.0)
     with pytest.raises(ConfigError, match="other weights"):
         VideoModel.from_pretrained(tmp_path / "model", encoder=other)
     for wrong in (x[:3], x[:, :2], x * torch.nan, torch.zeros(0, 3), tmp_path / "none.npy"):
@@ -572,7 +572,8 @@ def test_the_command_trains_on_features(tmp_path, export, sourced, capsys, monke
         np.save(folder / f"s{i // 2}_{i}.npy", generator.normal(i % 2, 1, (6 + i % 3, 5)).astype(np.float32))
         rows.append(f"s{i // 2}_{i},{'run' if i % 2 else 'walk'}")
     Path("list.csv").write_text("\n".join(rows))
-    train = ["train", "theirs", "--list", "list.csv", "--option", "rates=1,2", "--epochs", "2", "--split", "source"]
+    train = ["train", "theirs", "--list", "list.csv", "--option", "rates=1,2", "--option", "num_heads=1"]
+    train += ["--epochs", "2", "--split", "source"]
     code, said = said_by(capsys, *train, "--out", "m")
     assert code == 2 and "frames" in said.err and len(said.err.strip().splitlines()) == 1 and not Path("m").exists()
     code, said = said_by(capsys, *train, "--lengths", "resample", "--num-frames", "4", "--out", "m")

@@ -98,7 +98,7 @@ def test_features_on_two_processes(place, more):
     assert not list((place / "both").glob(".features*"))
 
 
-TRAIN = "train clips --encoder own:enc.py:make --num-frames 4 --split source --folds 2 --option rates=1,2 --epochs 3"
+TRAIN = "train clips --encoder own:enc.py:make --num-frames 4 --split source --folds 2 --option rates=1,2 --option num_heads=1 --epochs 3"
 
 
 def test_training_on_two_processes(place):
@@ -126,7 +126,7 @@ def test_training_on_exported_features_and_shards(place):
     done = run(place, None, "pack clips shards --shard-size 4")
     assert done.returncode == 0, done.stderr
     for data, encoder in (("feats", ""), ("shards", " --encoder own:enc.py:make --num-frames 4")):
-        line = f"train {data}{encoder} --split source --folds 2 --option rates=1,2 --epochs 2"
+        line = f"train {data}{encoder} --split source --folds 2 --option rates=1,2 --option num_heads=1 --epochs 2"
         for launcher, out, batch in ((None, "one", 4), (ACCELERATE, "two", 2)):
             done = run(place, launcher, f"{line} --batch {batch} --cache one --out {data}_{out}")
             assert done.returncode == 0, done.stderr

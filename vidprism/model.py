@@ -202,7 +202,7 @@ def embed(self: VideoModel, clip: AnyPath | Clip | Tensor) -> Tensor:
     Parameters
     ----------
     clip : str, Path, Clip or Tensor
-        A video file, a clip, or features as in `features`.
+        A video file, a clip, or features `[T,D]` as in `features`.
 
     Returns
     -------
@@ -268,7 +268,7 @@ def predict(
     Parameters
     ----------
     clip : str, Path, Clip or Tensor
-        A video file, a clip, or features as in `features`; logits are averaged over windows.
+        A video file, a clip, or features `[T,D]` as in `features`; logits are averaged over windows.
     topk : int
         Number of answers, at most that of the classes.
     labels : list of str, optional

@@ -148,7 +148,8 @@ def feature_shape(path) -> tuple:
 def _loaded(path: Path) -> Tensor:
     "The features of a file, float32."
     if path.suffix.lower() != ".safetensors":
-        return torch.from_numpy(np.array(_open_npy(path), dtype=np.float32, order="C"))
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            return torch.from_numpy(np.array(_open_npy(path), dtype=np.float32, order="C"))
     name, _ = _safetensors_piece(path)
     with safe_open(path, "pt") as file:
         return file.get_tensor(name).float()
@@ -645,6 +646,11 @@ class GivenFeatures(FrameEncoder):
         ----------
         num_frames : int
             Not used.
+
+        Returns
+        -------
+        int
+            Never.
 
         Raises
         ------

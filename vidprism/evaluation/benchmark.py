@@ -73,9 +73,9 @@ class FeatureSplit(NamedTuple):
         sources = [self.sources[k] for k in i.tolist()]
         return FeatureSplit(self.features[i], self.labels[i], items, sources)
 
-    @classmethod
+    @staticmethod
     @checked
-    def from_list(cls, clips: ClipList, num_frames: FrameCount = None, lengths: str = "refuse"):
+    def from_list(clips: ClipList, num_frames: FrameCount = None, lengths: str = "refuse"):
         """The features of a list of feature files.
 
         Parameters
@@ -99,12 +99,11 @@ class FeatureSplit(NamedTuple):
         """
         loaded, sources = load_features(clips, num_frames, lengths), clips.sources()
         labels = torch.tensor([clips.labels[place] for place in loaded.places])
-        return cls(loaded.features, labels, loaded.names, [sources[place] for place in loaded.places])
+        return FeatureSplit(loaded.features, labels, loaded.names, [sources[place] for place in loaded.places])
 
-    @classmethod
+    @staticmethod
     @checked
     def from_folder(
-        cls,
         folder: AnyPath,
         listing: AnyPath = None,
         part: str = None,
@@ -141,7 +140,7 @@ class FeatureSplit(NamedTuple):
         """
         clips = feature_list(folder, listing)
         clips = clips if classes is None else clips.with_classes(list(classes))
-        return cls.from_list(clips if part is None else clips.part(part), num_frames, lengths)
+        return FeatureSplit.from_list(clips if part is None else clips.part(part), num_frames, lengths)
 
 
 @checked
