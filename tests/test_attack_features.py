@@ -39,7 +39,7 @@ class Means(nn.Module):
         self.count = 0
 
     def forward(self, x):
-        self.count += len(x)
+        self.count += len(x) * (len(x) > 1)  # one black picture shows the width
         return x.mean((2, 3)) * self.scale
 
 

@@ -13,7 +13,8 @@ from vidprism.data.clips import sample_clips
 
 pytestmark = pytest.mark.long
 
-ACCELERATE = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
+# `accelerate launch --cpu --num_processes 2` starts one process (without mpirun); this starts two, on the CPU
+ACCELERATE = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
 ACCELERATE = [*ACCELERATE.split(), "--dynamo_backend", "no", "--main_process_port", "0", "-m", "vidprism"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--redirects", "3"]
 TORCHRUN += ["--log-dir", "logs", "-m", "vidprism"]
@@ -98,7 +99,8 @@ def test_features_on_two_processes(place, more):
     assert not list((place / "both").glob(".features*"))
 
 
-TRAIN = "train clips --encoder own:enc.py:make --num-frames 4 --split source --folds 2 --option rates=1,2 --option num_heads=1 --epochs 3"
+SPLIT = "--split source --folds 2 --option rates=1,2 --option num_heads=1 --epochs 3"
+TRAIN = f"train clips --encoder own:enc.py:make --num-frames 4 {SPLIT}"
 
 
 def test_training_on_two_processes(place):
@@ -126,7 +128,7 @@ def test_training_on_exported_features_and_shards(place):
     done = run(place, None, "pack clips shards --shard-size 4")
     assert done.returncode == 0, done.stderr
     for data, encoder in (("feats", ""), ("shards", " --encoder own:enc.py:make --num-frames 4")):
-        line = f"train {data}{encoder} --split source --folds 2 --option rates=1,2 --option num_heads=1 --epochs 2"
+        line = f"train {data}{encoder} {SPLIT}"
         for launcher, out, batch in ((None, "one", 4), (ACCELERATE, "two", 2)):
             done = run(place, launcher, f"{line} --batch {batch} --cache one --out {data}_{out}")
             assert done.returncode == 0, done.stderr
