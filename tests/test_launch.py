@@ -20,7 +20,7 @@ TORCHRUN += ["--log-dir", "logs", "-m", "vidprism"]
 TENTH_OF_A_STEP = 1e-4  # float32 and AdamW, whose steps are 1e-3 whatever the size of the gradient; 2.5e-5 was measured
 ENCODER = '''
 import os
-
+import torch
 from torch import nn
 from vidprism.encoders.base import Preprocess
 from vidprism.errors import ConfigError
