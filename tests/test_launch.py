@@ -23,6 +23,7 @@ import os
 import torch
 from torch import nn
 from vidprism.encoders.base import Preprocess
+from vidprism.encoders.factory import create_encoder
 from vidprism.errors import ConfigError
 
 RANK = os.environ.get("RANK", "0")
@@ -49,7 +50,7 @@ class Means(nn.Module):
 
 
 def make():
-    return Means(), Preprocess(32, (0.5,) * 3, (0.25,) * 3)
+    return create_encoder(Means(), how=Preprocess(32, (0.5,) * 3, (0.25,) * 3))
 '''
 
 
