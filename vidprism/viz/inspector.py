@@ -374,9 +374,16 @@ def _uploaded(self: ClipInspector, files):
     if not files:
         return
     self._quiet = True
-    self.upload.value = ()
+    self.upload.set_trait("value", type(files)())  # empty; ipywidgets 7 allows no plain assignment
     self._quiet = False
-    self._taken(files[0]["name"], files[0]["content"])
+    self._taken(*_first_file(files))
+
+
+def _first_file(files) -> tuple:
+    "Name and content of a file that came through the button: ipywidgets 7 has a dictionary by name, 8 a tuple."
+    if isinstance(files, dict):
+        return next((name, file["content"]) for name, file in files.items())
+    return files[0]["name"], files[0]["content"]
 
 
 def _file_name(name: str) -> str:
