@@ -41,11 +41,12 @@ test: $(VENV)/.dev            ## every notebook's tests and the tests beside the
 test-long: $(VENV)/.dev       ## the attacks that take long: kills, races, browsers, very large clips
 	$(call PYTEST,$(VENV)) -m long
 
-$(OLDEST)/.dev: settings.ini setup.py pyproject.toml tools/bounds.py
+$(OLDEST)/.dev: settings.ini setup.py pyproject.toml tools/bounds.py tools/colab.txt
 	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install -q -U pip
 	$(OLDEST)/bin/python tools/bounds.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install -q -c $(OLDEST)/constraints.txt -e '.[dev]'
+	$(OLDEST)/bin/python tools/bounds.py check
 	@touch $@
 
 $(NEWEST)/.dev: settings.ini setup.py pyproject.toml

@@ -1,11 +1,16 @@
-"""The lowest versions that settings.ini allows, as pip's constraints: `python tools/bounds.py > constraints.txt`."""
+"""The lowest versions that settings.ini allows.
+
+`python tools/bounds.py` prints them as pip's constraints, with what a Colab machine runs a notebook by (tools/colab.txt);
+`python tools/bounds.py check` fails where another version is installed."""
 
 import re
 import sys
 from configparser import ConfigParser
+from importlib import metadata
 from pathlib import Path
 
 SETTINGS = Path(__file__).parent.parent / "settings.ini"
+COLAB = Path(__file__).parent / "colab.txt"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BOUND = re.compile(r"(?:>=|==)([0-9][0-9A-Za-z.]*)")
 
@@ -45,6 +50,31 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def colab_versions(path: Path = COLAB) -> dict[str, str]:
+    "Name -> version of what Colab runs notebooks by."
+    return dict(line.split("==") for line in path.read_text(encoding="utf-8").split() if "==" in line)
+
+
+def differences(wanted: dict[str, str]) -> list[str]:
+    "What is installed in another version than wanted, a sentence each. What is not installed does not differ."
+    found = []
+    for name, version in wanted.items():
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if release(installed.partition("+")[0]) != release(version):
+            found.append(f"{name} is {installed} here, and the lowest version is {version}.")
+    return found
+
+
+def main():
+    "Print the constraints, or check what is installed."
+    wanted = lower_bounds() | colab_versions()
+    if sys.argv[1:] == ["check"]:
+        sys.exit("\n".join(differences(wanted)) or 0)
+    print("\n".join(f"{name}=={version}" for name, version in wanted.items()))
+
+
 if __name__ == "__main__":
-    for name, version in lower_bounds().items():
-        print(f"{name}=={version}")
+    main()
