@@ -1,6 +1,6 @@
 """The lowest versions that settings.ini allows.
 
-`python tools/bounds.py` prints them as pip's constraints, with what a Colab machine runs a notebook by (tools/colab.txt);
+`python tools/bounds.py` prints them as pip's constraints, with what Colab runs a notebook by (tools/colab.txt);
 `python tools/bounds.py check` fails where another version is installed."""
 
 import re
