@@ -16,6 +16,7 @@ import zlib
 from contextlib import contextmanager
 from fastcore.basics import patch
 from functools import cached_property
+from threading import get_ident
 from torch import nn
 from typing import NamedTuple
 from ..errors import ConfigError, Count, Natural, checked
@@ -557,7 +558,9 @@ def weights_hash(module: nn.Module) -> str:
 # %% ../../nbs/encoders/base.ipynb #17a60655
 @contextmanager
 def listen(layer: nn.Module):
-    """Collect a layer's outputs; its hook is removed at the end, also after an error.
+    """Collect a layer's outputs in this thread; its hook is removed at the end, also after an error.
+
+    JupyterLab runs cells and widgets in threads of their own, which may use one encoder at the same time.
 
     Parameters
     ----------
@@ -569,10 +572,11 @@ def listen(layer: nn.Module):
     list
         The outputs so far, one for each call.
     """
-    outputs = []
+    outputs, thread = [], get_ident()
 
     def keep(layer, inputs, output):
-        outputs.append(output)
+        if get_ident() == thread:
+            outputs.append(output)
 
     hook = layer.register_forward_hook(keep)
     try:

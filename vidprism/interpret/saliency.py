@@ -16,6 +16,7 @@ from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, L
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import Clip
@@ -29,10 +30,10 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 @contextmanager
 def tap(module: nn.Module, change: Callable[[Tensor], Tensor]):
-    """Change a module's output for as long as the block lasts.
+    """Change a module's output in this thread, for as long as the block lasts.
 
     `encoders.base.listen` collects outputs and leaves them unchanged; this replaces them, so that
-    gradients can start there.
+    gradients can start there. A pass of another thread is not changed.
 
     Parameters
     ----------
@@ -41,7 +42,12 @@ def tap(module: nn.Module, change: Callable[[Tensor], Tensor]):
     change : callable
         Function of the layer's output `[N,...]` that returns the output to use instead.
     """
-    hook = module.register_forward_hook(lambda module, args, out: change(out))
+    thread = get_ident()
+
+    def here(module, args, out):
+        return change(out) if get_ident() == thread else out
+
+    hook = module.register_forward_hook(here)
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from ..errors import ConfigError, VidPrismError, checked
 from ..model import VideoModel
 from .html import prism_page
 from .panels import PANELS, Screen, make_panels, tell
-from .session import ORDERS, Session, Settings, frame_order, settings_of
+from .session import ORDERS, Session, Settings, frame_order, in_turn, settings_of
 from .style import clip_name, displayable, expert_name, pictures, slowest_first
 from .widget import PanelView
 
@@ -189,10 +189,10 @@ def _make_clip_row(self: ClipInspector):
     self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "190px")
     self.count = _choice("frames", sorted({8, 16, 32, 64, s.num_frames}), s.num_frames, "170px")
     self.top = W.HBox([self.clip, self.upload, self.sampling, self.count], layout=W.Layout(**_WRAP))
-    self.clip.observe(lambda c: self._quiet or self._open(c.new), "value")
-    self.upload.observe(lambda c: self._quiet or self._uploaded(c.new), "value")
+    self.clip.observe(in_turn(lambda c: self._quiet or self._open(c.new)), "value")
+    self.upload.observe(in_turn(lambda c: self._quiet or self._uploaded(c.new)), "value")
     for w in (self.sampling, self.count):
-        w.observe(lambda c: self._quiet or self._open(s.clip.path if s.clip else self.clip.value), "value")
+        w.observe(in_turn(lambda c: self._quiet or self._open(s.clip.path if s.clip else self.clip.value)), "value")
 
 
 @patch
@@ -274,6 +274,7 @@ def _trained(head) -> dict:  # numbers as trained
 
 
 @patch
+@in_turn
 def _changed(self: ClipInspector, change):
     "A setting was changed: run the head; if it refuses, show the reason and restore the setting."
     for b in self.on.values():
@@ -292,6 +293,7 @@ def _changed(self: ClipInspector, change):
 
 
 @patch
+@in_turn
 def _put_back(self: ClipInspector, s: Settings, show=False):
     "Move the widgets to these settings, without running anything until the end."
     self._quiet, head = True, self.session.model.head
@@ -309,6 +311,7 @@ def _put_back(self: ClipInspector, s: Settings, show=False):
 
 
 @patch
+@in_turn
 def _moved(self: ClipInspector, change):
     "The frame slider or a tab moved; when the clip is frozen, it freezes at the frame marked."
     if self._quiet or self.session.clip is None:
@@ -320,6 +323,7 @@ def _moved(self: ClipInspector, change):
 
 
 @patch
+@in_turn
 def _picked(self: ClipInspector, frame: int):
     self.frame.value = min(frame, self.frame.max)
 
@@ -328,6 +332,7 @@ _UNREADABLE = (VidPrismError, OSError, UnicodeError)  # the last: a name that a 
 
 
 @patch
+@in_turn
 def _open(self: ClipInspector, path):
     "Open a clip; if it can't be read, say why and keep the last good one."
     s = self.session
@@ -369,6 +374,7 @@ def _key(self: ClipInspector):
 
 
 @patch
+@in_turn
 def _uploaded(self: ClipInspector, files):
     "A file came through the upload button."
     if not files:
@@ -395,6 +401,7 @@ def _file_name(name: str) -> str:
 
 
 @patch
+@in_turn
 def _taken(self: ClipInspector, name: str, content):
     "Keep a file that came through the browser, open it, and offer it among the clips."
     try:
@@ -445,6 +452,7 @@ def _screen(self: ClipInspector, **more) -> Screen:
 
 
 @patch
+@in_turn
 def screen(self: ClipInspector, slider: bool = True) -> Screen:
     """What the panels show with the current settings.
 
@@ -462,12 +470,18 @@ def screen(self: ClipInspector, slider: bool = True) -> Screen:
     ConfigError
         If no clip is open.
     """
-    s, tab = self.session, lambda name: slider or self.tabs.value == name
+    return self._screen_of(TABS if slider else (self.tabs.value,), slider)
+
+
+@patch
+def _screen_of(self: ClipInspector, tabs, slider: bool) -> Screen:
+    "What the panels of some tabs show."
+    s = self.session
     if s.clip is None:
         raise ConfigError("There is no clip open.")
-    beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if tab("Two models") else {}
-    looks, looked = self._saliency(again=slider) if tab("Where each looks") else (None, "")
-    drops = self._once("drops", lambda: s.drops(self._after)) if tab("What counted") else None
+    beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if "Two models" in tabs else {}
+    looks, looked = self._saliency(again=slider) if "Where each looks" in tabs else (None, "")
+    drops = self._once("drops", lambda: s.drops(self._after)) if "What counted" in tabs else None
     return self._screen(
         slider=slider,
         beside=beside,
@@ -503,11 +517,12 @@ def _show(self: ClipInspector):
     self._quiet = True
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False
+    tab = self.tabs.value  # once: another thread may choose another tab meanwhile
     first = self._screen(slider=False)
     first = [(k, PANELS[k](first)) for k in ("answer", "readout", "frames")]
     self.view.show(first, more=True)  # the browser draws these while the tab's panel is made
-    screen = self.screen(slider=False)
-    self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[self.tabs.value])])
+    screen = self._screen_of((tab,), slider=False)
+    self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[tab])])
 
 
 @patch
@@ -568,6 +583,7 @@ def _saliency(self: ClipInspector, again=False) -> tuple:  # [E,T,H,W] or None, 
 
 
 @patch
+@in_turn
 def look_again(self: ClipInspector, _: W.Button | None = None) -> None:
     """Compute the saliency maps again with the current settings, if a clip is open.
 
