@@ -127,7 +127,7 @@ def diversity_loss(outputs) -> Tensor:
     ConfigError
         If there is no output, or the shapes do not fit.
     """
-    if not isinstance(outputs, list | tuple) or not outputs:
+    if not isinstance(outputs, (list, tuple)) or not outputs:
         raise ConfigError("outputs must be a list of at least one tensor [B,N,D].")
     _check_shapes({f"output {i}": f"B N{i} D" for i in range(len(outputs))}, **_numbered(outputs))
     means = torch.stack([output.mean(1) for output in outputs], 1)
