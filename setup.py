@@ -29,7 +29,7 @@ setup(
     package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
-    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "videomae")},
+    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "videomae", "umap")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
     classifiers=[

@@ -180,9 +180,8 @@ def _of_features(side: FeatureSplit, classes: tuple) -> _Clips:
     if max(numbers, default=-1) >= len(classes):
         raise ConfigError(f"The label {max(numbers)} has no name: there are {len(classes)} classes.")
     labels = [classes[number] if number >= 0 else None for number in numbers]
-    return _Clips(
-        [str(item) for item in side.items], labels, features=features if features.ndim == 3 else features[:, 0]
-    )
+    names = [str(item) for item in side.items]
+    return _Clips(names, labels, features=features if features.ndim == 3 else features[:, 0])
 
 
 def _asked_clips(clips, classes: tuple) -> _Clips:
