@@ -750,9 +750,10 @@ class _Query:
 
     def among(self, column, node):
         "Whether a column's values are in a list that is written out."
-        if not isinstance(column, pd.Series) or not isinstance(node, ast.List | ast.Tuple):
+        values = [self.value(item) for item in node.elts] if isinstance(node, ast.List | ast.Tuple) else None
+        if values is None or not isinstance(column, pd.Series) or any(isinstance(v, pd.Series) for v in values):
             raise ConfigError('"in" stands between a column and a list, such as label in ["a", "b"].')
-        return column.isin([self.value(item) for item in node.elts]).astype("boolean")
+        return column.isin(values).astype("boolean").mask(column.isna())
 
     def of_Call(self, node):
         "The few methods of a column that look at it."
@@ -825,7 +826,7 @@ def query(self: ClipTable, text: str) -> ClipTable:
         As for `DataFrame.query`: names of columns (in backticks where they are no words; `index` is the index), texts,
         numbers, + - * / %, == != < <= > >=, `in` and `not in` a list, `and`, `or`, `not` (`&`, `|`, `~` mean the same),
         `.str.contains`, `.str.startswith` and `.str.endswith` with a text that is looked for as it is, `.isna()` and
-        `.notna()`. A comparison with a missing value is not true. At most 2,000 characters.
+        `.notna()`. Unlike in pandas, no comparison with a missing value is true. At most 2,000 characters.
 
     Returns
     -------
