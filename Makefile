@@ -6,23 +6,26 @@ CLIP   ?=
 SEEDS  ?= 10
 JOBS   ?= 2
 
-.PHONY: demo lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench
+.PHONY: demo demo-plan lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench resolve reading
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -U pip
-	$(BIN)/python -m pip install -q -e .
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python tools/install.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(BIN)/python -m pip install -q -e '.[dev]'
+	@$(BIN)/python tools/install.py dev
 	@touch $@
 
-demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any/video.mp4
+demo-plan:
+	@echo "This makes $(VENV) and installs the kit into it if that was not done yet, runs $(if $(CLIP),$(CLIP),a shipped clip) through the shipped"
+	@echo "model (about ten seconds), and writes the page demo/prism.html."
+
+demo: demo-plan $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any/video.mp4
 	@$(BIN)/vidprism show $(if $(CLIP),"$(CLIP)") --out demo/prism.html
 
-lab: $(VENV)/.installed       ## open JupyterLab on the tour
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
+lab: $(VENV)/.installed       ## open JupyterLab on the tour; Ctrl-C ends it
+	@$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.answer_yes=True $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
 
 lint: $(VENV)/.dev            ## ruff's rules and format, the types of data/ and configs, and how dense the library's lines are
 	$(BIN)/ruff check .
@@ -50,6 +53,9 @@ world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, th
 	$(BIN)/vidprism-world
 	$(MAKE) readme
 
+resolve: $(VENV)/.installed   ## resolve the requirements for macOS, Linux and Windows, Python 3.10 to 3.13; nothing is installed
+	$(BIN)/python tools/resolve.py
+
 readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py --write
 
@@ -67,6 +73,9 @@ tables-real: $(VENV)/.dev     ## VidPrism's tables on real clips (DATA=list or f
 
 bench: $(VENV)/.dev           ## measured ratios: the head against its loops
 	$(BIN)/python benchmarks/head_speed.py
+
+reading: $(VENV)/.dev         ## frames read a second: the kit against the bare loops of decord, PyAV and torchcodec
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info
