@@ -44,6 +44,8 @@ KINDS = [
     ("bmoe", dict(experts=3)),
     ("mote", {}),
     ("transformer", {}),
+    ("attentive_probe", {}),
+    ("linear_probe", {}),
     ("statistics", {}),
     ("mean", {}),
 ]
@@ -115,9 +117,12 @@ def test_rows_are_single_clips(kind, options, batch):
             assert row.gates_open == int(d.open.sum())
 
 
-def test_importance_of_a_temporal_transformer():
+@pytest.mark.parametrize("kind", ["transformer", "mote", "attentive_probe"])
+def test_importance_of_heads_without_experts(kind):
     "As in `explain`."
-    real = VideoModel(create_encoder("mini"), create_head("transformer", create_encoder("mini").dim, 4, 8), CLASSES)
+    encoder = create_encoder("mini")
+    with seeded(0):
+        real = VideoModel(encoder, create_head(kind, encoder.dim, 4, 8), CLASSES)
     clip = read_clip(sample_clips()[5], 8)
     e = explain(real.eval(), clip, method=None)
     features = real.features(clip)

@@ -38,8 +38,9 @@ from ..errors import checked, shown
 from ..evaluation.benchmark import FeatureSplit
 from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
+from ..heads.probes import ProbeTrace
 from .attribution import frame_parts
-from .explanation import _temporal_parts
+from .explanation import _probe_parts, _temporal_parts
 from .usage import class_means, js_bits
 from ..model import VideoModel
 from ..training.pipeline import default_cache
@@ -60,9 +61,9 @@ class ClipTable:
         that of the second class. `share_2` ...: an expert's share of the readout, one column each. `usage_distance`:
         bits, see `distance_from_class`. `gates_open`: number of gates between rates that are open. `peak`,
         `peak_frame`, `peak_seconds`: the largest weight of a token in the readout, and the frame that the token is
-        built on; of a temporal transformer, the largest mean attention that a frame gets. `top_frame`, `top_seconds`:
-        the frame with the largest importance, as in `explain`. `error`: why the clip has no answer. Frames are counted
-        from 0 among the T that the head gets, seconds from the file's first frame.
+        built on; of a temporal transformer or a probe, the largest mean attention that a frame gets. `top_frame`,
+        `top_seconds`: the frame with the largest importance, as in `explain`. `error`: why the clip has no answer.
+        Frames are counted from 0 among the T that the head gets, seconds from the file's first frame.
     video : Tensor
         [N,W], the clips' vectors; NaN rows where there is no answer, as in all tensors here.
     logits : Tensor
@@ -317,6 +318,13 @@ def _temporal_measures(trace: TemporalTrace) -> dict:
     return dict(peak=peak, peak_frame=frame.double(), importance=importance)
 
 
+def _probe_measures(out: HeadOutput) -> dict:
+    "Peak of the query's attention and importance of the frames of B clips."
+    peak, frame = out.trace.attention.mean(1).max(1)
+    importance = _probe_parts(out)[0].sum(1)
+    return dict(peak=peak, peak_frame=frame.double(), importance=importance)
+
+
 def _measures_of(head: Head, out: HeadOutput) -> dict:
     "What is kept of B clips, by name: tensors [B] or [B,...]."
     p = out.logits.double().softmax(-1)
@@ -328,6 +336,8 @@ def _measures_of(head: Head, out: HeadOutput) -> dict:
         found |= _mixture_measures(head, out.trace)
     elif isinstance(out.trace, TemporalTrace) and out.trace.attention:
         found |= _temporal_measures(out.trace)
+    elif isinstance(out.trace, ProbeTrace):
+        found |= _probe_measures(out)
     if "importance" in found:
         found["top_frame"] = found["importance"].argmax(1).double()
     return found
