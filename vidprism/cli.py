@@ -171,6 +171,10 @@ CHOICE = Panel(
         Option("repaired", str, None, "folder that `audit --fix` wrote: its files replace broken ones"),
     ),
 )
+LISTED = Panel(
+    "Features made elsewhere",
+    (Option("listing", str, None, "a CSV or JSON with the names and labels of a folder of features", ("--list",)),),
+)
 PART = Panel("Which clips", (Option("part", str, None, "train, val or test only"),))
 
 # %% ../nbs/cli.ipynb #ac5e8d54
@@ -232,6 +236,7 @@ RUN = Panel(
             "train the encoder, too, on augmented frames",
             ("--finetune-encoder/--no-finetune-encoder",),
         ),
+        Option("lengths", str, "refuse", "features of clips of other lengths: refuse, or resample to --num-frames"),
     ),
 )
 TRAINING = Panel(
@@ -848,6 +853,83 @@ def run_audit(fresh, **settings):
     print(f"report: {found.folder}/audit.md  quarantine: {found.quarantine}")
 
 
+FILES = Panel(
+    "Features for other programs",
+    (
+        Option("window", FrameCount, None, "frames of a sliding window, of which --num-frames are taken"),
+        Option("stride", Count, None, "frames from the start of a window to that of the next"),
+        Option("file_format", str, "npy", "npy, or safetensors"),
+    ),
+)
+EXPORT = Panel(
+    FILES.title,
+    (Option("export", str, None, "a folder: one file a clip with its times, and a manifest"), *FILES.options),
+)
+
+
+def check_export(export, grid: bool, views: tuple, written: dict):
+    """Refuse options of `features` that do not go together.
+
+    Parameters
+    ----------
+    export
+        The folder of the files; None: none are written.
+    grid, views
+        What the cache may hold, and files do not.
+    written
+        The values of the options in `FILES`.
+
+    Raises
+    ------
+    ConfigError
+        Naming them.
+    """
+    if export is None and (written["window"] or written["stride"] or written["file_format"] != "npy"):
+        raise ConfigError("--window, --stride and --file-format go with --export.")
+    if export is not None and (grid or views != (1, 1)):
+        raise ConfigError("--export writes pooled features of one view: leave --grid and --views out.")
+
+
+def load_data(data, listing=None, part=None, **where):
+    """Find the clips of a data set, videos, shards or features, and print what was found.
+
+    Parameters
+    ----------
+    data, where
+        The fields of a `Source`.
+    listing
+        The list of a folder of features.
+    part
+        "train", "val" or "test" only.
+    """
+    from vidprism.training.runs import Source
+
+    clips = Source(data, listing=listing, **where).read()
+    clips = clips.part(part) if part else clips
+    if is_first_process():
+        print(clips.report())
+    return clips
+
+
+def refuse_features(clips):
+    """Refuse clips that are features already.
+
+    Parameters
+    ----------
+    clips
+        A `ClipList`.
+
+    Raises
+    ------
+    ConfigError
+        If they are.
+    """
+    from vidprism.encoders.feature_files import holds_features
+
+    if holds_features(clips):
+        raise ConfigError(f"{clips.root} holds features already: `vidprism train` takes them as they are.")
+
+
 @command(
     "features",
     DATA,
@@ -857,30 +939,33 @@ def run_audit(fresh, **settings):
     ENCODING,
     WORK,
     Option("grid", bool, False, "keep the spatial grid, too"),
+    EXPORT,
     panel="Many clips",
     example="vidprism features my_clips --encoder timm:vit_small_patch14_dinov2/lvd142m --num-frames 16",
 )
-def run_features(data, encoder, views, cache, num_frames, sampling, workers, grid, **which):
-    "Encode every clip once, into the cache."
+def run_features(data, encoder, views, cache, grid, export, workers, num_frames, sampling, **values):
+    "Encode every clip once, into the cache; with --export also into files for other programs."
     from vidprism.encoders.cache import cache_features
+    from vidprism.processes import launched_team
     from vidprism.training.pipeline import default_cache, find_encoder
 
-    clips, folder = load_list(data, **which), cache or default_cache()
-    show = is_first_process()
-    found = cache_features(
-        clips.paths,
-        find_encoder(encoder),
-        folder,
-        num_frames=num_frames,
-        sampling=sampling,
-        views=parse_views(views),
-        workers=workers,
-        grid=grid,
-        progress=show,
-        collect=False,
-    )
-    if show:
-        print(found, f"cache: {folder}", sep="\n")
+    how = dict(num_frames=num_frames, sampling=sampling, workers=workers)
+    written = pick(values, FILES)
+    check_export(export, grid, parse_views(views), written)
+    team = launched_team()
+    clips, folder = load_data(data, **pick(values, FORM, CHOICE, PART)), cache or default_cache()
+    refuse_features(clips)
+    how |= dict(progress=team.is_first, team=team)
+    if export:
+        from vidprism.encoders.export import export_features
+
+        said = [export_features(clips, find_encoder(encoder), export, folder, **written, **how)]
+    else:
+        more = dict(views=parse_views(views), grid=grid, collect=False)
+        said = [cache_features(clips.paths, find_encoder(encoder), folder, **more, **how), f"cache: {folder}"]
+    end_process_group()
+    if team.is_first:
+        print(*said, sep="\n")
 
 # %% ../nbs/cli.ipynb #d3dda6b7
 def training_run(recipe=None, options=None, views="1x1", **values):
@@ -927,10 +1012,12 @@ def told_where_it_stands(folder):
     folder
         The run's folder.
     """
+    from vidprism.processes import ended_together, num_processes
     from vidprism.training.runs import abandon_run, stopped_run
 
     try:
-        yield
+        with ended_together(num_processes()):
+            yield
     except VidPrismError:
         if is_first_process():
             abandon_run(folder)
@@ -940,11 +1027,43 @@ def told_where_it_stands(folder):
         raise
 
 
+def refuse_unused(clips, recipe):
+    """Refuse options of a training that features made elsewhere leave without effect.
+
+    Parameters
+    ----------
+    clips
+        A `ClipList`.
+    recipe
+        The `Recipe` that is used.
+
+    Raises
+    ------
+    ConfigError
+        If an encoder, or a number of frames that the features do not have, is asked for.
+    """
+    from vidprism.encoders.feature_files import holds_features
+
+    if not holds_features(clips):
+        return
+    options = dict(zip(WORDS.get(), (*WORDS.get()[1:], "")))
+    options |= dict(word.split("=", 1) for word in WORDS.get() if word.startswith("--") and "=" in word)
+    if "--encoder" in options:
+        raise ConfigError(f"{clips.root} holds features: no --encoder is used in training; give it to `predict`.")
+    asked = options.get("--num-frames", str(recipe.num_frames))
+    if asked != str(recipe.num_frames):
+        raise ConfigError(
+            f"The features in {clips.root} have {recipe.num_frames} frames, not {asked}: "
+            "--lengths resample takes as many of them."
+        )
+
+
 @command(
     "train",
     DATA,
     FORM,
     CHOICE,
+    LISTED,
     RECIPE,
     ENCODING,
     WORK,
@@ -957,18 +1076,22 @@ def told_where_it_stands(folder):
 )
 def run_train(data, out, cache, workers, resume, overwrite, every, keep_checkpoints, **values):
     "Split the clips, train a head, measure it, keep the model; a run that was stopped goes on with --resume."
-    from vidprism.training.pipeline import find_encoder, train_clips
+    from vidprism.processes import launched_team
+    from vidprism.training.pipeline import encoder_for, recipe_for, train_clips
     from vidprism.training.runs import Source, begin_run, check_run_folder, run_settings, save_run
 
-    first = is_first_process()
+    recipe, team = training_run(**values), launched_team()
+    first = team.is_first
     if first:
         check_run_folder(out, resume, overwrite)
-    where = pick(values, FORM, CHOICE)
-    clips, recipe = load_list(data, **where), training_run(**values)
+    where = pick(values, FORM, CHOICE, LISTED)
+    clips = load_data(data, **where)
+    recipe = recipe_for(clips, recipe)
+    refuse_unused(clips, recipe)
     with told_where_it_stands(out):
-        encoder = find_encoder(recipe.encoder)
+        encoder = encoder_for(clips, recipe.encoder)
         begin_run(out, run_settings(Source(data, **where), clips, recipe, encoder, workers), WORDS.get(), resume)
-        done = train_clips(clips, recipe, encoder, cache, workers, first, out, resume, every)
+        done = train_clips(clips, recipe, encoder, cache, workers, first, out, resume, every, team)
         end_process_group()
         if first:
             print(done.result)
@@ -988,10 +1111,12 @@ def run_train(data, out, cache, workers, resume, overwrite, every, keep_checkpoi
 def run_rerun(folder, out, encoder, cache):
     "Do a finished run again and compare weights and measures; the exit code is 1 where they differ."
     import tempfile
+    from vidprism.processes import ended_together, launched_team
     from vidprism.training.runs import rerun
 
-    with tempfile.TemporaryDirectory() as temporary:
-        found = rerun(folder, out or Path(temporary) / "run", encoder, cache, is_first_process())
+    team = launched_team()
+    with tempfile.TemporaryDirectory() as temporary, ended_together(team.processes):
+        found = rerun(folder, out or Path(temporary) / "run", encoder, cache, team.is_first, team)
     end_process_group()
     if is_first_process():
         print(found)
@@ -1024,6 +1149,8 @@ def seen_in_training(model, clips, root=None) -> int:
     FORM,
     CHOICE,
     PART,
+    LISTED,
+    Option("lengths", str, None, "features of other lengths: refuse, or resample (default: as in training)"),
     Option("encoder", str, None, "of a model saved around your own module: own:FILE.py:FUNCTION"),
     WORK,
     Option("per_class", bool, False, "every class's accuracy"),
@@ -1031,17 +1158,19 @@ def seen_in_training(model, clips, root=None) -> int:
     panel="Many clips",
     example="vidprism eval my_model --views 4x3 --per-class",
 )
-def run_eval(model, data, encoder, views, cache, workers, per_class, out, **which):
+def run_eval(model, data, encoder, views, cache, workers, per_class, out, lengths, **which):
     "Measure a model on clips: top-1, top-5, per class."
+    from vidprism.schema import read_kept
     from vidprism.training.pipeline import evaluate_model, kept_clips
 
     if out:
         check_output(out, JSON, [data] if data else [])
     m, root = load_named(model, encoder), which["root"]
-    clips = load_list(data, **which) if data else kept_clips(model, root=root)
+    clips = load_data(data, **which) if data else kept_clips(model, root=root)
     if seen := seen_in_training(model, clips, root):
         print(f"note: {seen} of these {len(clips)} clips were trained on; the score is too good by that")
-    result = evaluate_model(m, clips, parse_views(views), cache, workers, progress=True)
+    lengths = lengths or read_kept(Path(model) / "result.json").get("lengths") or "refuse"
+    result = evaluate_model(m, clips, parse_views(views), cache, workers, progress=True, lengths=lengths)
     print(result)
     if per_class:
         rows = zip(m.labels, result.runs[0]["per_class"])

@@ -30,6 +30,7 @@ from .encoders.base import Features, FrameEncoder, Preprocess, check_finite_feat
 # isort: split
 from .encoders.base import weights_hash
 from .encoders.factory import create_encoder, rebuild_encoder
+from .encoders.feature_files import GivenFeatures, clip_as_features, is_given
 from .encoders.weights import cached_file, check_finite, compare_states, find_on_hub, first_line
 
 # isort: split
@@ -175,19 +176,24 @@ def features(self: VideoModel, clip) -> Tensor:
 
     Parameters
     ----------
-    clip : str, Path or Clip
-        A video file or a clip.
+    clip : str, Path, Clip or Tensor
+        A video file or a clip; or features in place of it, `[T,D]` or the path of a `.npy` or safetensors file.
 
     Returns
     -------
     Tensor
-        `[1,T,D]`.
+        `[1,T,D]`; `[W,T,D]` of a file of W windows.
 
     Raises
     ------
     ConfigError
-        If a feature is NaN or infinite.
+        If a feature is NaN or infinite, given features have another shape, or a clip is given and the model was trained
+        on features whose encoder it does not have.
     """
+    given = clip_as_features(clip, self.encoder.dim, self.head.config.num_frames)
+    if given is not None:
+        return given.to(next(self.head.parameters(), given).device)
+    self.encoder.window_of(self.num_frames)
     opened = self.open_clip(clip)
     pooled = self.encoder(opened.frames[None]).pooled
     check_finite_features(Features(pooled), _clip_name(opened), self.encoder.name)
@@ -223,13 +229,13 @@ def forward(
 @patch
 @torch.no_grad()
 @checked
-def embed(self: VideoModel, clip: AnyPath | Clip) -> Tensor:
+def embed(self: VideoModel, clip: AnyPath | Clip | Tensor) -> Tensor:
     """The clip in one vector: what the head's classifier reads.
 
     Parameters
     ----------
-    clip : str, Path or Clip
-        A video file or a clip.
+    clip : str, Path, Clip or Tensor
+        A video file, a clip, or features `[T,D]` as in `features`.
 
     Returns
     -------
@@ -237,7 +243,7 @@ def embed(self: VideoModel, clip: AnyPath | Clip) -> Tensor:
         `[D]`.
     """
     output = self.head(self.features(clip))
-    return output.video[0]
+    return output.video.mean(0)
 
 # %% ../nbs/model.ipynb #f7d070e3
 @patch
@@ -282,7 +288,7 @@ def zero_shot_logits(
 @checked
 def predict(
     self: VideoModel,
-    clip: AnyPath | Clip,
+    clip: AnyPath | Clip | Tensor,
     topk: Count = 5,
     labels: Sequence[str] = None,
     templates: Sequence[str] = None,
@@ -291,8 +297,8 @@ def predict(
 
     Parameters
     ----------
-    clip : str, Path or Clip
-        A video file or a clip.
+    clip : str, Path, Clip or Tensor
+        A video file, a clip, or features `[T,D]` as in `features`; logits are averaged over windows.
     topk : int
         Number of answers, at most that of the classes.
     labels : list of str, optional
@@ -318,7 +324,7 @@ def predict(
         logits = self.zero_shot_logits(clip, labels, templates)
     if not logits.isfinite().all():
         raise ConfigError(f"{_clip_name(clip)}: the model's answer is NaN or infinite.")
-    best = logits[0].softmax(-1).topk(min(topk, len(names)))
+    best = logits.mean(0).softmax(-1).topk(min(topk, len(names)))
     answers = zip(best.indices.tolist(), best.values.tolist())
     return [(names[place], probability) for place, probability in answers]
 
@@ -387,13 +393,16 @@ def _disk_states(model: VideoModel, half: bool, asked: bool, weights) -> dict:
 def _model_config(model: VideoModel, metadata: dict) -> dict:
     "What `config.json` says."
     encoder, head = model.encoder, model.head
-    weights = None if encoder.origin is None else weights_hash(encoder)
+    if isinstance(encoder, GivenFeatures):
+        how, weights = encoder.known_how, encoder.known_weights
+    else:
+        how, weights = encoder.how, None if encoder.origin is None else weights_hash(encoder)
     own = {} if model.templates == _ZERO_SHOT else dict(templates=list(model.templates))
     return dict(
         **own,
         encoder=encoder.name,
         encoder_options=encoder.options,
-        preprocess=encoder.how._asdict(),
+        preprocess=None if how is None else how._asdict(),
         encoder_weights=weights,
         head=head.name,
         options=asdict(head.config),
@@ -570,6 +579,8 @@ def _given_encoder(folder, c: dict, encoder) -> FrameEncoder:
 def _named_encoder(folder, c: dict, copied: bool) -> FrameEncoder:
     "The encoder by its name; without its weights where the folder has them (`copied`)."
     name = c["encoder"]
+    if is_given(name):
+        return GivenFeatures(name, c["options"]["dim"], _saved_preprocess(c), c.get("encoder_weights"))
     if name.startswith(("module:", "own:", "open_clip:local-dir:")):  # a saved model never names code to run
         raise ConfigError(
             f"The model in {folder} was saved around an encoder of its owner's, {name.partition(':')[2]}: give it "
@@ -608,7 +619,7 @@ def _load_encoder(folder: Path, c: dict, state, encoder=None) -> FrameEncoder:
     if copied:
         load_strictly(e, state, f"the encoder in {folder}")
         e.origin = None if e.origin is None else f"saved {e.origin}"
-    elif saved and weights_hash(e) != saved:
+    elif saved and not isinstance(e, GivenFeatures) and weights_hash(e) != saved:
         raise ConfigError(f"The encoder {e.name} has other weights now than when the model in {folder} was saved.")
     return e
 

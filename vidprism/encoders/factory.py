@@ -292,7 +292,7 @@ def _random_model(architecture: str, quick_gelu: bool = None, size: int = None, 
         force_preprocess_cfg=prepare,
         pretrained_text=False,
         pretrained_image=False,
-        device=torch.get_default_device(),
+        device=torch.empty(0).device,  # in torch 2.4, get_default_device() does not see `with torch.device(...)`
     )
     with torch.random.fork_rng(devices=[]), _quietly(), _no_code_of_others(architecture):
         torch.manual_seed(0)

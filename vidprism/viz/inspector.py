@@ -382,9 +382,16 @@ def _uploaded(self: ClipInspector, files):
     if not files:
         return
     self._quiet = True
-    self.upload.value = ()
+    self.upload.set_trait("value", type(files)())  # empty; ipywidgets 7 allows no plain assignment
     self._quiet = False
-    self._taken(files[0]["name"], files[0]["content"])
+    self._taken(*_first_file(files))
+
+
+def _first_file(files) -> tuple:
+    "Name and content of a file that came through the button: ipywidgets 7 has a dictionary by name, 8 a tuple."
+    if isinstance(files, dict):
+        return next((name, file["content"]) for name, file in files.items())
+    return files[0]["name"], files[0]["content"]
 
 
 def _file_name(name: str) -> str:
@@ -594,10 +601,21 @@ def look_again(self: ClipInspector, _: W.Button | None = None) -> None:
         self._show()
 
 
+def _view_bundle(widget, **kwargs) -> dict:
+    "What shows a widget; ipywidgets 7 has no function for it."
+    if hasattr(W.VBox, "_repr_mimebundle_"):
+        return W.VBox._repr_mimebundle_(widget, **kwargs)
+    view = dict(version_major=2, version_minor=0, model_id=widget.model_id)
+    return {"text/plain": type(widget).__name__, "application/vnd.jupyter.widget-view+json": view}
+
+
+ClipInspector._ipython_display_ = None  # ipywidgets 7 would show the widget without the summary in words
+
+
 @patch
 def _repr_mimebundle_(self: ClipInspector, **kwargs):
     "The widget, and a summary in words for places where widgets do not run."
-    bundle = super(ClipInspector, self)._repr_mimebundle_(**kwargs)
+    bundle = _view_bundle(self, **kwargs)
     if self.session.clip is None:
         return bundle
     return {**bundle, "text/html": self._summary()}
