@@ -43,6 +43,7 @@ from .attribution import frame_parts
 from .explanation import _probe_parts, _temporal_parts
 from .usage import class_means, js_bits
 from ..model import VideoModel
+from ..processes import Team
 from ..training.pipeline import default_cache
 
 # %% ../../nbs/interpret/clip_tables.ipynb #69de215e
@@ -231,7 +232,7 @@ class _StoredFeatures:
 
     def fill(self, progress: bool, stop: Callable | None):
         "Make what is not in the cache; after a stop, what is there counts."
-        made = (self.options, self.workers, self.timeout, progress)
+        made = (self.options, Team(), self.workers, self.timeout, progress)
         try:
             with _asking(self.encoder, stop), evaluation_mode(self.encoder):
                 self.keys, self.reasons, _ = _fill_missing(self.cache, self.encoder, self.paths, *made)
