@@ -7,7 +7,9 @@ __all__ = ['ClipMap', 'clip_map']
 
 # %% ../../nbs/interpret/clip_maps.ipynb #bcdff969
 import numpy as np
+import sklearn
 import warnings
+from packaging.version import Version
 from sklearn.decomposition import PCA
 from typing import Literal, NamedTuple
 from ..errors import ConfigError, Count, Seed, checked
@@ -35,6 +37,9 @@ class ClipMap(NamedTuple):
     note: str
 
 
+_KNOWS_COVARIANCE = Version(sklearn.__version__) >= Version("1.5")  # much faster where there are many rows
+
+
 def _signs(axes: np.ndarray) -> np.ndarray:
     "[K] 1 or -1, so that the largest entry of each axis [K,W] is above 0, the first of equals."
     largest = np.abs(axes).argmax(1)
@@ -46,7 +51,8 @@ def _pca(x: np.ndarray) -> tuple:
     points, variance = np.zeros((len(x), 2)), (0.0, 0.0)
     if len(x) < 2 or not (x != x[0]).any():
         return points, variance
-    fit = PCA(min(2, *x.shape), svd_solver="covariance_eigh" if len(x) > x.shape[1] else "full")
+    solver = "covariance_eigh" if _KNOWS_COVARIANCE and len(x) > x.shape[1] else "full"
+    fit = PCA(min(2, *x.shape), svd_solver=solver)
     found = fit.fit_transform(x) * _signs(fit.components_)
     points[:, : found.shape[1]] = found
     variance = tuple(np.pad(fit.explained_variance_ratio_, (0, 2 - found.shape[1])).tolist())
