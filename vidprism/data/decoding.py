@@ -46,7 +46,7 @@ _ADVICE = dict(
 )
 
 
-def _module(name: str):
+def _module(name: str) -> Any:
     "A module; None where it is missing or does not load."
     try:
         return importlib.import_module(name)
@@ -63,7 +63,7 @@ if decord:
 
 def _try_torchcodec() -> None:
     "Load torchcodec and its libraries; raise one of `_NO_READER` if that fails."
-    from torchcodec.decoders import VideoDecoder
+    from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
 
     try:
         VideoDecoder(b"no video")
@@ -515,7 +515,7 @@ _WALKS = dict(decord=_walk_decord, pyav=_walk_pyav)
 # %% ../../nbs/data/decoding.ipynb #8e56167c
 def _torchcodec(probe: Probe):
     "torchcodec's decoder of a file, which does not seek."
-    from torchcodec.decoders import VideoDecoder
+    from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
 
     stamps = probe.stamps.tolist()
     frames = [dict(pts=stamp, duration=1, key_frame=stamp == stamps[0]) for stamp in stamps]
@@ -814,6 +814,8 @@ def _by_torchcodec(probe: Probe, choose: Callable, each: Callable, scale, stop: 
     for k, picture in _walk_torchcodec(probe, scale, sorted({*places, last - 1})):
         if k in places:
             out = _place(out, each(picture), places[k], len(wanted), probe.path)
+    if out is None:
+        raise _Damaged("torchcodec", 0)
     return _found(out, wanted, probe.stamps.tolist(), "torchcodec", probe)
 
 # %% ../../nbs/data/decoding.ipynb #b8d64577

@@ -371,10 +371,10 @@ class AttentiveProbeConfig(InProjConfig):
     def __post_init__(self):
         super().__post_init__()
         one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
-        if self.num_heads is None:
-            object.__setattr__(self, "num_heads", _heads_for(self.inner))
-        if self.inner % self.num_heads:
-            raise ConfigError(f"The width {self.inner} can't be shared among {self.num_heads} heads.")
+        num_heads = _heads_for(self.inner) if self.num_heads is None else self.num_heads
+        object.__setattr__(self, "num_heads", num_heads)
+        if self.inner % num_heads:
+            raise ConfigError(f"The width {self.inner} can't be shared among {num_heads} heads.")
 
 
 def _heads_for(width: int) -> int:
