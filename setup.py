@@ -35,7 +35,9 @@ setup(
     package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"], "vidprism.guides": ["*.ipynb"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
-    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "torchcodec", "transformers", "videomae")},
+    extras_require={
+        k: cfg[f"{k}_requirements"].split() for k in ("dev", "torchcodec", "transformers", "umap", "videomae")
+    },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
     classifiers=[

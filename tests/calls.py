@@ -84,6 +84,13 @@ class Workshop:
         return torch.randn(2, FRAMES, DIM, generator=generator(4))
 
     @cached_property
+    def model_features(self):
+        "Made-up features of three clips for the model."
+        c = self.model.head.config
+        x = torch.randn(3, c.num_frames, c.dim, generator=generator(10))
+        return FeatureSplit(x, torch.arange(3), ["a", "b", "c"], ["a", "b", "c"])
+
+    @cached_property
     def clip_list(self):
         paths = [str(p) for p in vp.sample_clips()[:6]]
         return vp.ClipList(
@@ -337,6 +344,18 @@ CALLS = {
         model=w.model, clip=w.clip_path, expert=0, target=0, method="gradcam", active_experts=None
     ),
     "expert_usage": lambda w: dict(head=w.head, bench=w.bench, permutations=5, seed=0),
+    "clip_table": lambda w: dict(
+        model=w.model,
+        clips=w.model_features,
+        cache=None,
+        workers=0,
+        progress=False,
+        batch=2,
+        timeout=20.0,
+        seconds=True,
+        classes=None,
+        stop=None,
+    ),
     "prism_page": lambda w: dict(e=w.explanation, path=w.new("page.html")),
     "ClipInspector": lambda w: dict(model=w.model, clips=[w.clip_path], beside=None, name="x"),
     "Trial": lambda w: dict(head="mean", options={}, shots=0, stride=1, classifier="linear", probes={}),
