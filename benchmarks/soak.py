@@ -628,13 +628,13 @@ class Hand:
     def __call__(self):
         """One action; then a pause as short or as long as a person's.
 
-        What is aimed at may be drawn anew meanwhile: the action is missed."""
+        What is aimed at may be drawn anew or be gone meanwhile: the action is missed."""
         kind = self.dice.choices(("menu", "slider", "button", "tab", "plot", "text"), (3, 5, 3, 2, 3, 1))[0]
         try:
             getattr(self, kind)()
             self.counts[kind] += 1
         except self.errors as error:
-            if "not attached" not in str(error):
+            if not any(sign in str(error) for sign in ("not attached", "waiting for locator")):
                 raise
             self.counts["missed"] += 1
         self.page.wait_for_timeout(self.dice.choice((30, 200, 800)))
@@ -760,6 +760,8 @@ def run_inspector(arguments) -> int:
         raise SystemExit(f"no Chromium: {found.why}")
     with folder_of("inspector") as folder:
         entry = inspect(arguments.minutes, arguments.seed, found.path, folder)
+    actions = entry["actions"]
+    entry["passed"] &= actions.get("missed", 0) <= 0.05 * sum(actions.values())
     for name in ("console_errors", "page_errors", "kernel_errors"):
         entry["passed"] &= not entry[name]
         entry[name] = dict(count=len(entry[name]), first=entry[name][:5])

@@ -13,6 +13,7 @@ import vidprism as vp
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from test_mote_file import fusion_state, write
 from torch.utils.data import TensorDataset
 from vidprism.errors import ConfigError, _check, _parameter
 from vidprism.evaluation.benchmark import FeatureSplit
@@ -83,6 +84,13 @@ class Workshop:
         return torch.randn(2, FRAMES, DIM, generator=generator(4))
 
     @cached_property
+    def model_features(self):
+        "Made-up features of three clips for the model."
+        c = self.model.head.config
+        x = torch.randn(3, c.num_frames, c.dim, generator=generator(10))
+        return FeatureSplit(x, torch.arange(3), ["a", "b", "c"], ["a", "b", "c"])
+
+    @cached_property
     def clip_list(self):
         paths = [str(p) for p in vp.sample_clips()[:6]]
         return vp.ClipList(
@@ -96,6 +104,12 @@ class Workshop:
     @cached_property
     def clip_dataset(self):
         return vp.ClipDataset(self.clip_list, num_frames=2, size=16)
+
+    @cached_property
+    def mote_file(self):
+        "A checkpoint in MoTE's published layout, around the small CLIP."
+        tower = {k: v for k, v in self.encoder.model.state_dict().items() if "visual" in k or "scale" in k}
+        return write(self.new("mote.pt"), tower, fusion_state(128, 3, layers=1))
 
     @cached_property
     def model_list(self):
@@ -233,7 +247,9 @@ CALLS = {
     "load_released_head": lambda w: dict(state_dict={}, rates=None, num_frames=8),
     "load_released_mote": lambda w: dict(state_dict={}, num_frames=8),
     "import_released": lambda w: dict(path=w.new("released.pt"), labels=["a"], kind="vidprism", num_frames=8),
-    "VideoModel": lambda w: dict(encoder=w.encoder, head=w.model.head, labels=list(w.model.labels), sampling="sparse"),
+    "VideoModel": lambda w: dict(
+        encoder=w.encoder, head=w.model.head, labels=list(w.model.labels), sampling="sparse", templates=("a {}",)
+    ),
     "zero_shot_model": lambda w: dict(encoder=w.encoder, labels=["a", "b"], num_frames=4, templates=("{}",)),
     "sample_model": lambda w: dict(name="vidprism"),
     "interpolate": lambda w: dict(model=w.model, original=w.original, alpha=0.5),
@@ -328,6 +344,18 @@ CALLS = {
         model=w.model, clip=w.clip_path, expert=0, target=0, method="gradcam", active_experts=None
     ),
     "expert_usage": lambda w: dict(head=w.head, bench=w.bench, permutations=5, seed=0),
+    "clip_table": lambda w: dict(
+        model=w.model,
+        clips=w.model_features,
+        cache=None,
+        workers=0,
+        progress=False,
+        batch=2,
+        timeout=20.0,
+        seconds=True,
+        classes=None,
+        stop=None,
+    ),
     "prism_page": lambda w: dict(e=w.explanation, path=w.new("page.html")),
     "ClipInspector": lambda w: dict(model=w.model, clips=[w.clip_path], beside=None, name="x"),
     "Trial": lambda w: dict(head="mean", options={}, shots=0, stride=1, classifier="linear", probes={}),
@@ -349,6 +377,10 @@ CALLS = {
 METHODS = {
     "VideoModel.predict": lambda w: (w.model.predict, dict(clip=w.clip_path, topk=2, labels=None)),
     "VideoModel.embed": lambda w: (w.model.embed, dict(clip=w.clip_path)),
+    "VideoModel.from_mote": lambda w: (
+        vp.VideoModel.from_mote,
+        dict(path=w.mote_file, class_names=["a", "b", "c"], encoder="mini", num_frames=8),
+    ),
     "VideoModel.zero_shot_logits": lambda w: (
         w.model.zero_shot_logits,
         dict(clip=w.clip_path, labels=["a", "b"], templates=("{}",)),

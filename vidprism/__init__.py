@@ -6,6 +6,7 @@ Look at a clip
     sample_model, sample_clips      a trained model and clips that come with the kit
     ClipInspector(model, clips)     the widget; prism_page(explain(model, clip), "page.html") the page
     explain, describe               what a model did with a clip, as arrays: an Explanation
+    clip_table(model, clips)        what it did with each clip of a data set: one row a clip
 
 Use a model
     VideoModel                      from_pretrained, save_pretrained, predict, embed
@@ -25,7 +26,8 @@ Compare
     expert_usage, isolate_experts   which classes use which expert
 
 Build
-    create_head(name, dim, ...)     "vidprism" "vidprism_lowdata" "bmoe" "mote" "transformer" "statistics" "mean"
+    create_head(name, dim, ...)     "vidprism" "vidprism_lowdata" "bmoe" "mote" "transformer" "attentive_probe"
+                                    "linear_probe" "statistics" "mean"
     Head, register_head, variant    a head of your own; a trained head with other options
     RgSTA, DBI, HMoE                the paper's three stages
     ranking_loss, diversity_loss, gate_balance_loss     its losses
@@ -68,6 +70,7 @@ _WHERE = {
     "evaluation.cost": "Cost head_cost measure_cost paper_costs draw_paper_costs",
     "interpret.explanation": "Explanation describe explain",
     "interpret.usage": "expert_usage",
+    "interpret.clip_tables": "clip_table",
     "viz.html": "prism_page",
     "viz.inspector": "ClipInspector",
     "experiments.studies": "Trial Study clips_study open_study paired run_cells world_study",

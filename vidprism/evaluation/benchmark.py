@@ -23,13 +23,16 @@ from functools import partial
 from pathlib import Path
 from torch import Tensor
 from typing import Literal, NamedTuple
+from ..data.cliplist import ClipList
 from ..data.clips import read_clip, read_views, view_indices
 from ..data.synthetic import MOTIONS, world_batches
 from ..encoders.base import Features, FrameEncoder
 from ..encoders.cache import FeatureCache, clip_key, fingerprint
+from ..encoders.feature_files import feature_list, load_features
 from ..errors import AnyPath, ConfigError, Count, FrameCount, Seed, checked, one_of
 from .metrics import Measures
 from ..files import write_json
+from ..heads.mote import MOTE_TEMPLATES
 from ..training.trainer import TrainConfig
 
 # %% ../../nbs/evaluation/benchmark.ipynb #70435131
@@ -70,6 +73,75 @@ class FeatureSplit(NamedTuple):
         items = [self.items[k] for k in i.tolist()]
         sources = [self.sources[k] for k in i.tolist()]
         return FeatureSplit(self.features[i], self.labels[i], items, sources)
+
+    @staticmethod
+    @checked
+    def from_list(clips: ClipList, num_frames: FrameCount = None, lengths: str = "refuse"):
+        """The features of a list of feature files.
+
+        Parameters
+        ----------
+        clips : ClipList
+            As `feature_list` gives it.
+        num_frames : int, optional
+            T; None: that of the first clip.
+        lengths : str
+            What becomes of clips of another length: "refuse", or "resample" (one feature of each of T equal segments).
+
+        Returns
+        -------
+        FeatureSplit
+            A row for each clip, or for each window of it; windows of a clip have one source.
+
+        Raises
+        ------
+        ConfigError
+            If a file is not as `read_features` wants it, or of another width or length.
+        """
+        loaded, sources = load_features(clips, num_frames, lengths), clips.sources()
+        labels = torch.tensor([clips.labels[place] for place in loaded.places])
+        return FeatureSplit(loaded.features, labels, loaded.names, [sources[place] for place in loaded.places])
+
+    @staticmethod
+    @checked
+    def from_folder(
+        folder: AnyPath,
+        listing: AnyPath = None,
+        part: str = None,
+        classes: Sequence[str] = None,
+        num_frames: FrameCount = None,
+        lengths: str = "refuse",
+    ):
+        """Read features that `vidprism features --export` wrote, or that were made elsewhere.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A `.npy` or `.safetensors` file [T,D] for each clip: with the kit's manifest, a list, or class folders.
+        listing : str or Path, optional
+            A CSV or JSON with names and labels. Without it: the manifest, the folder's only list, or its class folders.
+        part : str, optional
+            Only the clips of this part: "train", "val" or "test".
+        classes : sequence of str, optional
+            The order of the classes; None: that of the manifest, or of the alphabet (see `feature_list`).
+        num_frames : int, optional
+            T; None: that of the first clip.
+        lengths : str
+            What becomes of clips of another length: "refuse", or "resample" (one feature of each of T equal segments).
+
+        Returns
+        -------
+        FeatureSplit
+            A row for each clip, or for each window of it.
+
+        Raises
+        ------
+        ConfigError
+            If a clip is missing, a file lies outside of the folder, or is not as `read_features` wants it.
+        """
+        clips = feature_list(folder, listing)
+        clips = clips if classes is None else clips.with_classes(list(classes))
+        return FeatureSplit.from_list(clips if part is None else clips.part(part), num_frames, lengths)
 
 
 @checked
@@ -131,16 +203,8 @@ class Benchmark:
         return self.train.features.shape[-2]
 
 # %% ../../nbs/evaluation/benchmark.ipynb #517e73f1
-_MEDIA = ("photo", "video", "example", "demonstration")
-_VERBS = ("", "using ", "doing ", "during ", "performing ", "practicing ")
-_PEOPLE = ("", *(f"a person {verb}" for verb in _VERBS))
-
 # sets of sentences; {} stands for the class name
-TEMPLATES = dict(
-    name=("{}",),
-    clip=("a photo of a {}.",),
-    mote=tuple(f"a {medium} of {person}{{}}." for medium in _MEDIA for person in _PEOPLE),
-)
+TEMPLATES = dict(name=("{}",), clip=("a photo of a {}.",), mote=MOTE_TEMPLATES)
 
 
 def find_templates(templates: str | Sequence[str]) -> tuple:

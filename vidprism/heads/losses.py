@@ -14,6 +14,12 @@ from ..errors import ConfigError, NonNegative, Temperature, check_argument, chec
 from .dbi import batch_mean
 from .rgsta import window_partition, window_shape
 
+
+def _check_shapes(expected: dict, **tensors):
+    "`check_shapes`, left out while a graph is compiled: PyTorch 2.4 cannot trace it."
+    if not torch.compiler.is_compiling():
+        check_shapes(expected, **tensors)
+
 # %% ../../nbs/heads/losses.ipynb #575ff163
 def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
     """Length plus mean similarity within the window, eq. 17.
@@ -38,12 +44,12 @@ def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
         If the rate is below 1, or the shapes do not fit.
     """
     positive_int(rate, "rate")
-    check_shapes(dict(x="B T D"), x=x)
+    _check_shapes(dict(x="B T D"), x=x)
     if not x.is_floating_point():
         raise ConfigError(f"x must be a tensor of floats, not of {x.dtype}.")
     windows, length, _ = window_shape(x.shape[1], rate)
     expected = {"similarity": "B W r r", "B": len(x), "W": windows, "r": length}
-    check_shapes(expected, similarity=similarity)
+    _check_shapes(expected, similarity=similarity)
     frames = x.shape[1]
     ones = torch.ones_like(x[..., 0])
     lengths = window_partition(ones, rate).sum(-1, keepdim=True)  # [B,W,1]
@@ -82,7 +88,7 @@ def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: floa
         If the rate is below 1, the temperature is not above 0, or the shapes do not fit.
     """
     positive_int(rate, "rate")
-    check_shapes(dict(predicted="B T", target="B T"), predicted=predicted, target=target)
+    _check_shapes(dict(predicted="B T", target="B T"), predicted=predicted, target=target)
     if not torch.compiler.is_compiling():
         check_argument("temperature", temperature, Temperature)
     log_q = _log_softmax(predicted / temperature, rate)
@@ -121,9 +127,9 @@ def diversity_loss(outputs) -> Tensor:
     ConfigError
         If there is no output, or the shapes do not fit.
     """
-    if not isinstance(outputs, list | tuple) or not outputs:
+    if not isinstance(outputs, (list, tuple)) or not outputs:
         raise ConfigError("outputs must be a list of at least one tensor [B,N,D].")
-    check_shapes({f"output {i}": f"B N{i} D" for i in range(len(outputs))}, **_numbered(outputs))
+    _check_shapes({f"output {i}": f"B N{i} D" for i in range(len(outputs))}, **_numbered(outputs))
     means = torch.stack([output.mean(1) for output in outputs], 1)
     means = F.normalize(means, dim=-1)  # [B,E,D]
     experts = means.shape[1]
@@ -154,7 +160,7 @@ def gate_balance_loss(shares: Tensor) -> Tensor:
     ConfigError
         If the shape is not `[B,E]`.
     """
-    check_shapes(dict(shares="B E"), shares=shares)
+    _check_shapes(dict(shares="B E"), shares=shares)
     experts = shares.shape[1]
     return experts * batch_mean(shares).square().sum()
 
@@ -181,7 +187,7 @@ def contrastive_loss(video: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     ConfigError
         If the shapes do not fit.
     """
-    check_shapes(dict(video="B D", text="C D", labels="B"), video=video, text=text, labels=labels)
+    _check_shapes(dict(video="B D", text="C D", labels="B"), video=video, text=text, labels=labels)
     cosines = F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
     return F.cross_entropy(cosines, labels)
 

@@ -16,10 +16,11 @@ from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, L
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import Clip
-from ..encoders.base import Preprocess, preprocess, to_grid
+from ..encoders.base import Preprocess, to_grid
 from ..errors import ConfigError, Count, Natural, Positive, one_of
 from ..model import VideoModel
 
@@ -29,10 +30,10 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 @contextmanager
 def tap(module: nn.Module, change: Callable[[Tensor], Tensor]):
-    """Change a module's output for as long as the block lasts.
+    """Change a module's output in this thread, for as long as the block lasts.
 
     `encoders.base.listen` collects outputs and leaves them unchanged; this replaces them, so that
-    gradients can start there.
+    gradients can start there. A pass of another thread is not changed.
 
     Parameters
     ----------
@@ -41,7 +42,12 @@ def tap(module: nn.Module, change: Callable[[Tensor], Tensor]):
     change : callable
         Function of the layer's output `[N,...]` that returns the output to use instead.
     """
-    hook = module.register_forward_hook(lambda module, args, out: change(out))
+    thread = get_ident()
+
+    def here(module, args, out):
+        return change(out) if get_ident() == thread else out
+
+    hook = module.register_forward_hook(here)
     try:
         yield
     finally:
@@ -194,7 +200,7 @@ def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module | None 
         return back(layer_map)
 
     with torch.inference_mode(False), torch.enable_grad():
-        x = preprocess(frames.clone().to(encoder.device), encoder.how).requires_grad_(pixels)
+        x = encoder.prepare(frames.clone().to(encoder.device)).requires_grad_(pixels)
         with tap(layer or _last_block(encoder), keep):
             pooled = encode_pixels(encoder, x)
     return Seen(x, tuple(maps), pooled[None])

@@ -24,12 +24,14 @@ from torch import Tensor
 from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..encoders.cache import fingerprint
+from ..encoders.feature_files import holds_features, is_given
 from ..errors import ConfigError
 from ..evaluation.benchmark import find_commit
 from ..files import make_folder, refuse_foreign, sha256_of, write_json, write_text, written_folder
+from ..processes import Team
 from ..schema import read_kept
 from .checkpoint import differences, find_checkpoint
-from .pipeline import OWN_FILES, Recipe, Trained, find_encoder, train_clips
+from .pipeline import OWN_FILES, Recipe, Trained, encoder_for, find_clips, recipe_for, train_clips
 from .trainer import TrainConfig
 
 # %% ../../nbs/training/runs.ipynb #83717937
@@ -42,12 +44,12 @@ _READERS = ("decord", "av", "pillow", "transformers")
 
 
 class Source(NamedTuple):
-    """Where the clips of a run come from: the arguments of `ClipList.from_any`, and what an audit found.
+    """Where the clips of a run come from: the arguments of `find_clips`, and what an audit found.
 
     Attributes
     ----------
     data : str
-        A folder, a list, a CSV or official files.
+        A folder, a list, a CSV, official files, a folder of shards or of features.
     format : str, optional
         The form of `data`; None: found out.
     root : str, optional
@@ -58,6 +60,8 @@ class Source(NamedTuple):
         The file of an audit; its clips are left out.
     repaired : str, optional
         The folder of an audit; its files replace broken ones.
+    listing : str, optional
+        The list of a folder of features.
     """
 
     data: str
@@ -66,6 +70,7 @@ class Source(NamedTuple):
     official: int = 1
     quarantine: str | None = None
     repaired: str | None = None
+    listing: str | None = None
 
     def read(self) -> ClipList:
         """The clips.
@@ -79,7 +84,7 @@ class Source(NamedTuple):
         ConfigError
             If there is no such list.
         """
-        clips = ClipList.from_any(self.data, format=self.format, root=self.root, official_split=self.official)
+        clips = find_clips(self.data, self.format, self.root, self.official, self.listing)
         clips = clips.repaired(self.repaired) if self.repaired else clips
         return clips.without(self.quarantine) if self.quarantine else clips
 
@@ -90,7 +95,7 @@ class Source(NamedTuple):
         -------
         Source
         """
-        paths = {name: getattr(self, name) for name in ("data", "root", "quarantine", "repaired")}
+        paths = {name: getattr(self, name) for name in ("data", "root", "quarantine", "repaired", "listing")}
         there = {name: str(Path(path).resolve()) for name, path in paths.items() if path and Path(path).exists()}
         return self._replace(**there)
 
@@ -99,6 +104,12 @@ def _hash_of_list(clips: ClipList) -> str:
     "SHA-256 of the clips' names, labels, parts and classes."
     rows = [clips.items, clips.labels, clips.parts, clips.classes]
     return hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
+
+
+def _hash_of_files(clips: ClipList) -> str:
+    "SHA-256 of the content of all files."
+    hashes = [sha256_of(path) for path in clips.paths]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def _processes() -> int:
@@ -135,6 +146,8 @@ def run_settings(source: Source, clips: ClipList, recipe: Recipe, encoder, worke
     """
     chosen = {name: value for name, value in vars(recipe).items() if name != "training"}
     inputs = dict(clips=_hash_of_list(clips), encoder=fingerprint(encoder))
+    if holds_features(clips):
+        inputs["features"] = _hash_of_files(clips)
     return dict(
         source=source.resolved()._asdict(),
         recipe=chosen,
@@ -435,7 +448,8 @@ def _parts_of_run(folder, encoder) -> tuple:
         named = str(recipe.encoder)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder}/{RUN} does not say how to train ({error}).") from None
-    if encoder is None and (named.startswith(("own:", "module:")) or "local-dir" in named):
+    runs_code = named.startswith(("own:", "module:")) or "local-dir" in named
+    if encoder is None and runs_code and not is_given(named):
         raise ConfigError(f"The encoder {named} would run code or read a folder that {RUN} names: give it again.")
     if settings.get("processes") != _processes():
         raise ConfigError(f"The run had {settings.get('processes')} processes, and now there are {_processes()}.")
@@ -454,7 +468,7 @@ def _threads(count):
         torch.set_num_threads(before)
 
 
-def rerun(folder, out, encoder=None, cache=None, progress: bool = False) -> RunComparison:
+def rerun(folder, out, encoder=None, cache=None, progress: bool = False, team: Team = None) -> RunComparison:
     """Do a run again and compare.
 
     Parameters
@@ -469,6 +483,8 @@ def rerun(folder, out, encoder=None, cache=None, progress: bool = False) -> RunC
         Folder of features; without one, `default_cache`.
     progress : bool
         Show a progress bar.
+    team : Team, optional
+        Processes that all make this call and train together.
 
     Returns
     -------
@@ -484,12 +500,13 @@ def rerun(folder, out, encoder=None, cache=None, progress: bool = False) -> RunC
     check_run_folder(out)
     record = read_run(folder)
     clips = source.read()
-    encoder = find_encoder(encoder or recipe.encoder)
+    recipe = recipe_for(clips, recipe)
+    encoder = encoder_for(clips, encoder or recipe.encoder)
     settings = run_settings(source, clips, recipe, encoder, workers)
     with _threads(record.get("threads")):
         changed = _changes(record, settings)
         begin_run(out, settings, ["rerun", str(folder)])
-        trained = train_clips(clips, recipe, encoder, cache, workers, progress, out)
+        trained = train_clips(clips, recipe, encoder, cache, workers, progress, out, team=team)
     if _is_first():
         save_run(out, trained)
     return compare_runs(folder, out, changed) if _is_first() else RunComparison(changed, [], [])

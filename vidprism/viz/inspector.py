@@ -12,13 +12,14 @@ import re
 import tempfile
 from collections.abc import Sequence
 from fastcore.basics import patch
+from IPython.display import HTML, display, update_display
 from pathlib import Path
 from ..data.clips import save_upload
 from ..errors import ConfigError, VidPrismError, checked
 from ..model import VideoModel
 from .html import prism_page
 from .panels import PANELS, Screen, make_panels, tell
-from .session import ORDERS, Session, Settings, frame_order, settings_of
+from .session import ORDERS, Session, Settings, frame_order, in_turn, settings_of
 from .style import clip_name, displayable, expert_name, pictures, slowest_first
 from .widget import PanelView
 
@@ -139,10 +140,11 @@ class ClipInspector(W.VBox):
             beside = {beside.head.name: beside}
         self.session, self.name, self.trouble = Session(model, clips, beside), name, ""
         self.folder, self._maps, self._quiet = tempfile.TemporaryDirectory(prefix="vidprism-"), {}, False
-        self._made = {}
+        self._made, self._displayed = {}, False
         self.view, self.status = PanelView(self._picked, self._taken), W.HTML()
         super().__init__(self._make_controls())
-        self.add_class("vidprism-inspector")
+        self._live = f"vidprism-{self.model_id}"
+        self.add_class("vidprism-inspector").add_class(self._live)
         if self.session.clips:
             self._open(self.session.clips[0])
         else:
@@ -189,10 +191,10 @@ def _make_clip_row(self: ClipInspector):
     self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "190px")
     self.count = _choice("frames", sorted({8, 16, 32, 64, s.num_frames}), s.num_frames, "170px")
     self.top = W.HBox([self.clip, self.upload, self.sampling, self.count], layout=W.Layout(**_WRAP))
-    self.clip.observe(lambda c: self._quiet or self._open(c.new), "value")
-    self.upload.observe(lambda c: self._quiet or self._uploaded(c.new), "value")
+    self.clip.observe(in_turn(lambda c: self._quiet or self._open(c.new)), "value")
+    self.upload.observe(in_turn(lambda c: self._quiet or self._uploaded(c.new)), "value")
     for w in (self.sampling, self.count):
-        w.observe(lambda c: self._quiet or self._open(s.clip.path if s.clip else self.clip.value), "value")
+        w.observe(in_turn(lambda c: self._quiet or self._open(s.clip.path if s.clip else self.clip.value)), "value")
 
 
 @patch
@@ -274,6 +276,7 @@ def _trained(head) -> dict:  # numbers as trained
 
 
 @patch
+@in_turn
 def _changed(self: ClipInspector, change):
     "A setting was changed: run the head; if it refuses, show the reason and restore the setting."
     for b in self.on.values():
@@ -292,6 +295,7 @@ def _changed(self: ClipInspector, change):
 
 
 @patch
+@in_turn
 def _put_back(self: ClipInspector, s: Settings, show=False):
     "Move the widgets to these settings, without running anything until the end."
     self._quiet, head = True, self.session.model.head
@@ -309,6 +313,7 @@ def _put_back(self: ClipInspector, s: Settings, show=False):
 
 
 @patch
+@in_turn
 def _moved(self: ClipInspector, change):
     "The frame slider or a tab moved; when the clip is frozen, it freezes at the frame marked."
     if self._quiet or self.session.clip is None:
@@ -320,6 +325,7 @@ def _moved(self: ClipInspector, change):
 
 
 @patch
+@in_turn
 def _picked(self: ClipInspector, frame: int):
     self.frame.value = min(frame, self.frame.max)
 
@@ -328,6 +334,7 @@ _UNREADABLE = (VidPrismError, OSError, UnicodeError)  # the last: a name that a 
 
 
 @patch
+@in_turn
 def _open(self: ClipInspector, path):
     "Open a clip; if it can't be read, say why and keep the last good one."
     s = self.session
@@ -369,14 +376,22 @@ def _key(self: ClipInspector):
 
 
 @patch
+@in_turn
 def _uploaded(self: ClipInspector, files):
     "A file came through the upload button."
     if not files:
         return
     self._quiet = True
-    self.upload.value = ()
+    self.upload.set_trait("value", type(files)())  # empty; ipywidgets 7 allows no plain assignment
     self._quiet = False
-    self._taken(files[0]["name"], files[0]["content"])
+    self._taken(*_first_file(files))
+
+
+def _first_file(files) -> tuple:
+    "Name and content of a file that came through the button: ipywidgets 7 has a dictionary by name, 8 a tuple."
+    if isinstance(files, dict):
+        return next((name, file["content"]) for name, file in files.items())
+    return files[0]["name"], files[0]["content"]
 
 
 def _file_name(name: str) -> str:
@@ -388,6 +403,7 @@ def _file_name(name: str) -> str:
 
 
 @patch
+@in_turn
 def _taken(self: ClipInspector, name: str, content):
     "Keep a file that came through the browser, open it, and offer it among the clips."
     try:
@@ -438,6 +454,7 @@ def _screen(self: ClipInspector, **more) -> Screen:
 
 
 @patch
+@in_turn
 def screen(self: ClipInspector, slider: bool = True) -> Screen:
     """What the panels show with the current settings.
 
@@ -455,12 +472,18 @@ def screen(self: ClipInspector, slider: bool = True) -> Screen:
     ConfigError
         If no clip is open.
     """
-    s, tab = self.session, lambda name: slider or self.tabs.value == name
+    return self._screen_of(TABS if slider else (self.tabs.value,), slider)
+
+
+@patch
+def _screen_of(self: ClipInspector, tabs, slider: bool) -> Screen:
+    "What the panels of some tabs show."
+    s = self.session
     if s.clip is None:
         raise ConfigError("There is no clip open.")
-    beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if tab("Two models") else {}
-    looks, looked = self._saliency(again=slider) if tab("Where each looks") else (None, "")
-    drops = self._once("drops", lambda: s.drops(self._after)) if tab("What counted") else None
+    beside = {k: self._once(k, lambda: self._read_beside(k)) for k in s.beside} if "Two models" in tabs else {}
+    looks, looked = self._saliency(again=slider) if "Where each looks" in tabs else (None, "")
+    drops = self._once("drops", lambda: s.drops(self._after)) if "What counted" in tabs else None
     return self._screen(
         slider=slider,
         beside=beside,
@@ -496,11 +519,14 @@ def _show(self: ClipInspector):
     self._quiet = True
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False
+    tab = self.tabs.value  # once: another thread may choose another tab meanwhile
     first = self._screen(slider=False)
     first = [(k, PANELS[k](first)) for k in ("answer", "readout", "frames")]
     self.view.show(first, more=True)  # the browser draws these while the tab's panel is made
-    screen = self.screen(slider=False)
-    self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[self.tabs.value])])
+    screen = self._screen_of((tab,), slider=False)
+    self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[tab])])
+    if self._displayed:
+        update_display(HTML(self.still()), display_id=self._live)
 
 
 @patch
@@ -561,6 +587,7 @@ def _saliency(self: ClipInspector, again=False) -> tuple:  # [E,T,H,W] or None, 
 
 
 @patch
+@in_turn
 def look_again(self: ClipInspector, _: W.Button | None = None) -> None:
     """Compute the saliency maps again with the current settings, if a clip is open.
 
@@ -574,14 +601,56 @@ def look_again(self: ClipInspector, _: W.Button | None = None) -> None:
         self._show()
 
 
+def _view_bundle(widget, **kwargs) -> dict:
+    "What shows a widget; ipywidgets 7 has no function for it."
+    if hasattr(W.VBox, "_repr_mimebundle_"):
+        return W.VBox._repr_mimebundle_(widget, **kwargs)
+    view = dict(version_major=2, version_minor=0, model_id=widget.model_id)
+    return {"text/plain": type(widget).__name__, "application/vnd.jupyter.widget-view+json": view}
+
+
+ClipInspector._ipython_display_ = None  # ipywidgets 7 would show the widget without the summary in words
+
+
 @patch
 def _repr_mimebundle_(self: ClipInspector, **kwargs):
     "The widget, and a summary in words for places where widgets do not run."
-    bundle = super(ClipInspector, self)._repr_mimebundle_(**kwargs)
+    bundle = _view_bundle(self, **kwargs)
     if self.session.clip is None:
         return bundle
+    return {**bundle, "text/html": self._summary()}
+
+
+@patch
+def _summary(self: ClipInspector) -> str:
+    "The clip, what was changed, and the answer, as html."
     changes = self.session.differs()
     lines = [f"Changed: {', '.join(changes)}."] if changes else []
     items = "".join(f"<li>{html.escape(displayable(line))}</li>" for line in lines + tell(self._after))
-    name = html.escape(clip_name(self.session.clip.path))
-    return {**bundle, "text/html": f"<p><b>{name}</b></p><ul>{items}</ul>"}
+    return f"<p><b>{html.escape(clip_name(self.session.clip.path))}</b></p><ul>{items}</ul>"
+
+
+# The still goes where its widget stands in the same document.
+_STILL = """<style>:root:has(.{live}) .{still}{{display:none}}</style>
+<div class="{still}">{summary}{panels}</div>"""
+
+
+@patch
+def still(self: ClipInspector) -> str:
+    """The panels as they are now, as html without scripts; it hides itself where the widget runs beside it.
+
+    Returns
+    -------
+    str
+        Empty sections if no clip is open.
+    """
+    summary = "" if self.session.clip is None else self._summary()
+    return _STILL.format(live=self._live, still=f"{self._live}-still", summary=summary, panels=self.view.still())
+
+
+@patch
+def _ipython_display_(self: ClipInspector, **kwargs):
+    "Show the widget, and after it the still, which every later change renews in the notebook."
+    display({**self._repr_mimebundle_(**kwargs), "text/html": ""}, raw=True)
+    display(HTML(self.still()), display_id=self._live)
+    self._displayed = True
