@@ -34,7 +34,7 @@ def read_cells(path):
 
 def read_cell(number, raw):
     source = "".join(raw["source"])
-    plain = re.sub(r"^\s*[%!].*$", "pass", source, flags=re.M)  # magics are no Python
+    plain = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)  # magics are no Python
     tree = ast.parse(plain) if raw["cell_type"] == "code" else None
     return Cell(number, raw["cell_type"], source, tree, raw.get("outputs", []))
 
