@@ -85,7 +85,7 @@ def address_of(process):
 def interrupt(process):
     "Press Ctrl-C; the exit code, and what is left of its session's processes."
     os.killpg(process.pid, signal.SIGINT)
-    code = process.wait(30)
+    code = process.wait(90)  # JupyterLab first waits for a kernel that is starting
     time.sleep(1)
     left = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(process.pid)], capture_output=True, text=True).stdout
     return code, left.strip()

@@ -268,8 +268,9 @@ def test_odd_tree(tmp_path):
     assert clip_names(home / "walk") == ["in/a.mp4"]
     listing = parse(home)
     assert [row.name for row in listing.rows] == ["class/b.mp4", "run/b.mp4", "walk/in/a.mp4"]
-    (home / "l.txt").write_text("a.mp4 0\n")
-    assert ClipList.from_any(home / "l.txt").items == ["a.mp4"]
+    (home / "l.txt").write_text("b.mp4 0\n")
+    clips = ClipList.from_any(home / "l.txt")
+    assert clips.items == ["b.mp4"] and Path(clips.root).resolve() == (home / "run").resolve()
 
 
 @pytest.fixture

@@ -209,15 +209,24 @@ def open_browser(browser: webbrowser.BaseBrowser, address: str):
 _UPLOAD_MESSAGE = 300 * 2**20  # bytes; the upload button sends a file of up to 256 MiB in one message
 
 
+def _first_guide(folder: Path) -> str:
+    "The place of the first guide in JupyterLab's addresses."
+    return f"/lab/tree/{min(path.name for path in folder.glob('*.ipynb'))}"
+
+
 def _lab_arguments(folder: Path, port: int, token: str, browser: bool) -> list:
     "What JupyterLab is told; it stands over a user's own configuration."
     settings = dict(ip=LOOPBACK, port=port, port_retries=0, root_dir=folder.resolve(), answer_yes=True)
     settings |= dict(open_browser=browser, allow_remote_access=False, log_level=30)
     tornado = dict(websocket_max_message_size=_UPLOAD_MESSAGE)
-    start = f"/lab/tree/{sorted(path.name for path in folder.glob('*.ipynb'))[0]}"
     arguments = [f"--ServerApp.{name}={value}" for name, value in settings.items()]
     arguments += [f"--IdentityProvider.token={token}", "--PasswordIdentityProvider.hashed_password="]
-    return [*arguments, f"--ServerApp.tornado_settings={tornado}", f"--LabApp.default_url={start}", "--allow-root"]
+    return [
+        *arguments,
+        f"--ServerApp.tornado_settings={tornado}",
+        f"--LabApp.default_url={_first_guide(folder)}",
+        "--allow-root",
+    ]
 
 
 @checked
@@ -254,7 +263,8 @@ def open_lab(folder: AnyPath = "vidprism-guides", port: Port = 0, browser: bool 
     from jupyterlab.labapp import LabApp
 
     token = secrets.token_hex(24)
-    print(f"JupyterLab: http://{LOOPBACK}:{port}/lab?token={token}\nCtrl-C ends it.", flush=True)
+    address = f"http://{LOOPBACK}:{port}{_first_guide(guides.folder)}?token={token}"
+    print(f"JupyterLab: {address}\nCtrl-C ends it.", flush=True)
     LabApp.launch_instance(_lab_arguments(guides.folder, port, token, browser))
     return guides
 
