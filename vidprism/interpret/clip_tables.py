@@ -649,6 +649,7 @@ def clip_table(
 
 # %% ../../nbs/interpret/clip_tables.ipynb #921e91f8
 _MOST_CHARACTERS = 2000
+_LARGEST = 2**63 - 1  # of a column of whole numbers
 _TOKENS = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|[&|@]")
 _COMPARED = {
     ast.Eq: lambda a, b: a == b,
@@ -718,6 +719,8 @@ class _Query:
     def of_Constant(self, node):
         if not isinstance(node.value, str | int | float):
             raise ConfigError(f"A query compares with texts and numbers, not with {shown(node.value)}.")
+        if isinstance(node.value, int) and abs(node.value) > _LARGEST:
+            raise ConfigError(f"A number of a query is at most {_LARGEST}.")
         return node.value
 
     def of_UnaryOp(self, node):
@@ -757,6 +760,9 @@ class _Query:
         b = self.value(right)
         if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
             raise ConfigError("A comparison needs a column.")
+        if type(op) not in (ast.Eq, ast.NotEq) and _is_number(a) != _is_number(b):
+            parts = " and ".join(shown(ast.unparse(part)) for part in (left, right))
+            raise ConfigError(f"{parts} have no order: numbers compare with numbers, texts with texts.")
         return pd.Series(_COMPARED[type(op)](a, b), index=self.frame.index).astype("boolean")
 
     def among(self, column, node):
