@@ -5,24 +5,33 @@ BIN    := $(VENV)/bin
 CLIP   ?=
 SEEDS  ?= 10
 JOBS   ?= 2
+# The oldest torch has wheels for Python up to 3.12.
+OLDEST_PYTHON ?= $(shell for p in python3.10 python3.11 python3.12 $(PYTHON); do $$p -c '' 2>/dev/null && echo $$p && break; done)
+OLDEST := .venv-oldest
+NEWEST := .venv-newest
+PYTEST  = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo lab lint test test-long soak test-seeds world tables tables-real notebooks readme clean bench
+.PHONY: demo demo-plan lab lint test test-long test-oldest test-oldest-guides test-newest soak test-seeds world tables
+.PHONY: tables-real notebooks readme clean bench resolve reading
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -U pip
-	$(BIN)/python -m pip install -q -e .
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python tools/install.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(BIN)/python -m pip install -q -e '.[dev]'
+	@$(BIN)/python tools/install.py dev
 	@touch $@
 
-demo: $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any/video.mp4
+demo-plan:
+	@echo "This makes $(VENV) and installs the kit into it if that was not done yet, runs $(if $(CLIP),$(CLIP),a shipped clip) through the shipped"
+	@echo "model (about ten seconds), and writes the page demo/prism.html."
+
+demo: demo-plan $(VENV)/.installed      ## run the main job on a shipped clip, or CLIP=any/video.mp4
 	@$(BIN)/vidprism show $(if $(CLIP),"$(CLIP)") --out demo/prism.html
 
-lab: $(VENV)/.installed       ## open JupyterLab on the tour
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
+lab: $(VENV)/.installed       ## open JupyterLab on the tour; Ctrl-C ends it
+	@$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.answer_yes=True $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
 
 lint: $(VENV)/.dev            ## ruff's rules and format, the types of data/ and configs, and how dense the library's lines are
 	$(BIN)/ruff check .
@@ -31,10 +40,33 @@ lint: $(VENV)/.dev            ## ruff's rules and format, the types of data/ and
 	$(BIN)/python tools/lines.py
 
 test: $(VENV)/.dev            ## every notebook's tests and the tests beside them, in random order, JOBS at a time
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long"
+	$(call PYTEST,$(VENV)) -m "not long"
 
 test-long: $(VENV)/.dev       ## the attacks that take long: kills, races, browsers, very large clips
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long
+	$(call PYTEST,$(VENV)) -m long
+
+$(OLDEST)/.dev: settings.ini setup.py pyproject.toml tools/bounds.py tools/colab.txt
+	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -q -U pip
+	$(OLDEST)/bin/python tools/bounds.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install -q -c $(OLDEST)/constraints.txt -e '.[dev]'
+	$(OLDEST)/bin/python tools/bounds.py check
+	@touch $@
+
+$(NEWEST)/.dev: settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install -q -U pip
+	@touch $@
+
+test-oldest: $(OLDEST)/.dev   ## the tests on the lowest versions that settings.ini allows, in an environment of their own
+	$(call PYTEST,$(OLDEST)) -m "not long"
+
+test-oldest-guides: $(OLDEST)/.dev     ## of these, the library's notebooks and the guides that explore clips
+	$(call PYTEST,$(OLDEST)) tests/test_notebooks.py -k "library or guides/01 or guides/02 or guides/03"
+
+test-newest: $(NEWEST)/.dev   ## the tests on the newest versions that settings.ini allows, in an environment of their own
+	$(NEWEST)/bin/python -m pip install -q -U --upgrade-strategy eager -e '.[dev]'
+	$(call PYTEST,$(NEWEST)) -m "not long"
 
 soak: $(VENV)/.dev            ## for hours: kills, loader, reads, damaged files, an inspector driven at random; numbers in benchmarks/soak.json
 	for attack in kills loader reads files inspector; do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $$attack || exit 1; done
@@ -49,6 +81,9 @@ test-seed-%: $(VENV)/.dev
 world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, then the README
 	$(BIN)/vidprism-world
 	$(MAKE) readme
+
+resolve: $(VENV)/.installed   ## resolve the requirements for macOS, Linux and Windows, Python 3.10 to 3.13; nothing is installed
+	$(BIN)/python tools/resolve.py
 
 readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py --write
@@ -68,5 +103,8 @@ tables-real: $(VENV)/.dev     ## VidPrism's tables on real clips (DATA=list or f
 bench: $(VENV)/.dev           ## measured ratios: the head against its loops
 	$(BIN)/python benchmarks/head_speed.py
 
+reading: $(VENV)/.dev         ## frames read a second: the kit against the bare loops of decord, PyAV and torchcodec
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) demo build dist *.egg-info

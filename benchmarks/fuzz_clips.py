@@ -12,7 +12,6 @@ PyAV's pass, or keeps what is said of the file.
 
 import argparse
 import av
-import decord
 import json
 import numpy as np
 import platform
@@ -25,7 +24,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 from vidprism.data.clips import frame_indices, sample_clips
-from vidprism.data.decoding import _gather_jumping, _Unsafe, probe_clip, read_wanted
+from vidprism.data.decoding import _gather_jumping, _Unsafe, check_reader, first_reader, probe_clip, read_wanted
 from vidprism.data.worker import Worker
 from vidprism.errors import ClipError
 from vidprism.files import write_json
@@ -226,6 +225,8 @@ def count_jumps(path, truth, i):
 
 def stability(folder):
     "decord's get_batch (sorted and not, each asked twice), its walk and checked jumps, against PyAV's plain pass."
+    import decord
+
     total, rng, seconds = Counter(), np.random.default_rng(0), Counter()
 
     def timed(what, call, *args):
@@ -296,7 +297,7 @@ def metadata():
     return dict(
         python=platform.python_version(),
         av=av.__version__,
-        decord=decord.__version__,
+        decord=check_reader("decord") if first_reader() == "decord" else None,
         torch=torch.__version__,
         **ffmpeg,
         commit=commit,

@@ -13,6 +13,7 @@ import vidprism as vp
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from test_mote_file import fusion_state, write
 from torch.utils.data import TensorDataset
 from vidprism.errors import ConfigError, _check, _parameter
 from vidprism.evaluation.benchmark import FeatureSplit
@@ -96,6 +97,12 @@ class Workshop:
     @cached_property
     def clip_dataset(self):
         return vp.ClipDataset(self.clip_list, num_frames=2, size=16)
+
+    @cached_property
+    def mote_file(self):
+        "A checkpoint in MoTE's published layout, around the small CLIP."
+        tower = {k: v for k, v in self.encoder.model.state_dict().items() if "visual" in k or "scale" in k}
+        return write(self.new("mote.pt"), tower, fusion_state(128, 3, layers=1))
 
     @cached_property
     def model_list(self):
@@ -233,7 +240,9 @@ CALLS = {
     "load_released_head": lambda w: dict(state_dict={}, rates=None, num_frames=8),
     "load_released_mote": lambda w: dict(state_dict={}, num_frames=8),
     "import_released": lambda w: dict(path=w.new("released.pt"), labels=["a"], kind="vidprism", num_frames=8),
-    "VideoModel": lambda w: dict(encoder=w.encoder, head=w.model.head, labels=list(w.model.labels), sampling="sparse"),
+    "VideoModel": lambda w: dict(
+        encoder=w.encoder, head=w.model.head, labels=list(w.model.labels), sampling="sparse", templates=("a {}",)
+    ),
     "zero_shot_model": lambda w: dict(encoder=w.encoder, labels=["a", "b"], num_frames=4, templates=("{}",)),
     "sample_model": lambda w: dict(name="vidprism"),
     "interpolate": lambda w: dict(model=w.model, original=w.original, alpha=0.5),
@@ -349,6 +358,10 @@ CALLS = {
 METHODS = {
     "VideoModel.predict": lambda w: (w.model.predict, dict(clip=w.clip_path, topk=2, labels=None)),
     "VideoModel.embed": lambda w: (w.model.embed, dict(clip=w.clip_path)),
+    "VideoModel.from_mote": lambda w: (
+        vp.VideoModel.from_mote,
+        dict(path=w.mote_file, class_names=["a", "b", "c"], encoder="mini", num_frames=8),
+    ),
     "VideoModel.zero_shot_logits": lambda w: (
         w.model.zero_shot_logits,
         dict(clip=w.clip_path, labels=["a", "b"], templates=("{}",)),

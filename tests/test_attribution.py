@@ -27,6 +27,11 @@ KINDS = [
     ("mote", dict(width=16)),
     ("transformer", {}),
     ("transformer", dict(width=16)),
+    ("linear_probe", {}),
+    ("linear_probe", dict(norm="layer")),
+    ("attentive_probe", {}),
+    ("attentive_probe", dict(depth=3, positions="learned")),
+    ("attentive_probe", dict(width=16)),
 ]
 
 

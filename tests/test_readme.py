@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from real import ROOT
+from test_mote_file import fusion_state, write
 from vidprism.data.clips import sample_clips
+from vidprism.encoders.factory import create_encoder
 from vidprism.experiments.samples import write_sources
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
@@ -30,8 +32,10 @@ def first_line(block):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "The files that the README names: `my_clips`, a folder of class folders, and `new.mp4`."
+    "The files that the README names: `my_clips`, a folder of class folders, `new.mp4`, and MoTE's with a small CLIP."
     path = tmp_path_factory.mktemp("readme")
+    tower = {k: v for k, v in create_encoder("mini").model.state_dict().items() if "visual" in k or "scale" in k}
+    write(path / "MoTE_B16.pt", tower, fusion_state(128, 400))
     write_sources(path / "my_clips", ("drift left", "blink"), sources=5, each=1)
     shutil.copy(sample_clips()[0], path / "new.mp4")
     return path

@@ -5,6 +5,7 @@
 import nbformat
 import re
 import sys
+from addresses import badges, settings
 from nbconvert import MarkdownExporter
 from pathlib import Path
 from PIL import Image
@@ -13,8 +14,10 @@ from traitlets.config import Config
 ROOT = Path(__file__).parent.parent
 
 
-def make() -> str:
-    "The README's text. Cells with `#| hide` are left out; those with `#| echo: false` show only what they gave."
+def make(git_url: str = None) -> str:
+    """The README's text; without an address, with that of settings.ini.
+
+    Cells with `#| hide` are left out; those with `#| echo: false` show only what they gave."""
     nb = nbformat.read(ROOT / "nbs" / "index.ipynb", 4)
     nb.cells = [c for c in nb.cells if not c.source.startswith("#| hide")]
     for c in nb.cells:
@@ -25,6 +28,8 @@ def make() -> str:
     exporter = MarkdownExporter(config=Config(NbConvertBase=dict(display_data_priority=kinds)))
     text, _ = exporter.from_notebook_node(nb)
     text = re.sub(r"```python\n\s*```\n", "", text).replace("](prism.png)", "](nbs/prism.png)")
+    told = settings()
+    text = text.replace("<!-- badges -->", badges(git_url or told["git_url"], told["branch"]))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

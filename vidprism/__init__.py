@@ -25,7 +25,8 @@ Compare
     expert_usage, isolate_experts   which classes use which expert
 
 Build
-    create_head(name, dim, ...)     "vidprism" "vidprism_lowdata" "bmoe" "mote" "transformer" "statistics" "mean"
+    create_head(name, dim, ...)     "vidprism" "vidprism_lowdata" "bmoe" "mote" "transformer" "attentive_probe"
+                                    "linear_probe" "statistics" "mean"
     Head, register_head, variant    a head of your own; a trained head with other options
     RgSTA, DBI, HMoE                the paper's three stages
     ranking_loss, diversity_loss, gate_balance_loss     its losses

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from importlib import metadata, util
 from typing import NamedTuple
-from .data.clips import sample_clips, samples_folder
+from .data.clips import read_clip, sample_clips, samples_folder
+from .data.decoding import check_reader, reader_fault
 from .encoders.base import find_device
 
 # %% ../nbs/doctor.ipynb #5f172dd1
@@ -43,6 +44,10 @@ class Check(NamedTuple):
         return f"{line}\n{'':20s}-> {self.advice}" if self.advice else line
 
 
+class _Absent(RuntimeError):
+    "Something that the kit works without is not here."
+
+
 def run_check(name: str, find: Callable, advice: str, needed: bool = True) -> Check:
     """Try one thing; an exception is a finding.
 
@@ -55,7 +60,8 @@ def run_check(name: str, find: Callable, advice: str, needed: bool = True) -> Ch
     advice
         What to do where it raises.
     needed
-        Whether the kit needs it: the verdict is then "fails", else "note".
+        Whether the kit needs it: the verdict is then "fails", else "note". A reader of clips that does not load is a
+        note, because another one reads its files.
 
     Returns
     -------
@@ -64,19 +70,25 @@ def run_check(name: str, find: Callable, advice: str, needed: bool = True) -> Ch
     try:
         return Check(name, "ok", str(find()), "")
     except Exception as error:
+        needed = needed and not isinstance(error, _Absent)
         message = str(error) or type(error).__name__
         return Check(name, "fails" if needed else "note", message.strip().splitlines()[0], advice)
 
 # %% ../nbs/doctor.ipynb #609a4a9d
 def needed_packages() -> list:
-    """Return what the kit declares without its extras, as texts such as torch>=2.13.
+    """Return what the kit declares for this machine and needs, as texts such as torch>=2.13.
+
+    Extras are left out, and so is decord, without which the kit reads everything by PyAV.
 
     Returns
     -------
     list
     """
-    declared = metadata.requires("vidprism") or []
-    return [text.split(";")[0].strip() for text in declared if "extra ==" not in text]
+    from packaging.requirements import Requirement
+
+    declared = [Requirement(text) for text in metadata.requires("vidprism") or []]
+    here = [needed for needed in declared if not needed.marker or needed.marker.evaluate(dict(extra=""))]
+    return [f"{needed.name}{needed.specifier}" for needed in here if needed.name != "decord"]
 
 
 def find_package(requirement: str) -> str:
@@ -169,7 +181,7 @@ def decode_with(decoder: str) -> str:
     Parameters
     ----------
     decoder
-        "decord" or "pyav".
+        "decord", "pyav" or "torchcodec".
 
     Returns
     -------
@@ -178,15 +190,16 @@ def decode_with(decoder: str) -> str:
     Raises
     ------
     RuntimeError
-        The frames are empty pictures.
+        The reader does not load, or the frames are empty pictures.
     """
-    from vidprism.data.clips import read_clip
-
+    fault = reader_fault(decoder)
+    if fault:
+        raise _Absent(f"{decoder} does not load ({fault})")
     clip = sample_clips()[0]
     found = read_clip(clip, num_frames=4, decoder=decoder)
     if found.frames.float().std() < 1:
         raise RuntimeError(f"{decoder} gives empty pictures of {clip.name}")
-    return f"{tuple(found.frames.shape)} of {clip.name}"
+    return f"{check_reader(decoder)}, {tuple(found.frames.shape)} of {clip.name}"
 
 # %% ../nbs/doctor.ipynb #c668889a
 def build_widget() -> str:
@@ -317,11 +330,13 @@ CHECKS = {
     ),
     "decord": (
         partial(decode_with, "decord"),
-        "python -m pip install decord==0.6.0; where it has no wheel, PyAV reads everything",
+        "PyAV reads everything; on Linux x86_64 and Windows: python -m pip install decord==0.6.0",
     ),
-    "PyAV": (
-        partial(decode_with, "pyav"),
-        "python -m pip install -U av; without it AV1, GIF and the like are not read",
+    "PyAV": (partial(decode_with, "pyav"), "python -m pip install -U av; without it nothing is read"),
+    "torchcodec": (
+        partial(decode_with, "torchcodec"),
+        "a third reader, if you want it: python -m pip install 'vidprism[torchcodec]', in the version made for your "
+        "torch, and FFmpeg's shared libraries (apt-get install ffmpeg)",
     ),
     "widgets": (
         build_widget,
@@ -335,12 +350,12 @@ CHECKS = {
         "(apt-get install chromium); the rest works without",
     ),
     "hub": (find_hub, "unset HF_HUB_OFFLINE to fetch weights by name; or name a local file"),
-    "videomae": (
-        partial(find_extra, "transformers", "a VideoMAE encoder"),
-        "python -m pip install 'vidprism[videomae]'",
+    "transformers": (
+        partial(find_extra, "transformers", "an encoder of transformers, such as V-JEPA 2 or SigLIP 2,"),
+        "python -m pip install 'vidprism[transformers]'",
     ),
 }
-OPTIONAL = ("device", "pictures", "hub", "videomae")
+OPTIONAL = ("device", "torchcodec", "pictures", "hub", "transformers")
 
 # %% ../nbs/doctor.ipynb #a13c15d3
 def look_at_machine() -> list:

@@ -12,15 +12,19 @@ import re
 import time
 import torch
 import torch.nn.functional as F
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from fastcore.basics import patch
-from huggingface_hub import ModelHubMixin
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
+from importlib import metadata
+from open_clip import get_pretrained_cfg
 from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .data.clips import Clip, read_clip, samples_folder
+from .data.manifests import read_class_names
 from .encoders.base import Features, FrameEncoder, Preprocess, check_finite_features, check_preprocess
 
 # isort: split
@@ -34,6 +38,7 @@ from .encoders.weights import load_raw, load_strictly, read_shapes
 from .errors import AnyPath, ConfigError, Count, FrameCount, VidPrismError, checked, one_of
 from .files import sha256_of, written, written_folder
 from .heads.base import HEADS, HeadOutput, create_head
+from .heads.mote import MOTE_TEMPLATES
 from vidprism.heads.released import (
     load_released_head,
     load_released_mote,
@@ -44,13 +49,15 @@ from vidprism.heads.released import (
 from .model_config import WEIGHT_FILES, config_to_write, is_model_config, read_config
 
 # %% ../nbs/model.ipynb #056f6e79
+_ZERO_SHOT = ("{}", "a photo of {}.", "a video of {}.")  # the sentences that a name is put into
+
 _CARD = """---
 {{ card_data }}
 ---
 
 # {{ title }}
 
-A video model of [VidPrism]({{ docs_url }}): encoder `{{ encoder }}`, head `{{ head }}`, {{ frames }} frames a clip, \
+A video model of {{ kit }}: encoder `{{ encoder }}`, head `{{ head }}`, {{ frames }} frames a clip, \
 {{ classes }} classes.
 
 ```python
@@ -58,17 +65,33 @@ from vidprism import VideoModel
 model = VideoModel.from_pretrained("{{ repo }}")
 model.predict("clip.mp4")
 ```
+
+Licence of the trained weights: `{{ license }}`. The encoder keeps the licence under which its weights were published.
 """
+_LIBRARY = dict(library_name="vidprism", tags=["video-classification"], pipeline_tag="video-classification")
 
 
-class VideoModel(
-    nn.Module,
-    ModelHubMixin,
-    library_name="vidprism",
-    tags=["video-classification"],
-    pipeline_tag="video-classification",
-    model_card_template=_CARD,
-):
+def _check_templates(templates) -> tuple:
+    "Templates, each a text with a place for the name."
+    if isinstance(templates, str) or not len(templates):
+        raise ConfigError(f"templates must be a list of texts with {{}} for the name, not {templates!r}.")
+    for template in templates:
+        if not isinstance(template, str) or "{}" not in template:
+            raise ConfigError(f"A template must be a text with {{}} for the name, not {template!r}.")
+    return tuple(templates)
+
+
+def _kit_link() -> str:
+    "The kit's name, linked to its home page where the installed package names one."
+    try:
+        urls = metadata.metadata("vidprism").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        urls = []
+    home = dict(url.split(", ", 1) for url in urls).get("Homepage")
+    return f"[VidPrism]({home})" if home else "VidPrism"
+
+
+class VideoModel(nn.Module, ModelHubMixin, **_LIBRARY, model_card_template=_CARD):
     """A frame encoder, a head on its features, and the names of the classes.
 
     Parameters
@@ -81,16 +104,25 @@ class VideoModel(
         C class names.
     sampling : str
         How frames are chosen, see `read_clip`.
+    templates : sequence of str, optional
+        Sentences with `{}` for a name, where names are given to `predict`; None: three short ones.
 
     Raises
     ------
     ConfigError
         If the head was built for another width than the encoder's, the number of labels is not that of its
-        classes, a label is no text, or the sampling is unknown.
+        classes, a label is no text, the sampling is unknown, or a template has no {}.
     """
 
     @checked
-    def __init__(self, encoder: FrameEncoder, head: nn.Module, labels: Sequence[str], sampling: str = "sparse"):
+    def __init__(
+        self,
+        encoder: FrameEncoder,
+        head: nn.Module,
+        labels: Sequence[str],
+        sampling: str = "sparse",
+        templates: Sequence[str] = None,
+    ):
         super().__init__()
         c = head.config
         if c.dim != encoder.dim:
@@ -105,6 +137,7 @@ class VideoModel(
         self.head = head
         self.labels = list(labels)
         self.sampling = one_of(sampling, ("sparse", "dense"), "sampling")
+        self.templates = _ZERO_SHOT if templates is None else _check_templates(templates)
 
     @property
     def num_frames(self) -> int:
@@ -213,14 +246,11 @@ def embed(self: VideoModel, clip: AnyPath | Clip | Tensor) -> Tensor:
     return output.video.mean(0)
 
 # %% ../nbs/model.ipynb #f7d070e3
-_ZERO_SHOT = ("{}", "a photo of {}.", "a video of {}.")  # the sentences that a name is put into
-
-
 @patch
 @torch.no_grad()
 @checked
 def zero_shot_logits(
-    self: VideoModel, clip: AnyPath | Clip, labels: Sequence[str], templates: Sequence[str] = _ZERO_SHOT
+    self: VideoModel, clip: AnyPath | Clip, labels: Sequence[str], templates: Sequence[str] = None
 ) -> Tensor:
     """Compare the clip with names.
 
@@ -230,8 +260,8 @@ def zero_shot_logits(
         A video file or a clip.
     labels : list of str
         C names.
-    templates : sequence of str
-        Sentences with `{}` for the name; a name's vector is the mean over them.
+    templates : sequence of str, optional
+        Sentences with `{}` for the name; a name's vector is the mean over them. None: the model's own.
 
     Returns
     -------
@@ -245,7 +275,7 @@ def zero_shot_logits(
     """
     if isinstance(labels, str) or not list(labels):
         raise ConfigError("labels is a list of names, with at least one.")
-    text = self.encoder.encode_text(labels, templates)
+    text = self.encoder.encode_text(labels, self.templates if templates is None else templates)
     x = self.features(clip)
     if self.head.config.classifier == "text":
         return self.head(x, text=text).logits
@@ -261,7 +291,7 @@ def predict(
     clip: AnyPath | Clip | Tensor,
     topk: Count = 5,
     labels: Sequence[str] = None,
-    templates: Sequence[str] = _ZERO_SHOT,
+    templates: Sequence[str] = None,
 ) -> list:
     """The most probable classes.
 
@@ -273,8 +303,8 @@ def predict(
         Number of answers, at most that of the classes.
     labels : list of str, optional
         Names to choose among; None: those that the model was trained on.
-    templates : sequence of str
-        Sentences with `{}` for the name, where `labels` are given.
+    templates : sequence of str, optional
+        Sentences with `{}` for the name, where `labels` are given; None: the model's own.
 
     Returns
     -------
@@ -367,7 +397,9 @@ def _model_config(model: VideoModel, metadata: dict) -> dict:
         how, weights = encoder.known_how, encoder.known_weights
     else:
         how, weights = encoder.how, None if encoder.origin is None else weights_hash(encoder)
+    own = {} if model.templates == _ZERO_SHOT else dict(templates=list(model.templates))
     return dict(
+        **own,
         encoder=encoder.name,
         encoder_options=encoder.options,
         preprocess=None if how is None else how._asdict(),
@@ -446,6 +478,28 @@ def save_pretrained(
 
 
 @patch
+@checked
+def generate_model_card(self: VideoModel, license: str = "apache-2.0", **values) -> ModelCard:
+    """Write the card of a model.
+
+    Parameters
+    ----------
+    license : str
+        Licence of the trained weights, as the hub names licences.
+    **values
+        `title` and `repo`, or what shall stand in place of encoder, head, frames and classes.
+
+    Returns
+    -------
+    ModelCard
+    """
+    said = dict(title="A VidPrism model", repo="FOLDER", kit=_kit_link(), encoder=self.encoder.name)
+    said |= dict(head=self.head.name, frames=self.num_frames, classes=len(self.labels), license=license)
+    data = ModelCardData(license=license, **_LIBRARY)
+    return ModelCard.from_template(data, template_str=_CARD, **{**said, **values})
+
+
+@patch
 def push_to_hub(self: VideoModel, repo_id: str, **options) -> str:
     """Save into a repository of the Hugging Face hub.
 
@@ -454,21 +508,15 @@ def push_to_hub(self: VideoModel, repo_id: str, **options) -> str:
     repo_id : str
         "owner/name".
     **options
-        `private`, `token`, `commit_message` and the others of huggingface_hub.
+        `private`, `token`, `commit_message` and the others of huggingface_hub; `model_card_kwargs` is what
+        `generate_model_card` takes, such as the licence.
 
     Returns
     -------
     str
         The commit's address.
     """
-    card = dict(
-        title=repo_id.split("/")[-1],
-        repo=repo_id,
-        encoder=self.encoder.name,
-        head=self.head.name,
-        frames=self.num_frames,
-        classes=len(self.labels),
-    )
+    card = dict(title=repo_id.split("/")[-1], repo=repo_id)
     card.update(options.pop("model_card_kwargs", {}))
     return ModelHubMixin.push_to_hub(self, repo_id, model_card_kwargs=card, **options)
 
@@ -716,7 +764,7 @@ def from_pretrained(cls: VideoModel, name, labels=None, encoder=None, **options)
         raise ConfigError(f"The model in {folder} has other labels: {first} ...")
     head = _load_head(folder, c, head)
     encoder = _load_encoder(folder, c, weights, encoder)
-    return cls(encoder, head, c["labels"], c["sampling"]).eval()
+    return cls(encoder, head, c["labels"], c["sampling"], c.get("templates")).eval()
 
 # %% ../nbs/model.ipynb #8dc03f9c
 @checked
@@ -806,10 +854,14 @@ def interpolate(model: VideoModel, original: nn.Module, alpha: float) -> VideoMo
     return mixed
 
 # %% ../nbs/model.ipynb #70593465
+_TEXT_KEY = "token_embedding.weight"  # of a whole CLIP
+_OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's own files
+
+
 def _encoder_for(tower: dict, encoder) -> FrameEncoder:
     "A new encoder for a CLIP tower: a copy of the one given, or one by name, or (None) by the tower's shapes."
     if encoder is None:
-        return create_encoder(f"open_clip:{released_architecture(tower)}", bare=True, text=False)
+        return create_encoder(f"open_clip:{released_architecture(tower)}", bare=True, text=_TEXT_KEY in tower)
     if isinstance(encoder, FrameEncoder):
         return deepcopy(encoder)
     return create_encoder(encoder)
@@ -817,6 +869,7 @@ def _encoder_for(tower: dict, encoder) -> FrameEncoder:
 
 def _released_encoder(tower: dict, encoder=None) -> FrameEncoder:
     "The encoder of a checkpoint with the tower's weights, strictly."
+    tower = {name: value for name, value in tower.items() if name not in _OPENAI_KEYS}
     check_finite(tower, "The checkpoint's CLIP tower")
     e = _encoder_for(tower, encoder)
     own = e.model.state_dict()
@@ -857,7 +910,7 @@ def import_released(
     labels : list of str
         C class names, in the order that the model was trained with.
     encoder : str or FrameEncoder, optional
-        One that the CLIP tower fits; None: by the tower's shapes, without a text tower.
+        One that the CLIP tower fits; None: by the tower's shapes, with the file's own text tower, if it has one.
     kind : str, optional
         "vidprism" or "mote"; None: by the names in the file.
     num_frames : int, optional
@@ -877,6 +930,115 @@ def import_released(
     """
     try:
         return _import_state(load_raw(path), labels, encoder, kind, num_frames, options)
+    except VidPrismError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"{path} holds no checkpoint that can be used ({why}).") from None
+
+# %% ../nbs/model.ipynb #0ffd5d79
+def _kinetics400() -> list:
+    "The names of Kinetics-400's classes, as torchvision keeps them with its weights."
+    from torchvision.models.video import R3D_18_Weights
+
+    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])
+
+
+def _class_names(given) -> list:
+    "Class names from a list, from a file, or those of Kinetics-400."
+    if isinstance(given, str) and given == "kinetics400":
+        return _kinetics400()
+    if not isinstance(given, str | Path):
+        return list(given)
+    if not Path(given).is_file():
+        raise ConfigError(f"class_names must be a list, a file or 'kinetics400'; there is no file {given}.")
+    found = read_class_names(given)
+    if found.ids != list(range(found.ids[0], found.ids[0] + len(found.ids))):
+        raise ConfigError(f"{given} does not name every class: its numbers have gaps.")
+    return list(found.names)
+
+
+def _cached_openai(architecture: str) -> str | None:
+    "The name of the encoder with OpenAI's weights, if the hub's cache has them."
+    repo, _, file = get_pretrained_cfg(architecture, "openai")["hf_hub"].rpartition("/")
+    files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    return f"open_clip:{architecture}/openai" if cached_file(repo, files) else None
+
+
+def _warn_of_order(model: VideoModel, path):
+    "Warn if 16 of the class names are not nearest to their own text features of the file."
+    places = torch.linspace(0, len(model.labels) - 1, min(16, len(model.labels))).long()
+    names = [model.labels[place] for place in places.tolist()]
+    with torch.no_grad():
+        text = model.encoder.encode_text(names, MOTE_TEMPLATES[:1])
+    nearest = (text @ model.head.classifier.text[places].T).argmax(1)
+    right = int((nearest == torch.arange(len(places))).sum())
+    if right <= len(places) / 2:
+        warnings.warn(
+            f"{path}: only {right} of {len(places)} class names fit their text features in the file; "
+            "are class_names in the order of its training?",
+            stacklevel=5,
+        )
+
+# %% ../nbs/model.ipynb #783d799e
+@checked
+def _read_mote(
+    path: AnyPath,
+    class_names: AnyPath | Sequence[str],
+    encoder: str | nn.Module | None,
+    num_frames: FrameCount,
+    options: dict,
+) -> VideoModel:
+    "The model of a file of MoTE's, whose kind and class names fit."
+    state = load_raw(path)
+    if released_kind(state) != "mote":
+        raise ConfigError(f"{path} is a checkpoint of VidPrism's published code: import_released reads it.")
+    head = load_released_mote(state, num_frames, **options)
+    names, needed = _class_names(class_names), head.config.num_classes
+    if len(names) != needed:
+        raise ConfigError(f"{path} has {needed} classes, and class_names has {len(names)} names.")
+    tower = released_tower(state)
+    if encoder is None and _TEXT_KEY not in tower:
+        encoder = _cached_openai(released_architecture(tower))
+    model = VideoModel(_released_encoder(tower, encoder), head, names, templates=MOTE_TEMPLATES).eval()
+    if model.encoder.has_text:
+        _warn_of_order(model, path)
+    return model
+
+
+@patch(cls_method=True)
+def from_mote(
+    cls: VideoModel, path, class_names="kinetics400", encoder=None, num_frames: int = 8, **options
+) -> VideoModel:
+    """Read a checkpoint of MoTE's repository; the file is read as data, and nothing is downloaded.
+
+    Parameters
+    ----------
+    path : str or Path
+        Such as MoTE_B16.pt or MoTE_L14.pt of its release v1.0.
+    class_names : list of str, str or Path
+        Names of the training classes in the file's order: a list, a file of names, or "kinetics400".
+    encoder : str or FrameEncoder, optional
+        One that the CLIP tower fits, for its text tower: "open_clip:ViT-B-16-quickgelu/openai". None: the file's own
+        text tower, else that of OpenAI's weights if the hub's cache has them, else none.
+    num_frames : int
+        T that the model was trained with.
+    **options
+        Of the head.
+
+    Returns
+    -------
+    VideoModel
+        In evaluation mode. With a text tower, `predict(clip, labels=[...])` is zero-shot with MoTE's 28 sentences.
+
+    Raises
+    ------
+    ConfigError
+        If the file can't be read, is no checkpoint of MoTE's, does not fit the encoder, or the names are not one for
+        each class.
+    """
+    try:
+        return _read_mote(path, class_names, encoder, num_frames, options)
     except VidPrismError:
         raise
     except Exception as error:

@@ -125,6 +125,7 @@ _RULES = dict(
     options=mapping(),
     labels=listed(text(1000), 1, 1_000_000),
     sampling=choice("sparse", "dense"),
+    templates=listed(text(1000), 1, 1000),
     metadata=mapping(),
     sha256=mapping(),
 )

@@ -54,7 +54,7 @@ class AuditRow(NamedTuple):
     fps : frames per second, counted; the header's rate if the file is unreadable
     promised : frames that the header promises; 0 if it promises none
     decoded : frames that were decoded
-    decoder : "decord", "pyav" or "images"
+    decoder : "decord", "pyav", "torchcodec" or "images"
     seconds : time that reading took
     fixed : name of the repaired copy below the folder of copies; empty if there is none
     saved : frames in that copy

@@ -104,7 +104,7 @@ class Clip(NamedTuple):
     path : Path
         The file, or the folder of images.
     decoder : str
-        The reader of the frames: "decord", "pyav" or "images".
+        The reader of the frames: "decord", "pyav", "torchcodec" or "images".
     indices : Tensor
         [T] int64, which frames of the file, from 0.
     total : int
@@ -157,8 +157,8 @@ def read_clip(
         Larger pictures are scaled to this shorter side, pixels. Without it, pictures are scaled only if the T frames
         would take more than 256 MiB (32 frames of 4K), so that they take no more; not if `each` is given.
     decoder : str, optional
-        "decord" or "pyav": this one alone. Without it: decord, and PyAV where decord cannot read the file. "fast": PyAV
-        first where nothing is scaled. "images": for a folder, and its default.
+        "decord", "pyav" or "torchcodec": this one alone. Without it: decord, and PyAV where decord is missing or cannot
+        read the file. "fast": PyAV first where nothing is scaled. "images": for a folder, and its default.
     fps : float, optional
         Images per second of a folder; 25 if not given. A file carries its own times.
     each : callable
@@ -172,7 +172,8 @@ def read_clip(
     Raises
     ------
     ConfigError
-        If an argument is unknown, out of range or not for this kind of path. This is checked before the file is opened.
+        If an argument is unknown, out of range or not for this kind of path, or `decoder` names a reader that does not
+        load. This is checked before the file is opened.
     ClipError
         If the file cannot be read, or the frames do not fit into memory.
     """

@@ -8,6 +8,7 @@ __all__ = ['hashed', 'k_shot', 'repeat_to', 'save_list', 'read_list', 'source_of
 # %% ../../nbs/data/splits.ipynb #1a157d02
 import hashlib
 import json
+import numpy as np
 import re
 import warnings
 from collections import Counter
@@ -270,11 +271,14 @@ def grouped_folds(labels: Sequence[int], groups: Sequence, folds: Count = 5, see
     labels, groups = [int(label) for label in labels], list(groups)
     _check_folds(labels, groups, folds)
     try:
-        number = {group: i for i, group in enumerate(sorted(set(groups)))}
+        names = sorted(set(groups))
     except TypeError as error:
         raise ConfigError("groups must be texts, or numbers, of one kind.") from error
+    # The groups are shuffled here: scikit-learn before 1.8 does not stratify when it shuffles.
+    shuffled = np.random.RandomState(seed % 2**32).permutation(len(names))
+    number = {names[old]: new for new, old in enumerate(shuffled)}
     numbers = [number[group] for group in groups]
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    splitter = StratifiedGroupKFold(folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sklearn warns of a class with fewer clips than folds
         sides = list(splitter.split(labels, labels, numbers))

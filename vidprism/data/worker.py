@@ -112,6 +112,7 @@ def _serve(limit: int) -> None:
 # %% ../../nbs/data/worker.ipynb #63d2d305
 _READERS = (  # part of a function's name, the reader that it uses
     ("_decord", "decord"),
+    ("_torchcodec", "torchcodec"),
     ("pyav", "PyAV"),
     ("_jump", "PyAV"),
     ("_scan", "PyAV"),

@@ -284,6 +284,8 @@ class FrameEncoder(nn.Module):
         Hash of the weights that the encoder came with.
     local : bool
         Whether its weights came from a file of the user's, which its name alone does not bring back.
+    processor : str
+        What `how` leaves open about the preprocessing; features of another one are not taken from the cache.
 
     Raises
     ------
@@ -294,6 +296,7 @@ class FrameEncoder(nn.Module):
     span = 1
     window = 1
     local = False
+    processor = ""
 
     @checked
     def __init__(self, name: str, dim: Natural, how: Preprocess, chunk: Count = 64):
@@ -383,6 +386,23 @@ def window_of(self: FrameEncoder, num_frames: int) -> int:
 
 
 @patch
+def prepare(self: FrameEncoder, frames: torch.Tensor) -> torch.Tensor:
+    """Resize, crop and normalise frames as the encoder's weights want them.
+
+    Parameters
+    ----------
+    frames : Tensor
+        uint8 `[N,H,W,3]`, on any device.
+
+    Returns
+    -------
+    Tensor
+        float32 `[N,3,S,S]`, the pictures that `encode` takes.
+    """
+    return preprocess(frames, self.how)
+
+
+@patch
 def encode(self: FrameEncoder, x: torch.Tensor, grid: bool = False) -> Features:
     """Features of prepared pictures; a subclass defines it.
 
@@ -443,7 +463,7 @@ def _encode_chunks(self: FrameEncoder, frames, window: int, grid: bool) -> list:
     windows = max(1, self.chunk // window)
     parts = []
     for chunk in frames.split(windows * window):
-        chunk = preprocess(chunk.to(self.device), self.how)
+        chunk = self.prepare(chunk.to(self.device))
         parts.append(self.encode(chunk, grid, **options))
     return parts
 

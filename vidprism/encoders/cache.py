@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..data.clips import frame_indices, read_clip, read_views, view_indices
+from ..data.decoding import first_reader
 from ..data.shards import is_packed, packed_key, unpacked
 from ..data.worker import Worker
 from .base import Features, FrameEncoder, check_device, check_finite_features, weight_bytes
@@ -52,12 +53,23 @@ def fingerprint(encoder: FrameEncoder) -> str:
         16 hexadecimal digits.
     """
     layers = [str(part) for part in encoder.modules() if not list(part.children())]
-    text = f"{encoder.name} {encoder.how} {type(encoder).__name__} {layers}"
+    text = f"{encoder.name} {encoder.how}{encoder.processor} {type(encoder).__name__} {layers}"
     found = hashlib.sha256(text.encode())
     for name, _, data in weight_bytes(encoder):
         found.update(name.encode())
         found.update(data)
     return found.hexdigest()[:16]
+
+
+_OLDER_READERS = (" by decord", " by images")
+
+
+def _older_key(key: str) -> str:
+    "The key of the same features when keys named no reader; the key itself if they were not made then."
+    for reader in _OLDER_READERS:
+        if key.endswith(reader):
+            return key.removesuffix(reader)
+    return key
 
 
 def _size_and_time(path: Path) -> str:
@@ -75,6 +87,10 @@ def _folder_hash(folder: Path) -> str:
 def clip_key(item, sampling) -> str:
     """The clip's part of a key.
 
+    Readers may differ in a pixel or pick different frames, so the key names the reader that files are given to first
+    (`first_reader`), or "images" for a folder. Older keys name no reader, which was decord: `FeatureCache` finds their
+    features where decord is the first reader.
+
     Parameters
     ----------
     item : Path or any
@@ -85,7 +101,7 @@ def clip_key(item, sampling) -> str:
     Returns
     -------
     str
-        The same text for the same item and sampling. It changes with the file, or with any file of the folder.
+        The same text for the same item, sampling and reader. It changes with the file, or with any file of the folder.
 
     Raises
     ------
@@ -95,10 +111,10 @@ def clip_key(item, sampling) -> str:
     if not isinstance(item, Path):
         return f"{item} {sampling}"
     if item.is_dir():
-        return f"{item.resolve()} {_folder_hash(item)} {sampling}"
+        return f"{item.resolve()} {_folder_hash(item)} {sampling} by images"
     if not item.is_file():
         raise ConfigError(f"there is no file {item}")
-    return f"{item.resolve()} {_size_and_time(item)} {sampling}"
+    return f"{item.resolve()} {_size_and_time(item)} {sampling} by {first_reader()}"
 
 # %% ../../nbs/encoders/cache.ipynb #60aeb95b
 def _checksum(tensors: dict) -> str:
@@ -115,7 +131,8 @@ def _read_features(path: Path, key: str) -> Features:
         said = file.metadata() or {}
         names = file.keys()
         tensors = {name: file.get_tensor(name) for name in names}
-    if said.get("key", key) != key or said.get("crc32", _checksum(tensors)) != _checksum(tensors):
+    foreign = said.get("key", key) not in (key, _older_key(key))
+    if foreign or said.get("crc32", _checksum(tensors)) != _checksum(tensors):
         raise ConfigError(f"{path} holds other features than were stored.")
     grid = tensors["grid"].float() if "grid" in tensors else None
     return check_finite_features(Features(tensors["pooled"].float(), grid), path, "of the cache")
@@ -161,8 +178,14 @@ class FeatureCache:
         Returns
         -------
         Path
-            The file's place; the file need not exist.
+            The file's place; the file need not exist. If the features were stored when keys named no reader, and are
+            those of this key, it is that file.
         """
+        path, older = self._place(key), self._place(_older_key(key))
+        return older if older.exists() and not path.exists() else path
+
+    def _place(self, key: str) -> Path:
+        "Where a key's file is written."
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         return self.folder / f"{name}.safetensors"
 

@@ -119,6 +119,26 @@ class MotionEncoder(FrameEncoder):
         "G, channels of the grid."
         return self.encoder.grid_dim
 
+    @property
+    def processor(self):
+        "What `how` leaves open about the encoder's preprocessing."
+        return self.encoder.processor
+
+    def prepare(self, frames: Tensor) -> Tensor:
+        """Pictures as the encoder prepares them.
+
+        Parameters
+        ----------
+        frames : Tensor
+            uint8 [N,H,W,3].
+
+        Returns
+        -------
+        Tensor
+            float32 [N,3,S,S].
+        """
+        return self.encoder.prepare(frames)
+
     def window_of(self, num_frames: int) -> int:
         """Frames that the encoder encodes together.
 

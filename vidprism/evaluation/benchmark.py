@@ -32,6 +32,7 @@ from ..encoders.feature_files import feature_list, load_features
 from ..errors import AnyPath, ConfigError, Count, FrameCount, Seed, checked, one_of
 from .metrics import Measures
 from ..files import write_json
+from ..heads.mote import MOTE_TEMPLATES
 from ..training.trainer import TrainConfig
 
 # %% ../../nbs/evaluation/benchmark.ipynb #70435131
@@ -202,16 +203,8 @@ class Benchmark:
         return self.train.features.shape[-2]
 
 # %% ../../nbs/evaluation/benchmark.ipynb #517e73f1
-_MEDIA = ("photo", "video", "example", "demonstration")
-_VERBS = ("", "using ", "doing ", "during ", "performing ", "practicing ")
-_PEOPLE = ("", *(f"a person {verb}" for verb in _VERBS))
-
 # sets of sentences; {} stands for the class name
-TEMPLATES = dict(
-    name=("{}",),
-    clip=("a photo of a {}.",),
-    mote=tuple(f"a {medium} of {person}{{}}." for medium in _MEDIA for person in _PEOPLE),
-)
+TEMPLATES = dict(name=("{}",), clip=("a photo of a {}.",), mote=MOTE_TEMPLATES)
 
 
 def find_templates(templates: str | Sequence[str]) -> tuple:

@@ -330,13 +330,17 @@ def write_sources(
 # %% ../../nbs/experiments/samples.ipynb #e25cc1e7
 _SYSTEMS = dict(  # measured over seeds
     mean=("mean", {}),
+    linear_probe=("linear_probe", {}),
     statistics=("statistics", {}),
+    attentive_probe=("attentive_probe", {}),
+    attentive_probe_positions=("attentive_probe", dict(positions="learned")),
     vidprism=("vidprism", {}),
     vidprism_no_dbi=("vidprism", dict(interaction="none")),
 )
 _ALSO = dict(  # shipped, one seed; all of them can learn order
     transformer=("transformer", dict(layers=2)), bmoe=("bmoe", dict(positions="learned")), mote=("mote", dict(layers=1))
 )
+_NOT_SHIPPED = ("vidprism_no_dbi", "attentive_probe", "attentive_probe_positions")  # all samples stay below 25 MB
 
 
 def shuffle_time(features: torch.Tensor, seed: Seed) -> torch.Tensor:
@@ -412,7 +416,7 @@ def _build_heads(folder, encoder, train, test, config: BuildConfig, watch: _Stop
         measured = [numbers for _, numbers in runs]
         if name in _SYSTEMS:
             systems[name] = dict(_summarise(measured), commit=commit)
-        if name != "vidprism_no_dbi":
+        if name not in _NOT_SHIPPED:
             shipped[name] = dict(measured[0], commit=commit)
             first, _ = runs[0]
             _ship(folder, name, encoder, first, measured[0], commit, config)
@@ -439,7 +443,7 @@ def _build_clip_and_samples(folder: Path, config: BuildConfig, watch: _Stopwatch
 def _measure(folder: Path, config: BuildConfig, device, watch: _Stopwatch, heads) -> tuple:
     "R^2 of the probe, and the results of the heads that are named (None: all)."
     encoder = create_encoder(f"open_clip:local-dir:{folder / 'mini_clip'}").to(device)
-    encoder.name = "mini"
+    encoder.name, encoder.local = "mini", False  # models name it, and do not copy it
     with watch("linear probe"):
         probes = probe(encoder, config.seed)
     with watch("world features"):

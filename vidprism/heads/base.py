@@ -256,6 +256,8 @@ BUILT_IN = {  # name -> the module that registers the head
     "vidprism_lowdata": "vidprism.heads.lowdata",
     "mean": "vidprism.heads.baselines",
     "statistics": "vidprism.heads.baselines",
+    "linear_probe": "vidprism.heads.probes",
+    "attentive_probe": "vidprism.heads.probes",
     "transformer": "vidprism.heads.baselines",
     "bmoe": "vidprism.heads.baselines",
     "mote": "vidprism.heads.mote",

@@ -15,6 +15,7 @@ from ..data.clips import Clip
 from ..errors import ConfigError, Count, Natural, checked, one_of
 from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
+from ..heads.probes import ProbeTrace
 from ..heads.rgsta import Merge
 from .attribution import frame_drops, frame_parts, passed_on, rank_correlation
 from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency
@@ -151,6 +152,19 @@ def _temporal_parts(trace: TemporalTrace) -> tuple:
     return torch.stack([even, frames], 1) * shares[..., None], shares
 
 
+def _probe_parts(out: HeadOutput) -> tuple:
+    "Importance of the frames [B,P,T] by the query's attention, and shares [B,P] of the parts of a probe's vector."
+    t = out.trace
+    frames = t.attention.mean(1)
+    for attention in reversed(t.layers or []):
+        frames = torch.einsum("bt,bts->bs", frames, passed_on(attention))
+    added = [] if t.added is None else [t.added]
+    terms = [out.video - t.constant - sum(added), *added]
+    norms = torch.stack([term.norm(dim=-1) for term in terms], 1)
+    shares = norms / norms.sum(1, keepdim=True)
+    return frames[:, None] * shares[..., None], shares
+
+
 def _mixture_fields(head: Head, trace: Trace) -> dict:
     "What the stages of a mixture tell of the first clip; merges and gates only where there are gates."
     mixture = trace.mixture
@@ -185,6 +199,15 @@ def _layer_maps(attention: list) -> dict:
     maps = torch.stack([a.mean(0) for a in attention])
     names = tuple(f"layer {i}" for i in range(len(maps)))
     return dict(maps=maps, map_names=names, readout_weight=maps.mean((0, 1)))
+
+
+def _probe_maps(trace: ProbeTrace) -> dict:
+    "Attention between frames, by layer, and that of the query, which is the same for every row."
+    layers = [a[0].mean(0) for a in trace.layers or []]
+    query = trace.attention[0].mean(0)
+    maps = torch.stack([*layers, query.expand(len(query), -1)])
+    names = tuple(f"layer {i}" for i in range(len(layers)))
+    return dict(maps=maps, map_names=(*names, "readout"), readout_weight=query)
 
 
 def _ranked(logits: Tensor, labels: list) -> list:
@@ -246,6 +269,8 @@ def describe(
     elif isinstance(out.trace, TemporalTrace):
         attention = [a[0] for a in out.trace.attention]
         found = dict(attention=attention, **_layer_maps(attention))
+    elif isinstance(out.trace, ProbeTrace):
+        found = _probe_maps(out.trace)
     answer = _ranked(out.logits[0], labels)
     return Explanation(clip, answer, out.logits[0], names, untrained=tuple(untrained), **found)
 
@@ -263,9 +288,11 @@ def _explained_fields(head: Head, out: HeadOutput) -> dict:
     "The trace's part of an explanation, of the first clip."
     if isinstance(out.trace, Trace):
         return _mixture_fields(head, out.trace)
-    parts, shares = _temporal_parts(out.trace)
+    is_probe = isinstance(out.trace, ProbeTrace)
+    parts, shares = _probe_parts(out) if is_probe else _temporal_parts(out.trace)
+    layers = out.trace.layers if is_probe else out.trace.attention
     return dict(
-        importance=parts[0].sum(0), parts=parts[0], shares=shares[0], attention=[a[0] for a in out.trace.attention]
+        importance=parts[0].sum(0), parts=parts[0], shares=shares[0], attention=[a[0] for a in layers or []] or None
     )
 
 
@@ -306,7 +333,7 @@ def explain(
     Parameters
     ----------
     model : VideoModel
-        Its head must split its answer (`head.part_names`): a mixture, or a temporal transformer.
+        Its head must split its answer (`head.part_names`): a mixture, a temporal transformer, or a probe.
     clip : path or Clip
         What is explained.
     expert : int, optional

@@ -20,7 +20,7 @@ from threading import get_ident
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import Clip
-from ..encoders.base import Preprocess, preprocess, to_grid
+from ..encoders.base import Preprocess, to_grid
 from ..errors import ConfigError, Count, Natural, Positive, one_of
 from ..model import VideoModel
 
@@ -200,7 +200,7 @@ def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module | None 
         return back(layer_map)
 
     with torch.inference_mode(False), torch.enable_grad():
-        x = preprocess(frames.clone().to(encoder.device), encoder.how).requires_grad_(pixels)
+        x = encoder.prepare(frames.clone().to(encoder.device)).requires_grad_(pixels)
         with tap(layer or _last_block(encoder), keep):
             pooled = encode_pixels(encoder, x)
     return Seen(x, tuple(maps), pooled[None])

@@ -701,7 +701,15 @@ def _gradient_norm(loop: _Loop) -> Tensor:
     "The norm of the gradient, which is limited where the config says so."
     if loop.config.clip_norm:
         return loop.accelerator.clip_grad_norm_(loop.model.parameters(), loop.config.clip_norm)
-    return nn.utils.get_total_norm([p.grad for p in loop.model.parameters() if p.grad is not None])
+    return _total_norm([p.grad for p in loop.model.parameters() if p.grad is not None])
+
+
+def _total_norm(gradients: list) -> Tensor:
+    "The norm of all gradients together; torch has a function for it from 2.6 on."
+    if hasattr(nn.utils, "get_total_norm"):
+        return nn.utils.get_total_norm(gradients)
+    norms = [torch.linalg.vector_norm(g) for g in gradients]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
 def _is_sound(loop: _Loop, total: Tensor) -> bool:

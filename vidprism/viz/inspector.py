@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from fastcore.basics import patch
+from IPython.display import HTML, display, update_display
 from pathlib import Path
 from ..data.clips import save_upload
 from ..errors import ConfigError, VidPrismError, checked
@@ -139,10 +140,11 @@ class ClipInspector(W.VBox):
             beside = {beside.head.name: beside}
         self.session, self.name, self.trouble = Session(model, clips, beside), name, ""
         self.folder, self._maps, self._quiet = tempfile.TemporaryDirectory(prefix="vidprism-"), {}, False
-        self._made = {}
+        self._made, self._displayed = {}, False
         self.view, self.status = PanelView(self._picked, self._taken), W.HTML()
         super().__init__(self._make_controls())
-        self.add_class("vidprism-inspector")
+        self._live = f"vidprism-{self.model_id}"
+        self.add_class("vidprism-inspector").add_class(self._live)
         if self.session.clips:
             self._open(self.session.clips[0])
         else:
@@ -380,9 +382,16 @@ def _uploaded(self: ClipInspector, files):
     if not files:
         return
     self._quiet = True
-    self.upload.value = ()
+    self.upload.set_trait("value", type(files)())  # empty; ipywidgets 7 allows no plain assignment
     self._quiet = False
-    self._taken(files[0]["name"], files[0]["content"])
+    self._taken(*_first_file(files))
+
+
+def _first_file(files) -> tuple:
+    "Name and content of a file that came through the button: ipywidgets 7 has a dictionary by name, 8 a tuple."
+    if isinstance(files, dict):
+        return next((name, file["content"]) for name, file in files.items())
+    return files[0]["name"], files[0]["content"]
 
 
 def _file_name(name: str) -> str:
@@ -516,6 +525,8 @@ def _show(self: ClipInspector):
     self.view.show(first, more=True)  # the browser draws these while the tab's panel is made
     screen = self._screen_of((tab,), slider=False)
     self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[tab])])
+    if self._displayed:
+        update_display(HTML(self.still()), display_id=self._live)
 
 
 @patch
@@ -590,14 +601,56 @@ def look_again(self: ClipInspector, _: W.Button | None = None) -> None:
         self._show()
 
 
+def _view_bundle(widget, **kwargs) -> dict:
+    "What shows a widget; ipywidgets 7 has no function for it."
+    if hasattr(W.VBox, "_repr_mimebundle_"):
+        return W.VBox._repr_mimebundle_(widget, **kwargs)
+    view = dict(version_major=2, version_minor=0, model_id=widget.model_id)
+    return {"text/plain": type(widget).__name__, "application/vnd.jupyter.widget-view+json": view}
+
+
+ClipInspector._ipython_display_ = None  # ipywidgets 7 would show the widget without the summary in words
+
+
 @patch
 def _repr_mimebundle_(self: ClipInspector, **kwargs):
     "The widget, and a summary in words for places where widgets do not run."
-    bundle = super(ClipInspector, self)._repr_mimebundle_(**kwargs)
+    bundle = _view_bundle(self, **kwargs)
     if self.session.clip is None:
         return bundle
+    return {**bundle, "text/html": self._summary()}
+
+
+@patch
+def _summary(self: ClipInspector) -> str:
+    "The clip, what was changed, and the answer, as html."
     changes = self.session.differs()
     lines = [f"Changed: {', '.join(changes)}."] if changes else []
     items = "".join(f"<li>{html.escape(displayable(line))}</li>" for line in lines + tell(self._after))
-    name = html.escape(clip_name(self.session.clip.path))
-    return {**bundle, "text/html": f"<p><b>{name}</b></p><ul>{items}</ul>"}
+    return f"<p><b>{html.escape(clip_name(self.session.clip.path))}</b></p><ul>{items}</ul>"
+
+
+# The still goes where its widget stands in the same document.
+_STILL = """<style>:root:has(.{live}) .{still}{{display:none}}</style>
+<div class="{still}">{summary}{panels}</div>"""
+
+
+@patch
+def still(self: ClipInspector) -> str:
+    """The panels as they are now, as html without scripts; it hides itself where the widget runs beside it.
+
+    Returns
+    -------
+    str
+        Empty sections if no clip is open.
+    """
+    summary = "" if self.session.clip is None else self._summary()
+    return _STILL.format(live=self._live, still=f"{self._live}-still", summary=summary, panels=self.view.still())
+
+
+@patch
+def _ipython_display_(self: ClipInspector, **kwargs):
+    "Show the widget, and after it the still, which every later change renews in the notebook."
+    display({**self._repr_mimebundle_(**kwargs), "text/html": ""}, raw=True)
+    display(HTML(self.still()), display_id=self._live)
+    self._displayed = True

@@ -7,31 +7,30 @@ __all__ = ['PanelView']
 
 # %% ../../nbs/viz/widget.ipynb #4506cb97
 import anywidget
+import functools
+import gzip
 import json
 import traitlets
 from collections.abc import Callable, Iterable
 from plotly.offline import get_plotlyjs
 from typing import Any
-from .html import FRAME_LIGHTS, LINKS
+from ..data.clips import UPLOAD
+from .html import FRAME_LIGHTS, LINKS, still_html
+from .panels import PANELS
 from .style import displayable
 
 # %% ../../nbs/viz/widget.ipynb #7b1adbb8
 _VIEW_JS = (
     LINKS
     + """
-let library; // plotly.js, sent once by the kernel; nothing comes from a network
+let library; // plotly.js, unpacked once a page; nothing comes from a network
 const bare = {displaylogo: false, displayModeBar: false, scrollZoom: false};
 
-function load(model) {
-  return library ??= new Promise(done => {
-    model.on('msg:custom', message => {
-      if (!message.plotly) return;
-      const module = {exports: {}};
-      new Function('module', 'exports', message.plotly)(module, module.exports);
-      done(module.exports);
-    });
-    model.send({ask: 'plotly'});
-  });
+async function unpack(packed) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
+  const module = {exports: {}};
+  new Function('module', 'exports', await new Response(stream).text())(module, module.exports);
+  return module.exports;
 }
 
 function add(parent, tag, cls, text) {
@@ -96,27 +95,23 @@ async function drawFigure(box, text, Plotly) {
   else await Plotly.react(gd, data, layout);
 }
 
-async function fill(row, sums, texts, Plotly, link, model) {
-  while (row.children.length > sums.length) {
+async function fill(row, texts, Plotly, link, model) {
+  while (row.children.length > texts.length) {
     Plotly.purge(row.lastChild.querySelector('.plot'));
     row.lastChild.remove();
   }
-  for (const [i, sum] of sums.entries()) {
+  for (const [i, text] of texts.entries()) {
     const box = row.children[i] || frame(row, link, model);
-    if (box.dataset.sum == sum) continue;
-    await drawFigure(box, texts.get(sum), Plotly);
-    box.dataset.sum = sum;
+    if (box.drawn == text) continue;
+    await drawFigure(box, text, Plotly);
+    box.drawn = text;
     if (box.fresh) box.fresh();
   }
 }
 
-function forget(el, panels, texts, Plotly) { // panels and texts that are not among the newest
-  const used = new Set(panels.flatMap(panel => panel.sums));
-  for (const sum of [...texts.keys()]) {
-    if (!used.has(sum)) texts.delete(sum);
-  }
+function forget(el, shown, Plotly) { // panels that are no longer shown
   for (const old of [...el.children]) {
-    if (panels.some(panel => panel.id == old.dataset.panel)) continue;
+    if (shown.includes(old.dataset.panel)) continue;
     old.querySelectorAll('.plot').forEach(gd => Plotly.purge(gd));
     old.remove();
   }
@@ -171,31 +166,33 @@ function takeFiles(el, model) { // a file dropped on the panels
 async function render({model, el}) {
   el.classList.add('prism');
   const link = linked(el);
-  const texts = new Map();
-  const Plotly = await load(model);
-  let newest = null;
+  library ??= unpack(model.get('library'));
+  const Plotly = await library;
+  let stale = false;
   let busy = false;
 
-  async function drawPanel(panel) {
-    const place = [...el.children].find(child => child.dataset.panel == panel.id) || section(el, panel.id);
+  async function drawPanel(id, panel) {
+    const place = [...el.children].find(child => child.dataset.panel == id) || section(el, id);
     put(place.querySelector('h3'), panel.heading);
     put(place.querySelector('.note'), panel.note);
-    await fill(place.querySelector('.row'), panel.sums, texts, Plotly, link, model);
+    await fill(place.querySelector('.row'), panel.figures, Plotly, link, model);
   }
 
   async function drawNewest() {
-    while (newest) {
-      const message = newest;
-      newest = null;
-      if (!message.more) forget(el, message.panels, texts, Plotly); // these are all panels
-      for (const panel of message.panels) await drawPanel(panel);
-      if (message.more) continue;
+    while (stale) {
+      stale = false;
+      const serial = model.get('serial');
+      const shown = model.get('shown').map(id => [id, model.get('panel_' + id)]);
+      forget(el, model.get('shown'), Plotly);
+      for (const [id, panel] of shown) await drawPanel(id, panel);
+      if (stale || !serial) continue;
       await new Promise(requestAnimationFrame);
-      el.dataset.serial = message.serial;
+      el.dataset.serial = serial;
     }
   }
 
   async function draw() {
+    stale = true;
     if (busy) return;
     busy = true;
     try {
@@ -205,20 +202,14 @@ async function render({model, el}) {
     }
   }
 
-  model.on('msg:custom', message => {
-    if (!message.panels) return;
-    for (const [sum, text] of Object.entries(message.fresh)) texts.set(sum, text);
-    if (message.panels.every(panel => panel.sums.every(sum => texts.has(sum)))) {
-      newest = message;
-      draw();
-    } else {
-      model.send({ask: 'panels'}); // a view that came later asks for all
-    }
-  });
-  model.send({ask: 'panels'});
+  model.on('change', draw);
+  draw();
   const watch = fitWidth(el, Plotly);
   takeFiles(el, model);
-  return () => watch.disconnect();
+  return () => {
+    watch.disconnect();
+    model.off('change', draw);
+  };
 }
 
 export default {render};
@@ -252,8 +243,20 @@ _VIEW_CSS = (
 )
 
 # %% ../../nbs/viz/widget.ipynb #6b8c4787
+@functools.cache
+def _packed_plotly() -> bytes:
+    "plotly.js, packed by gzip."
+    return gzip.compress(get_plotlyjs().encode(), mtime=0)
+
+
+def _panel_state(heading: str, note: str, specs) -> dict:
+    "What a panel's trait holds; its figures are JSON."
+    figures = [spec.text() for spec in specs]
+    return dict(heading=displayable(heading), note=displayable(note), figures=figures)
+
+
 class PanelView(anywidget.AnyWidget):
-    """Draws panels in the browser; holds what it last sent.
+    """Draws panels in the browser; all that is shown is its state, so that it can be saved and shown again.
 
     Parameters
     ----------
@@ -261,66 +264,82 @@ class PanelView(anywidget.AnyWidget):
         Called with the place of a frame that was clicked.
     dropped : callable, optional
         Called with the name and the bytes of a file that was dropped on the panels.
+
+    Attributes
+    ----------
+    library : bytes
+        plotly.js, packed.
+    serial : int
+        How often all panels were shown.
+    shown : list of str
+        Ids of the panels on the screen, from top to bottom; `panel_ID` holds heading, note and figures of each.
     """
 
     _esm = traitlets.Unicode(_VIEW_JS).tag(sync=True)
     _css = traitlets.Unicode(_VIEW_CSS).tag(sync=True)
+    library = traitlets.Bytes().tag(sync=True)
+    serial = traitlets.Int().tag(sync=True)
+    shown = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, picked: Callable[[int], Any] | None = None, dropped: Callable[[str, bytes], Any] | None = None):
-        super().__init__()
-        self.panels = []
-        self.texts = {}
-        self.serial = 0
+        self.add_traits(**{f"panel_{name}": traitlets.Dict().tag(sync=True) for name in PANELS})
+        super().__init__(library=_packed_plotly())
         self.picked = picked
         self.dropped = dropped
         self._parts = []
         self.on_msg(self._on_message)
 
     def show(self, panels: Iterable[tuple], more: bool = False) -> None:
-        """Send panels, and those of their figures that the view does not have yet.
+        """Send those of the panels that changed.
 
         Parameters
         ----------
         panels : iterable of tuple
-            (id, (heading, note, specs)) of each panel; `specs` is a list of `Spec`.
+            (id, (heading, note, specs)) of each panel; `specs` is a list of `Spec`, the ids are those of `PANELS`.
         more : bool
             Others follow: draw these while the others are made, and leave the rest as it is.
         """
-        sent, texts = [], {}
-        for name, (heading, note, specs) in panels:
-            made = [spec.text() for spec in specs]
-            sums = [f"{hash(text):x}" for text in made]
-            sent.append(dict(id=name, heading=displayable(heading), note=displayable(note), sums=sums))
-            texts.update(zip(sums, made))
-        fresh = {key: text for key, text in texts.items() if key not in self.texts}
-        if more:
-            self.texts = self.texts | texts
-        else:
-            self.texts = texts
-            self.panels = sent
+        states = {name: _panel_state(*panel) for name, panel in panels}
+        rest = [name for name in self.shown if name not in states]
+        with self.hold_sync():
+            for name, state in states.items():
+                setattr(self, f"panel_{name}", state)
+            if more:
+                self.shown = [*states, *rest]
+                return
+            self.shown = list(states)
+            for name in rest:
+                setattr(self, f"panel_{name}", {})
             self.serial += 1
-        self.send(dict(panels=sent, fresh=fresh, serial=self.serial, more=more))
+
+    @property
+    def panels(self) -> list:
+        "The panels on the screen: id, heading, note, figures."
+        return [dict(id=name, **getattr(self, f"panel_{name}")) for name in self.shown]
 
     def _on_message(self, _, content, buffers):
-        "A message of the browser: a question, a frame that was clicked, or a part of a file."
-        asked = content.get("ask")
-        if asked == "plotly":
-            self.send(dict(plotly=get_plotlyjs()))
-        if asked == "panels" and self.panels:
-            self.send(dict(panels=self.panels, fresh=self.texts, serial=self.serial, more=False))
+        "A message of the browser: a frame that was clicked, or a part of a file."
         if "frame" in content and self.picked:
             self.picked(int(content["frame"]))
         if "file" in content:
             self._received(content, buffers)
 
     def _received(self, content, buffers):
-        "A part of a file; the last one completes it."
+        "A part of a file; the last one completes it. What comes after more than an upload may have is not kept."
         before = self._parts if content["part"] else []
-        self._parts = [*before, *map(bytes, buffers)]
+        over = sum(map(len, before)) > UPLOAD.size
+        self._parts = before if over else [*before, *map(bytes, buffers)]
         complete = content["part"] + 1 == content["parts"]
-        if complete and self.dropped:
-            self.dropped(content["file"], b"".join(self._parts))
+        if complete:
+            whole, self._parts = b"".join(self._parts), []
+            if self.dropped:
+                self.dropped(content["file"], whole)
 
     def figures(self) -> dict:
-        "Panel -> list of its figures as plotly.js reads them; what `show` sent last."
-        return {panel["id"]: [json.loads(self.texts[key]) for key in panel["sums"]] for panel in self.panels}
+        "Panel -> list of its figures as plotly.js reads them."
+        return {panel["id"]: [json.loads(text) for text in panel["figures"]] for panel in self.panels}
+
+    def still(self) -> str:
+        "Return the panels as html without scripts: headings, notes, bars, the clip's frames, and figures in words."
+        figures = self.figures()
+        return still_html((panel["heading"], panel["note"], figures[panel["id"]]) for panel in self.panels)
