@@ -139,11 +139,11 @@ def clip_of(path, width, height, count, codec="libx264"):
 def peak(code):
     "The most memory that a script holds beyond its imports, MB, and what it prints."
     code = f"""
-import resource
 import vidprism.data.clips as clips
 import vidprism.data.decoding
-def most():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def most():  # of this program alone; ru_maxrss begins with that of the program that started it
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 start = most()
 {code}
 print(most() - start)"""
