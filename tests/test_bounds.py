@@ -1,23 +1,18 @@
 """The lowest versions that settings.ini allows are those of CONTRIBUTING.md's table, and Colab has at least these."""
 
-import importlib.util
 import pytest
 import re
 import subprocess
 import sys
-from pathlib import Path
+from real import ROOT, load_script
 
-ROOT = Path(__file__).parent.parent
 TOOL = ROOT / "tools" / "bounds.py"
 
 
 @pytest.fixture(scope="module")
 def bounds():
     "tools/bounds.py as a module."
-    spec = importlib.util.spec_from_file_location("bounds", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools", "bounds")
 
 
 def table():

@@ -11,9 +11,8 @@ import sys
 import torch
 import zlib
 from base64 import b64decode
-from importlib.util import module_from_spec, spec_from_file_location
 from PIL import Image
-from real import ROOT, SHARED, shared
+from real import HELD, SHARED, load_script, shared
 from typing import NamedTuple
 from vidprism.data.clips import (
     clip_info,
@@ -455,13 +454,9 @@ def test_images(tmp_path):
             read_clip_safely(tmp_path, worker=worker, num_frames=12)
 
 
-# A program's own peak of memory in MB; ru_maxrss would begin with that of the program that started it.
-HELD = 'print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024)'
-
-
 def peak(code):
     "What a script prints, and the most memory that it held, MB."
-    code += f"\n{HELD}"
+    code += f"\nprint({HELD})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return [float(x) for x in done.stdout.split()]
 
@@ -472,7 +467,7 @@ def test_8k(tmp_path):
     write(tmp_path / "8k.mp4", 16, size=(7680, 4320))
     code = f"""
 from vidprism.data.clips import read_clip
-{HELD}
+print({HELD})
 c = read_clip({str(tmp_path / "8k.mp4")!r}, 16, short=256)
 print(*c.frames.shape)"""
     start, *shape, end = peak(code)
@@ -531,9 +526,7 @@ def test_fuzz():
     """Mutations 2,000 to 2,059, 15 of each container, and two that once broke a reader.
 
     None hangs, crashes or gives a wrong shape. benchmarks/fuzz_clips.py runs the first 2,000."""
-    spec = spec_from_file_location("fuzz_clips", ROOT / "benchmarks" / "fuzz_clips.py")
-    bench = module_from_spec(spec)
-    spec.loader.exec_module(bench)
+    bench = load_script("benchmarks", "fuzz_clips")
     words, _ = bench.fuzz([739, 762, *range(2000, 2060)])
     bad = {k: w for k, w in words.items() if not w.startswith(("read", "refused"))}
     readers = {first_reader(), "pyav"}

@@ -1,6 +1,5 @@
 """Models of transformers, and hub ids of open_clip and timm, from a planted cache of the hub: features and attacks."""
 
-import importlib.util
 import json
 import open_clip
 import os
@@ -11,7 +10,7 @@ import sys
 import timm
 import torch
 from packaging.version import Version
-from real import ROOT
+from real import ROOT, load_script
 from safetensors.torch import load_file, save_file
 from vidprism.data.clips import sample_clips
 from vidprism.encoders.base import FrameEncoder, Preprocess
@@ -22,9 +21,7 @@ from vidprism.heads.base import create_head
 from vidprism.model import VideoModel
 
 transformers = pytest.importorskip("transformers", reason="transformers (the extra transformers) is not installed")
-spec = importlib.util.spec_from_file_location("bench_encoders", ROOT / "benchmarks" / "encoders.py")
-bench = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(bench)
+bench = load_script("benchmarks", "encoders")
 KNOWN = [name for name in bench.TINY if bench.is_known(name)]
 VIDEO = [name for name in KNOWN if bench.TINY[name].window > 1]
 TEXT = [name for name in KNOWN if bench.TINY[name].text]

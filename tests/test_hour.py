@@ -6,6 +6,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from real import HELD
 from vidprism import sample_clips
 
 FRAMES, RATE, LIMIT_MB = 90_000, 25, 500
@@ -14,8 +15,7 @@ SCRIPT = """
 import resource, sys
 {imports}
 def most():
-    own = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
-    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024
+    return max({held}, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 before = most()
 {code}
 print(most() - before)
@@ -48,7 +48,7 @@ def clip(tmp_path_factory) -> Path:
 
 def run(imports: str, code: str) -> list:
     "What a fresh process prints; its last line: MB beyond its imports, at most."
-    script = SCRIPT.format(imports=imports, code=code)
+    script = SCRIPT.format(held=HELD, imports=imports, code=code)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()

@@ -1,11 +1,10 @@
 "The head for few clips: what it is for, that it comes back from disk, and that its table adds up."
 
-import importlib.util
 import json
 import pytest
 import torch
 from pathlib import Path
-from real import ROOT, shared
+from real import load_script, shared
 from vidprism.data.clips import sample_clips
 from vidprism.encoders.factory import create_encoder
 from vidprism.encoders.motion import MotionEncoder
@@ -19,10 +18,7 @@ from vidprism.training.trainer import TensorClips, TrainConfig, fit, score, seed
 @pytest.fixture(scope="module")
 def bench():
     "The benchmark script, as a module."
-    spec = importlib.util.spec_from_file_location("small_data", ROOT / "benchmarks" / "small_data.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks", "small_data")
 
 
 def toy(n, seed, noise=0.2):

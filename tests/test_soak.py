@@ -1,6 +1,5 @@
 """Each long attack of benchmarks/soak.py at a tiny size, and that it notices what it is there for."""
 
-import importlib.util
 import json
 import mmap
 import os
@@ -9,18 +8,16 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from real import ROOT, load_script
 
-ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "soak.py"
 
 
 @pytest.fixture(scope="module")
 def soak():
     "The script as a module."
-    spec = importlib.util.spec_from_file_location("soak", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
     before = list(sys.path)
-    spec.loader.exec_module(module)
+    module = load_script("benchmarks", "soak")
     sys.path[:] = before
     return module
 

@@ -34,6 +34,7 @@ from scipy.stats import t
 from tqdm.auto import tqdm
 from typing import NamedTuple
 from ..data.cliplist import ClipList
+from ..data.decoding import readers_by_default
 from ..data.splits import grouped_folds, k_shot, repeat_to
 from ..data.synthetic import APPEARANCES, COLOURS, clip_scene
 from ..encoders.base import FrameEncoder
@@ -1138,7 +1139,7 @@ def _bench_of(clips: ClipList, encoder: FrameEncoder, side: FeatureSplit, bad: l
     "A bench of clips that the folds will split: both sides are all of them."
     metadata = dict(
         encoder=encoder.name,
-        decoder="decord, PyAV where decord cannot",
+        decoder=readers_by_default(),
         frames=num_frames,
         sampling="sparse",
         views=[1, 1],

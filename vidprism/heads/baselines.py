@@ -35,7 +35,7 @@ from .lowdata import STATISTICS, Standardise, time_statistics
 from .rgsta import Merge
 
 # isort: split
-from .base import Trace, check_features, make_classifier, make_in_proj, register_head
+from .base import POSITIONS, Trace, check_features, make_classifier, make_in_proj, register_head
 
 # %% ../../nbs/heads/baselines.ipynb #294be54b
 @dataclass(frozen=True)
@@ -593,7 +593,7 @@ class BMoEConfig(InProjConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
+        one_of(self.positions, POSITIONS, "positions")
 
 
 def _unmerged(x: Tensor) -> Merge:
@@ -665,9 +665,8 @@ class BMoEHead(MixtureHead):
         """
         c = self.config
         check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
-        frames = features.shape[1]
-        if self.positions is not None and frames > c.num_frames:
-            raise ConfigError(f"With positions this head takes at most {c.num_frames} frames, not {frames}.")
+        if self.positions is not None:
+            self.positions.check_frames(features.shape[1])
         trace = self._trace(self.in_proj(features), inspect, active_experts)
         mixture = trace.mixture
         logits = self.classifier(mixture.video, text)

@@ -16,7 +16,7 @@ from ..errors import ConfigError, SmallCount, Width, checked, one_of
 from .base import Head, HeadConfig, HeadOutput, InProjConfig, Parts, Positions, check_features
 
 # isort: split
-from .base import make_classifier, make_in_proj, register_head
+from .base import POSITIONS, make_classifier, make_in_proj, register_head
 from .baselines import classified
 
 # %% ../../nbs/heads/probes.ipynb #a9b1dd9f
@@ -370,7 +370,7 @@ class AttentiveProbeConfig(InProjConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        one_of(self.positions, ("none", "learned", "sinusoidal"), "positions")
+        one_of(self.positions, POSITIONS, "positions")
         num_heads = _heads_for(self.inner) if self.num_heads is None else self.num_heads
         object.__setattr__(self, "num_heads", num_heads)
         if self.inner % num_heads:
@@ -433,9 +433,8 @@ class AttentiveProbeHead(Head):
         tokens = self.in_proj(features)
         if self.positions is None:
             return tokens
-        frames, most = features.shape[1], self.config.num_frames
-        if frames > most:
-            raise ConfigError(f"With positions this head takes at most {most} frames, not {frames}.")
+        frames = features.shape[1]
+        self.positions.check_frames(frames)
         kept = torch.arange(frames, device=features.device)
         return self.positions(tokens, kept.expand(len(tokens), -1))
 

@@ -28,7 +28,7 @@ from .losses import LossWeights, diversity_loss, gate_balance_loss, ranking_loss
 from .rgsta import RgSTA, WindowPool
 
 # isort: split
-from .base import make_classifier, make_in_proj, register_head
+from .base import POSITIONS, make_classifier, make_in_proj, register_head
 from .losses import contrastive_loss
 
 # %% ../../nbs/heads/vidprism.ipynb #58270518
@@ -225,7 +225,7 @@ def build(self: VidPrismHead, dim: int, preset: str):
     """
     c = self.config
     one_of(c.aggregation, ("rgsta", "hard", "avg", "max"), "aggregation")
-    one_of(c.positions, ("none", "learned", "sinusoidal"), "positions")
+    one_of(c.positions, POSITIONS, "positions")
     self.weights = _loss_weights(c)
     self.projection_head = _make_projection(c)
     self.contrast = TextClassifier(c.dim, c.num_classes, 1.0) if c.contrastive_weight > 0 else None
@@ -351,9 +351,8 @@ def run_stages(self: VidPrismHead, inputs: list, inspect: bool = False, active_e
         If the head has positions and the clip has more than `frames` frames, or `active_experts` names no expert or
         one that does not exist.
     """
-    most, frames = self.config.num_frames, inputs[0].shape[1]
-    if self.positions is not None and frames > most:
-        raise ConfigError(f"With positions this head takes at most {most} frames, not {frames}.")
+    if self.positions is not None:
+        self.positions.check_frames(inputs[0].shape[1])
     merges = [pool(x) for pool, x in zip(self.pools, inputs)]
     exchange = self.interaction([merge.tokens for merge in merges])
     streams = exchange.streams

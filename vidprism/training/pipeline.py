@@ -21,6 +21,7 @@ from typing import NamedTuple
 from ..data.augment import Augment
 from ..data.cliplist import ClipList
 from ..data.dataset import ClipDataset
+from ..data.decoding import readers_by_default
 from ..data.manifests import parse
 from ..data.shards import PackedClips, is_packed, is_shard_folder, shard_list
 from ..encoders.base import FrameEncoder, find_device
@@ -601,7 +602,7 @@ def bench_of(
 
 def _decoder_of(clips: ClipList) -> str:
     "Who read the frames, for the record."
-    return "features made elsewhere" if holds_features(clips) else "decord, PyAV where decord cannot"
+    return "features made elsewhere" if holds_features(clips) else readers_by_default()
 
 # %% ../../nbs/training/pipeline.ipynb #27df400e
 def _first_five(words: list) -> str:
