@@ -7,11 +7,13 @@ __all__ = ['GUIDES_RECORD', 'LOOPBACK', 'Port', 'CopiedGuides', 'guides_folder',
            'open_browser', 'open_lab', 'guides_line']
 
 # %% ../nbs/lab.ipynb #ed0de582
+import asyncio
 import contextlib
 import hashlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -229,6 +231,49 @@ def _lab_arguments(folder: Path, port: int, token: str, browser: bool) -> list:
     ]
 
 
+class _Interrupts:
+    "Ctrl-C as a request to stop: an exception could be lost in a callback. A second Ctrl-C is an exception."
+
+    def __init__(self):
+        self.server, self.asked = None, False
+
+    def __call__(self, *_):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        if self.server is not None:
+            self.server.stop(from_signal=True)
+
+
+@contextlib.contextmanager
+def _requests():
+    "Ctrl-C sets a request inside the block, and is what it was before after it."
+    interrupts = _Interrupts()
+    before = signal.signal(signal.SIGINT, interrupts)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_tasks(loop):
+    "Cancel what a stopped loop still has to do; worker threads wait for these tasks, and the process for the threads."
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+def _serve(app, arguments: list, interrupts: _Interrupts):
+    "Run a Jupyter application until Ctrl-C."
+    server = app.initialize_server(argv=arguments)
+    signal.signal(signal.SIGINT, interrupts)  # in a terminal, the application has put its own question there
+    interrupts.server = server
+    if not interrupts.asked:
+        server.start()
+        _end_tasks(server.io_loop.asyncio_loop)
+
+
 @checked
 def open_lab(folder: AnyPath = "vidprism-guides", port: Port = 0, browser: bool = True) -> CopiedGuides:
     """Copy the guides into a folder and run JupyterLab there, until Ctrl-C.
@@ -264,8 +309,9 @@ def open_lab(folder: AnyPath = "vidprism-guides", port: Port = 0, browser: bool 
 
     token = secrets.token_hex(24)
     address = f"http://{LOOPBACK}:{port}{_first_guide(guides.folder)}?token={token}"
-    print(f"JupyterLab: {address}\nCtrl-C ends it.", flush=True)
-    LabApp.launch_instance(_lab_arguments(guides.folder, port, token, browser))
+    with _requests() as interrupts:
+        print(f"JupyterLab: {address}\nCtrl-C ends it.", flush=True)
+        _serve(LabApp, _lab_arguments(guides.folder, port, token, browser), interrupts)
     return guides
 
 
