@@ -13,10 +13,10 @@ SKIP = [f for f in ("slow", "cuda", "net") if f not in os.environ.get("VIDPRISM_
 
 
 def tracked_places():
-    "Files and folders of the checkout, but for caches and hidden ones."
+    "Files and folders of the checkout, but for caches, hidden ones, and pictures of other tests."
     folders = [d for d in NBS.parent.iterdir() if d.is_dir() and d.name[0] != "."]
     places = [p for d in folders for p in d.iterdir()]
-    return {p for p in places if p.name[0] != "." and p.name != "__pycache__"}
+    return {p for p in places if p.name[0] != "." and p.name not in ("__pycache__", "artefacts")}
 
 
 def global_settings():

@@ -114,7 +114,7 @@ class DatasetInspector(W.VBox):
     model : VideoModel
         Any head.
     clips : ClipList, path, sequence of path, or FeatureSplit
-        As `clip_table` takes them. A click on a clip opens it in a `ClipInspector`; features alone have no clip to open.
+        As `clip_table` takes them. A click opens a clip in a `ClipInspector`; features have no clip to open.
     beside : dict or VideoModel, optional
         Models to compare with, by name, or a single one; of features, models with the same encoder.
     train : as clips, optional
@@ -750,7 +750,7 @@ def _usage_html(self: DatasetInspector) -> str:
 
 @patch
 def still(self: DatasetInspector) -> str:
-    """The set in words and usage by class, as html without scripts; it hides itself where the widget runs beside it.
+    """The set in words and usage by class, as html without scripts; it hides itself beside the widget.
 
     Returns
     -------

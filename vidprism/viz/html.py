@@ -236,13 +236,15 @@ _LINK_TEXTS = {  # heading -> text of its link, where nine headings would not fi
 }
 
 
-def page_policy(*scripts: str) -> str:
+def page_policy(*scripts: str, makes_code: bool = False) -> str:
     """Make a page's Content-Security-Policy, which lets these scripts run and no others.
 
     Parameters
     ----------
     *scripts : str
         The texts of the page's script elements.
+    makes_code : bool
+        Let these scripts make code while they run, which plotly.js needs for WebGL.
 
     Returns
     -------
@@ -250,7 +252,8 @@ def page_policy(*scripts: str) -> str:
         The policy; nothing is loaded or sent.
     """
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    return _POLICY.format(hashes=" ".join(f"'sha256-{digest}'" for digest in digests))
+    allowed = [f"'sha256-{digest}'" for digest in digests] + (["'unsafe-eval'"] if makes_code else [])
+    return _POLICY.format(hashes=" ".join(allowed))
 
 
 def _page_html(title: str, sections, intro: str = "") -> str:
