@@ -153,6 +153,7 @@ function field(model) {
 
 function button(model) {
   const made = element('button', 'widget-button', model.get('description'));
+  made.type = 'button';
   made.title = model.get('tooltip') || '';
   made.addEventListener('click', () => model.send({event: 'click'}));
   return made;
@@ -252,7 +253,14 @@ const kinds = {
 
 function build(model) {
   const made = kinds[model.kind](model);
-  made.classList.add(...model.classes);
+  let classes = [];
+  function dressAgain() {
+    made.classList.remove(...classes);
+    classes = model.get('_dom_classes');
+    made.classList.add(...classes);
+  }
+  model.on('change', dressAgain);
+  dressAgain();
   made.style.width = model.width;
   return made;
 }
@@ -273,7 +281,7 @@ socket.addEventListener('close', () => { document.getElementById('lost').hidden 
 """
 
 # %% ../../nbs/viz/app.ipynb #2509f99d
-_PRIVATE = ("_options_labels",)  # traits whose name starts with an underscore and that a page needs
+_PRIVATE = ("_options_labels", "_dom_classes")  # traits whose name starts with an underscore and that a page needs
 _SAID = ("value", "index")  # traits that a page may set
 _CONTROLS = (W.Dropdown, W.ToggleButtons, W.FloatSlider, W.IntSlider, W.Text, W.ToggleButton)
 
@@ -309,7 +317,6 @@ def _description(widget) -> dict:
         kind=widget._model_name,
         state=_state(widget, wanted),
         children=children,
-        classes=list(widget._dom_classes),
         width=widget.layout.width or "",
     )
 
