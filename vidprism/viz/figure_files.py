@@ -135,6 +135,14 @@ def _place(axis: dict, inner: float):
     return lambda value: (left + (right - left) * (value - ends[0]) / (ends[1] - ends[0])) * inner
 
 
+def _short_names(texts: list, places: list, size: float) -> list:
+    "Names of experts without their places; where these touch, too, without their swatches."
+    texts = [_short(text) for text in texts]
+    if all(_keep(list(zip(places, texts)), size)):
+        return texts
+    return [re.sub("<span[^>]*>■</span> ", "", text) for text in texts]
+
+
 def _thin_ticks(axis: dict, inner: float):
     "Drop ticks whose labels would touch; names are shortened instead."
     place, values = _place(axis, inner), axis.get("tickvals")
@@ -146,7 +154,7 @@ def _thin_ticks(axis: dict, inner: float):
     if all(kept):
         return
     if any("<span" in text for text in texts):
-        axis["ticktext"] = [_short(text) for text in texts]
+        axis["ticktext"] = _short_names(texts, [place(value) for value in values], size)
         return
     axis["tickvals"] = [value for value, keep in zip(values, kept) if keep]
     if axis.get("ticktext"):
@@ -311,15 +319,22 @@ function placeOf(axis, inner) {
   return value => (left + (right - left) * (value - ends[0]) / (ends[1] - ends[0])) * inner;
 }
 
+function shortNames(texts, places, size) {
+  const names = texts.map(short);
+  if (keepClear(names.map((name, k) => [places[k], name]), size).every(Boolean)) return names;
+  return names.map(name => name.replace(/<span[^>]*>■<\/span> /g, ''));
+}
+
 function thinTicks(axis, inner) {
   const place = placeOf(axis, inner);
   const values = axis.tickvals;
   if (!place || !values || !values.length) return;
   const texts = axis.ticktext || values.map(String);
-  const kept = keepClear(values.map((v, k) => [place(v), texts[k]]), axis.tickfont?.size || 10, axis.side == 'top');
+  const size = axis.tickfont?.size || 10;
+  const kept = keepClear(values.map((v, k) => [place(v), texts[k]]), size, axis.side == 'top');
   if (kept.every(Boolean)) return;
   if (texts.some(text => text.includes('<span'))) {
-    axis.ticktext = texts.map(short);
+    axis.ticktext = shortNames(texts, values.map(place), size);
     return;
   }
   axis.tickvals = values.filter((v, k) => kept[k]);

@@ -250,7 +250,7 @@ def _make_view_row(self: ClipInspector):
         description="frame",
         min=0,
         max=max(self.session.num_frames - 1, 0),
-        layout=W.Layout(width="410px"),
+        layout=W.Layout(width="370px"),
         style=dict(description_width="70px"),
     )
     self.tabs = W.ToggleButtons(
