@@ -102,7 +102,9 @@ def test_each_change_is_marked_and_undone_alone(i):
     i.after(lambda: field.press("Enter"))
     names = ["undo rate 2 (fastest)", "undo alpha", "undo order", "undo dropped frames"]
     assert changed(i) == names
-    assert "changed: without rate 2, alpha 1, frames reversed, without frame 3" in line(i).replace("frames 3", "frame 3")
+    assert "changed: without rate 2, alpha 1, frames reversed, without frame 3" in line(i).replace(
+        "frames 3", "frame 3"
+    )
     undo(i, "alpha")
     assert changed(i) == [n for n in names if n != "undo alpha"]
     assert i.box.locator(".widget-slider:has(label:text-is('alpha')) .widget-readout").inner_text() == "0.70"
@@ -167,8 +169,29 @@ def test_all_is_reached_by_keyboard(light, i):
         reached.append(now)
     names = [name for _, name, _ in reached]
     for wanted in (
-        *("clip", "sampling", "frames", "rate 16 (slowest)", "rate 2 (fastest)", "interaction", "combination", "preset"),
-        *("threshold", "alpha", "undo alpha", "tau", "delta", "order", "drop frames", "frame", "Gates", "look again"),
+        *(
+            "clip",
+            "sampling",
+            "frames",
+            "rate 16 (slowest)",
+            "rate 2 (fastest)",
+            "interaction",
+            "combination",
+            "preset",
+        ),
+        *(
+            "preset",
+            "threshold",
+            "alpha",
+            "undo alpha",
+            "tau",
+            "delta",
+            "order",
+            "drop frames",
+            "frame",
+            "Gates",
+            "look again",
+        ),
         *("SVG file: The answer", "PNG file: The frames", "In words"),
     ):
         assert wanted in names, wanted
@@ -225,7 +248,7 @@ RULES = """box => {
       wrong.push('hidden ' + el.outerHTML.slice(0, 80));
     }
     if (el.tagName == 'IMG' && !el.hasAttribute('alt')) wrong.push('alt');
-    if (el.tagName == 'LABEL' && el.htmlFor && !document.getElementById(el.htmlFor)) wrong.push('for ' + el.textContent);
+    if (el.htmlFor && !document.getElementById(el.htmlFor)) wrong.push('for ' + el.textContent);
     for (const name of ['aria-pressed', 'aria-expanded']) {
       const value = el.getAttribute(name);
       if (value !== null && !['true', 'false', 'mixed'].includes(value)) wrong.push(name);
@@ -309,7 +332,17 @@ def in_trouble(i):
 def assert_readable(i, name):
     found = i.box.evaluate(CONTRAST)
     texts = [text for text, _, _ in found]
-    for wanted in ("Clip", "Thresholds", "alpha", "as trained", "The answer", "In words", "SVG", "SELECT", "placeholder"):
+    for wanted in (
+        "Clip",
+        "Thresholds",
+        "alpha",
+        "as trained",
+        "The answer",
+        "In words",
+        "SVG",
+        "SELECT",
+        "placeholder",
+    ):
         assert wanted in texts, wanted
     assert [entry for entry in found if entry[1] < 4.5] == []
     i.shot(f"controls_{name}")

@@ -149,8 +149,9 @@ CONTROLS_CSS = """
 .vidprism-setting > .vidprism-undo.vidprism-undo::before { content: "\\21BA" / ""; font-size: 17px; line-height: 1 }
 .vidprism-changed > .vidprism-undo { visibility: visible }
 .vidprism-changed { box-shadow: inset 3px 0 0 var(--vp-mark); background: var(--vp-soft) }
+body[data-jp-theme-light="false"] .vidprism-group select { color-scheme: dark }
 .vidprism-changed .widget-label, .vidprism-changed label { font-weight: 700; color: var(--vp-ink) }
-.vidprism-inspector :focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 1px }
+.vidprism-inspector :focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2) !important }
 """
 DRESS_JS = """
 // Roles, names and states that ipywidgets leaves out, for keyboards and screen readers.
@@ -184,6 +185,9 @@ function dressControls(root) {
   }
   for (const button of root.querySelectorAll('.jupyter-button.widget-toggle-button')) {
     give(button, 'aria-pressed', String(button.classList.contains('mod-active')));
+  }
+  for (const button of root.querySelectorAll('.jupyter-button:has(> i)')) { // an icon is a letter of its font
+    give(button, 'aria-label', textOf(button));
   }
 }
 
