@@ -98,8 +98,7 @@ def test_svg_files(inspector, specs, tmp_path, columns, browser_of_kaleido):
         root = assert_printable(path.read_text(), wanted)
         assert root.find(f"{SVG}title").text.startswith("12_orbit_clockwise.mp4: ")
         assert root.find(f"{SVG}desc").text == " ".join(spec.layout["meta"]["words"])
-        ground = [el.get("style") for el in root.iter(f"{SVG}rect") if el.get("class") == "bg"]
-        assert all("rgb(255, 255, 255)" in style for style in ground)
+        assert "fill: rgb(255, 255, 255)" in root.find(f"{SVG}rect").get("style")  # under all the rest
     answer = "".join(ET.parse(paths[0]).getroot().itertext())
     assert "orbit clockwise" in answer and "before" in answer and "%" in answer
     kept = json.loads((tmp_path / "new" / "figures" / "figures.json").read_text())["figures"]
@@ -140,7 +139,8 @@ def test_pdf_files(inspector, tmp_path, browser_of_kaleido):
 # Boxes of an SVG's texts that touch others, as the browser lays them out.
 OVERLAPS = """svg => {
   document.body.innerHTML = svg;
-  const texts = [...document.querySelectorAll('svg text')].filter(t => t.textContent.trim());
+  const lines = t => t.querySelectorAll('tspan.line').length ? [...t.querySelectorAll('tspan.line')] : [t];
+  const texts = [...document.querySelectorAll('svg text')].flatMap(lines).filter(t => t.textContent.trim());
   const boxes = texts.map(t => t.getBoundingClientRect());
   const frame = document.querySelector('svg').getBoundingClientRect();
   const wrong = [];

@@ -202,12 +202,17 @@ def _shorten_headings(notes: list, inner: float, right: float):
                 note["text"] = _short(note["text"])
 
 # %% ../../nbs/viz/figure_files.ipynb #f3d5e72f
+def _rounded(x: float) -> int:
+    "A whole number as JavaScript rounds it: halves go up."
+    return math.floor(x + 0.5)
+
+
 def _print_height(layout: dict, scale: float, lines: int) -> float:
     "Height of a figure on the page, pixels."
     margin = layout["margin"]
     inner = layout["height"] - margin["t"] - margin["b"]
-    room = round((margin["t"] + margin["b"]) * _R["margin"])
-    return round(inner * min(max(scale, _R["least_height"]), 1)) + room + lines * _R["legend"]
+    room = _rounded((margin["t"] + margin["b"]) * _R["margin"])
+    return _rounded(inner * min(max(scale, _R["least_height"]), 1)) + room + lines * _R["legend"]
 
 
 def _legend_lines(data: list, layout: dict, columns: int) -> int:
@@ -238,13 +243,22 @@ def print_spec(spec: Spec, columns: Literal[1, 2] | None = None) -> Spec:
     pixels, margin = COLUMNS[count].pixels, layout["margin"]
     lines = _legend_lines(data, layout, count)
     layout["height"] = _print_height(layout, pixels / layout["width"], lines)
-    layout["margin"] = {side: round(room * _R["margin"]) for side, room in margin.items()}
+    layout["margin"] = {side: _rounded(room * _R["margin"]) for side, room in margin.items()}
     layout["margin"]["t"] += lines * _R["legend"]
     font = dict(family="Arial, Helvetica, sans-serif", size=10)
     layout |= dict(width=pixels, autosize=False, paper_bgcolor="white", plot_bgcolor="white", font=font)
     layout.pop("sliders", None)
     _thin_all(data, layout)
     return Spec(data, layout)
+
+
+def _blank_covered(data: list, notes: list):
+    "Take away the label under a note on its place: the number of the marked frame stands there twice."
+    covered = [(note["x"], note["y"]) for note in notes if note.get("xref") != "paper" and not note.get("xanchor")]
+    for trace in data:
+        if trace.get("mode") == "text":
+            points = zip(trace["x"], trace["y"], trace["text"])
+            trace["text"] = ["" if (x, y) in covered else text for x, y, text in points]
 
 
 def _thin_all(data: list, layout: dict):
@@ -261,6 +275,7 @@ def _thin_all(data: list, layout: dict):
             new |= _thin_texts(trace, place, 10)
     for note in notes:
         note["text"] = new.get(note["text"], note["text"])
+    _blank_covered(data, notes)
     _shorten_headings(notes, inner, margin["r"])
 
 # %% ../../nbs/viz/figure_files.ipynb #1cd99bf9
@@ -370,6 +385,14 @@ function shortenHeadings(notes, inner, right) {
   }
 }
 
+function blankCovered(data, notes) {
+  const covered = notes.filter(note => note.xref != 'paper' && !note.xanchor);
+  for (const trace of data.filter(one => one.mode == 'text')) {
+    const over = k => covered.some(note => note.x == trace.x[k] && note.y == trace.y[k]);
+    trace.text = trace.text.map((text, k) => over(k) ? '' : text);
+  }
+}
+
 function thinAll(data, layout) {
   const inner = layout.width - layout.margin.l - layout.margin.r;
   const notes = layout.annotations || [];
@@ -384,6 +407,7 @@ function thinAll(data, layout) {
     }
   }
   for (const note of notes) note.text = renamed.get(note.text) ?? note.text;
+  blankCovered(data, notes);
   shortenHeadings(notes, inner, layout.margin.r);
 }
 
