@@ -3,7 +3,6 @@
 import nbformat
 import pytest
 import test_inspector
-from chromium import ARGS
 from contextlib import contextmanager
 from test_inspector import CLIP, Inspector, jupyterlab, run_notebook
 
@@ -21,16 +20,15 @@ inspector = ClipInspector(sample_model(), clips, beside={{"MoTE": sample_model("
 
 
 @contextmanager
-def shown(folder, chromium_path, theme):
+def shown(folder, browser, theme):
     "An inspector in a JupyterLab with a theme of its own settings."
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     nb.metadata.kernelspec = dict(name="python3", display_name="Python 3", language="python")
     nbformat.write(nb, folder / "controls.ipynb")
     settings = {**test_inspector.SETTINGS, THEMES: dict(theme=theme)}
-    with pytest.MonkeyPatch.context() as patch, playwright.sync_playwright() as p:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(test_inspector, "SETTINGS", settings)
         with jupyterlab(folder) as address:
-            browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
             page = browser.new_page(viewport=dict(width=1366, height=900))
             page.set_default_timeout(90_000)
             page.wrong = []
@@ -41,12 +39,12 @@ def shown(folder, chromium_path, theme):
             page.wait_for_selector(".vidprism-group[role=group]", timeout=60_000)
             page.wait_for_timeout(1000)
             yield page
-            browser.close()
+            page.close()
 
 
 @pytest.fixture(scope="module")
-def light(tmp_path_factory, chromium_path):
-    with shown(tmp_path_factory.mktemp("light"), chromium_path, "JupyterLab Light") as page:
+def light(tmp_path_factory, chromium):
+    with shown(tmp_path_factory.mktemp("light"), chromium, "JupyterLab Light") as page:
         yield page
 
 
@@ -102,9 +100,7 @@ def test_each_change_is_marked_and_undone_alone(i):
     i.after(lambda: field.press("Enter"))
     names = ["undo rate 2 (fastest)", "undo alpha", "undo order", "undo dropped frames"]
     assert changed(i) == names
-    assert "changed: without rate 2, alpha 1, frames reversed, without frame 3" in line(i).replace(
-        "frames 3", "frame 3"
-    )
+    assert line(i).endswith("changed: without rate 2, alpha 1, frames reversed, 1 frame dropped")
     undo(i, "alpha")
     assert changed(i) == [n for n in names if n != "undo alpha"]
     assert i.box.locator(".widget-slider:has(label:text-is('alpha')) .widget-readout").inner_text() == "0.70"
@@ -197,7 +193,7 @@ def test_all_is_reached_by_keyboard(light, i):
         assert wanted in names, wanted
     assert "undo tau" not in names
     assert any(name.startswith("upload a clip") for name in names)
-    assert all(outline != "none" for _, _, outline in reached), reached
+    assert [entry for entry in reached if entry[2] == "none"] == []
     undone = i.box.get_by_role("button", name="undo alpha", exact=True)
     undone.focus()
     i.after(lambda: light.keyboard.press("Enter"))
@@ -353,9 +349,9 @@ def test_light_theme_is_readable(i):
     assert_readable(i, "light")
 
 
-def test_dark_theme_is_readable(tmp_path, chromium_path):
+def test_dark_theme_is_readable(tmp_path, chromium):
     "JupyterLab's dark theme: controls and words have its colours, figures stay on white."
-    with shown(tmp_path, chromium_path, "JupyterLab Dark") as page:
+    with shown(tmp_path, chromium, "JupyterLab Dark") as page:
         assert page.evaluate("document.body.dataset.jpThemeLight") == "false"
         i = Inspector(page)
         in_trouble(i)

@@ -110,7 +110,7 @@ def answer_line(clip: str, answer: Sequence[tuple], changes: Sequence[str]) -> s
 CONTROLS_CSS = """
 .vidprism-inspector {
   --vp-ink: var(--jp-ui-font-color1, #1c2129); --vp-quiet: var(--jp-ui-font-color1, #4b535f);
-  --vp-page: var(--jp-layout-color1, #f6f7f9); --vp-line: var(--jp-border-color1, #c9ced6);
+  --vp-page: var(--jp-layout-color0, #f6f7f9); --vp-line: var(--jp-border-color1, #c9ced6);
   --vp-mark: var(--jp-warn-color0, #b54708); --vp-soft: var(--jp-layout-color2, #fff);
   color: var(--vp-ink); overflow: visible; width: 100%; max-width: 1000px; min-width: 0;
 }
@@ -151,7 +151,8 @@ CONTROLS_CSS = """
 .vidprism-changed { box-shadow: inset 3px 0 0 var(--vp-mark); background: var(--vp-soft) }
 body[data-jp-theme-light="false"] .vidprism-group select { color-scheme: dark }
 .vidprism-changed .widget-label, .vidprism-changed label { font-weight: 700; color: var(--vp-ink) }
-.vidprism-inspector :focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2) !important }
+.vidprism-inspector :focus-visible, .vidprism-inspector .vidprism-group .vidprism-row :focus-visible {
+  outline: 2px solid var(--jp-brand-color1, #0072b2) !important }
 """
 DRESS_JS = """
 // Roles, names and states that ipywidgets leaves out, for keyboards and screen readers.
