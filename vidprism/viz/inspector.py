@@ -503,6 +503,25 @@ def _say(self: ClipInspector, text: str):
         else ""
     )
 
+# %% ../../nbs/viz/inspector.ipynb #d5e30001
+@patch
+@in_turn
+@checked
+def open_clip(self: ClipInspector, path: AnyPath) -> None:
+    """Open a clip, which takes the place of those in the menu; the settings stay.
+
+    Parameters
+    ----------
+    path : str or Path
+        The clip. If it cannot be read, the reason stands over the panels, and the last good clip stays.
+    """
+    path = Path(path)
+    self.session.clips, self._quiet = [path], True
+    self.clip.options = _clip_options([path])
+    self.clip.value = path
+    self._quiet = False
+    self._open(path)
+
 # %% ../../nbs/viz/inspector.ipynb #aa45cd72
 @patch
 def _screen(self: ClipInspector, **more) -> Screen:
