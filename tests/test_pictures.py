@@ -14,7 +14,7 @@ from vidprism.data.clips import sample_clips
 from vidprism.errors import ConfigError, WriteError
 from vidprism.model import VideoModel, sample_model
 from vidprism.viz import figure_files
-from vidprism.viz.figure_files import COLUMNS, PRINT_JS, columns_of, print_spec
+from vidprism.viz.figure_files import PAGE_COLUMNS, PRINT_JS, columns_of, print_spec
 from vidprism.viz.inspector import ClipInspector
 from vidprism.viz.panels import PANELS
 
@@ -80,7 +80,7 @@ def assert_harmless(text):
 def assert_printable(text, columns):
     root = assert_harmless(text)
     width, height, unit = points(root)
-    assert width == pytest.approx(72 * COLUMNS[columns].inches, abs=0.1)
+    assert width == pytest.approx(72 * PAGE_COLUMNS[columns].inches, abs=0.1)
     assert height < 9 * 72  # of a page
     sizes = type_sizes(root)
     assert sizes and min(sizes) * unit >= 7
@@ -121,7 +121,7 @@ def test_png_files(inspector, specs, tmp_path, browser_of_kaleido):
     assert len(paths) == len(EXPECTED)
     for path, spec in zip(paths, specs.values()):
         image = Image.open(path)
-        assert image.width == pytest.approx(300 * COLUMNS[columns_of(spec)].inches, abs=1)
+        assert image.width == pytest.approx(300 * PAGE_COLUMNS[columns_of(spec)].inches, abs=1)
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
         assert len(set(image.convert("L").resize((64, 64)).getdata())) > 3  # something is drawn
