@@ -141,7 +141,7 @@ CONTROLS_CSS = """
 .vidprism-group > .vidprism-row {
   display: flex; flex-flow: row wrap; flex: 1 1 0; min-width: 0; overflow: visible; gap: 0 10px; align-items: center;
 }
-.vidprism-setting { display: flex; align-items: center; overflow: visible; max-width: 100%; gap: 0; border-radius: 4px }
+.vidprism-setting { display: flex; align-items: center; overflow: visible; max-width: 100%; padding-left: 4px }
 .vidprism-setting > .vidprism-undo {
   visibility: hidden; flex: none; padding: 0; color: var(--vp-ink); background: transparent;
   box-shadow: none; border: 0;
