@@ -41,7 +41,8 @@ main { max-width: 1032px; margin: 0 auto }
 .control select, .control input { flex: 1 1 40px; min-width: 0; box-sizing: border-box }
 .control output { flex: none; min-width: 2.6em }
 button {
-  padding: 3px 8px; white-space: nowrap; border: 1px solid #b9c0ca; border-radius: 4px; background: #fff; color: inherit; cursor: pointer;
+  padding: 3px 8px; white-space: nowrap; border: 1px solid #b9c0ca; border-radius: 4px; background: #fff;
+  color: inherit; cursor: pointer;
 }
 .vidprism-setting, .vidprism-row > .control { min-height: 32px }
 .vidprism-row .widget-toggle-button { padding: 3px 4px }
