@@ -35,7 +35,7 @@ def lab_environment(state):
     "The environment of a JupyterLab that keeps its settings and its state in a folder; the settings are written."
     for name, value in SETTINGS.items():
         place = state / "settings" / f"{name}.jupyterlab-settings"
-        place.parent.mkdir(parents=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps(value))
     return os.environ | dict(
         JUPYTERLAB_SETTINGS_DIR=str(state / "settings"),

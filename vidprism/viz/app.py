@@ -41,8 +41,11 @@ main { max-width: 1032px; margin: 0 auto }
 .control select, .control input { flex: 1 1 40px; min-width: 0; box-sizing: border-box }
 .control output { flex: none; min-width: 2.6em }
 button {
-  padding: 3px 10px; border: 1px solid #b9c0ca; border-radius: 4px; background: #fff; color: inherit; cursor: pointer;
+  padding: 3px 8px; white-space: nowrap; border: 1px solid #b9c0ca; border-radius: 4px; background: #fff;
+  color: inherit; cursor: pointer;
 }
+.vidprism-setting, .vidprism-row > .control { min-height: 32px }
+.vidprism-row .widget-toggle-button { padding: 3px 4px }
 button[aria-pressed=true] { background: #dbe9f4; border-color: #0072b2 }
 :focus-visible { outline: 3px solid #0072b2; outline-offset: 1px }
 """
@@ -153,6 +156,7 @@ function field(model) {
 
 function button(model) {
   const made = element('button', 'widget-button', model.get('description'));
+  made.type = 'button';
   made.title = model.get('tooltip') || '';
   made.addEventListener('click', () => model.send({event: 'click'}));
   return made;
@@ -252,7 +256,14 @@ const kinds = {
 
 function build(model) {
   const made = kinds[model.kind](model);
-  made.classList.add(...model.classes);
+  let classes = [];
+  function dressAgain() {
+    made.classList.remove(...classes);
+    classes = model.get('_dom_classes');
+    made.classList.add(...classes);
+  }
+  model.on('change', dressAgain);
+  dressAgain();
   made.style.width = model.width;
   return made;
 }
@@ -273,7 +284,7 @@ socket.addEventListener('close', () => { document.getElementById('lost').hidden 
 """
 
 # %% ../../nbs/viz/app.ipynb #2509f99d
-_PRIVATE = ("_options_labels",)  # traits whose name starts with an underscore and that a page needs
+_PRIVATE = ("_options_labels", "_dom_classes")  # traits whose name starts with an underscore and that a page needs
 _SAID = ("value", "index")  # traits that a page may set
 _CONTROLS = (W.Dropdown, W.ToggleButtons, W.FloatSlider, W.IntSlider, W.Text, W.ToggleButton)
 
@@ -309,7 +320,6 @@ def _description(widget) -> dict:
         kind=widget._model_name,
         state=_state(widget, wanted),
         children=children,
-        classes=list(widget._dom_classes),
         width=widget.layout.width or "",
     )
 

@@ -11,12 +11,16 @@ import ipywidgets as W
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from fastcore.basics import patch
 from IPython.display import HTML, display, update_display
 from pathlib import Path
+from typing import Literal
 from ..data.clips import save_upload
 from ..errors import AnyPath, ConfigError, VidPrismError, checked
 from ..model import VideoModel
+from .controls import Setting, answer_line, control_group
+from .figure_files import PrintedFigure, write_figures
 from .html import prism_page
 from .panels import PANELS, Screen, make_panels, tell
 from .session import ORDERS, Session, Settings, frame_order, in_turn, settings_of
@@ -42,18 +46,18 @@ def _slider(name, low, high, step, value):
         step=step,
         description=name,
         readout_format=".2f",
-        layout=W.Layout(width="290px"),
+        layout=W.Layout(width="410px"),
         style=dict(description_width="70px"),
     )
 
 
-def _choice(name, options, value, width="250px"):
+def _choice(name, options, value, width="250px", label="85px"):
     return W.Dropdown(
         options=options,
         value=value,
         description=name,
         layout=W.Layout(width=width),
-        style=dict(description_width="85px"),
+        style=dict(description_width=label),
     )
 
 
@@ -140,7 +144,7 @@ class ClipInspector(W.VBox):
             beside = {beside.head.name: beside}
         self.session, self.name, self.trouble = Session(model, clips, beside), name, ""
         self.folder, self._maps, self._quiet = tempfile.TemporaryDirectory(prefix="vidprism-"), {}, False
-        self._made, self._displayed = {}, False
+        self._made, self._displayed, self.undoable = {}, False, {}
         self.view, self.status = PanelView(self._picked, self._taken), W.HTML()
         super().__init__(self._make_controls())
         self._live = f"vidprism-{self.model_id}"
@@ -151,9 +155,6 @@ class ClipInspector(W.VBox):
             self._say("Choose a clip, or drop one in.")
 
 # %% ../../nbs/viz/inspector.ipynb #2a8295d1
-_WRAP = dict(flex_flow="row wrap")
-
-
 def _clip_options(clips) -> list:
     "Clips as a menu takes them: (name, path)."
     return [(clip_name(path), path) for path in clips]
@@ -164,23 +165,23 @@ def _make_controls(self: ClipInspector) -> list:
     "All widgets, from top to bottom."
     self._make_clip_row()
     self._make_experts()
-    self._make_settings()
     self._make_view_row()
+    self._make_settings()
     for w in (*self.on.values(), *self.numbers.values(), *self.forms.values(), self.order, self.dropped):
         w.observe(self._changed, "value")
     for w in (self.frame, self.tabs):
         w.observe(self._moved, "value")
     self.again.on_click(self.look_again)
-    self.reset.on_click(lambda _: self._put_back(Settings(), show=True))
-    marked = W.HBox([self.frame, self.again], layout=W.Layout(**_WRAP))
-    return [self.top, self.experts, self.sliders, self.choices, self.status, marked, self.tabs, self.view]
+    self.reset.on_click(self._all_as_trained)
+    shown = control_group("Panels", [self.tabs, self.again])
+    return [self._make_bar(), self.top, self.experts, self.sliders, self.choices, shown, self.view]
 
 
 @patch
 def _make_clip_row(self: ClipInspector):
     "Clip, upload, sampling, frames."
     s = self.session
-    self.clip = _choice("clip", _clip_options(s.clips), s.clips[0] if s.clips else None, "330px")
+    self.clip = _choice("clip", _clip_options(s.clips), s.clips[0] if s.clips else None, "300px", "40px")
     self.upload = W.FileUpload(
         accept="video/*",
         multiple=False,
@@ -188,9 +189,11 @@ def _make_clip_row(self: ClipInspector):
         tooltip="or drop a file on the panels",
         layout=W.Layout(width="165px"),
     )
-    self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "190px")
-    self.count = _choice("frames", sorted({8, 16, 32, 64, s.num_frames}), s.num_frames, "170px")
-    self.top = W.HBox([self.clip, self.upload, self.sampling, self.count], layout=W.Layout(**_WRAP))
+    self.sampling = _choice("sampling", ("sparse", "dense"), s.sampling, "165px", "65px")
+    self.count = _choice("frames", sorted({8, 16, 32, 64, s.num_frames}), s.num_frames, "140px", "50px")
+    sampling = self._undoable("sampling", self.sampling, self.session.model.sampling)
+    count = self._undoable("frames", self.count, self.session.model.num_frames)
+    self.top = control_group("Clip", [self.clip, self.upload, sampling, count])
     self.clip.observe(in_turn(lambda c: self._quiet or self._open(c.new)), "value")
     self.upload.observe(in_turn(lambda c: self._quiet or self._uploaded(c.new)), "value")
     for w in (self.sampling, self.count):
@@ -199,7 +202,7 @@ def _make_clip_row(self: ClipInspector):
 
 @patch
 def _make_experts(self: ClipInspector):
-    "A button an expert, and the one that resets all settings."
+    "A button an expert, the choices of how experts work together, and the button that resets all settings."
     names = self.session.model.head.expert_names
     self.on = {
         i: W.ToggleButton(
@@ -211,15 +214,20 @@ def _make_experts(self: ClipInspector):
         )
         for i in slowest_first(names)
     }
-    self.reset = W.Button(description="as trained", icon="undo", tooltip="reset all settings")
-    self.experts = W.HBox([*self.on.values(), self.reset], layout=W.Layout(**_WRAP))
+    self.reset = W.Button(
+        description="as trained", icon="undo", tooltip="reset all settings", layout=W.Layout(width="120px", flex="none")
+    )
+    self.numbers, self.forms = _numbers(self.session.model.head), _forms(self.session.model.head)
+    config = self.session.model.head.config
+    switches = [self._undoable(on.description, on, True) for on in self.on.values()]
+    forms = [self._undoable(name, form, getattr(config, name)) for name, form in self.forms.items()]
+    self.experts = control_group("Experts", [*switches, *forms])
 
 
 @patch
 def _make_settings(self: ClipInspector):
-    "The head's numbers and options, the order of the frames, and the frames to drop."
-    head = self.session.model.head
-    self.numbers, self.forms = _numbers(head), _forms(head)
+    "The head's numbers, the order of the frames, the frames to drop, and the frame that is marked."
+    trained = _trained(self.session.model.head)
     self.order = _choice("order", ORDERS, ORDERS[0], "200px")
     self.dropped = W.Text(
         description="drop frames",
@@ -228,8 +236,11 @@ def _make_settings(self: ClipInspector):
         layout=W.Layout(width="230px"),
         style=dict(description_width="85px"),
     )
-    self.sliders = W.HBox(list(self.numbers.values()), layout=W.Layout(**_WRAP))
-    self.choices = W.HBox([*self.forms.values(), self.order, self.dropped], layout=W.Layout(**_WRAP))
+    numbers = [self._undoable(name, number, trained[name]) for name, number in self.numbers.items()]
+    self.sliders = control_group("Thresholds", numbers)
+    order = self._undoable("order", self.order, ORDERS[0])
+    dropped = self._undoable("dropped frames", self.dropped, "")
+    self.choices = control_group("Time", [order, dropped, self.frame])
 
 
 @patch
@@ -239,8 +250,8 @@ def _make_view_row(self: ClipInspector):
         description="frame",
         min=0,
         max=max(self.session.num_frames - 1, 0),
-        layout=W.Layout(width="560px"),
-        style=dict(description_width="60px"),
+        layout=W.Layout(width="370px"),
+        style=dict(description_width="70px"),
     )
     self.tabs = W.ToggleButtons(
         options=[t for t in TABS if t != "Two models" or self.session.beside], style=dict(button_width="auto")
@@ -251,6 +262,63 @@ def _make_view_row(self: ClipInspector):
         tooltip="compute saliency with the current settings",
         layout=W.Layout(width="110px"),
     )
+
+# %% ../../nbs/viz/inspector.ipynb #c0a7b0a1
+@patch
+def _undoable(self: ClipInspector, name: str, control, trained) -> Setting:
+    "A control with a button that sets it back to its trained value."
+    setting = Setting(control, name, lambda: setattr(control, "value", trained))
+    self.undoable[setting] = trained
+    return setting
+
+
+@patch
+def _make_bar(self: ClipInspector):
+    "The clip, the answer and what was changed; it stays in sight."
+    self.line = W.HTML("No clip is open.")
+    now = W.HBox([self.line, self.reset])
+    bar = W.VBox([now, self.status])
+    for widget, part in ((self.line, "line"), (now, "now"), (bar, "bar")):
+        widget.add_class(f"vidprism-{part}")
+    return bar
+
+
+def _differs(value, trained) -> bool:
+    "Whether a control's value is another than the trained one; sliders round."
+    if isinstance(value, float) and isinstance(trained, (int, float)):
+        return abs(value - trained) >= 1e-9
+    return value != trained
+
+
+@patch
+def _mark_changes(self: ClipInspector):
+    "Mark the controls that differ from the trained state, and say the answer."
+    for setting, trained in self.undoable.items():
+        setting.mark(_differs(setting.control.value, trained))
+    s, model = self.session, self.session.model
+    changes = s.differs()
+    if s.sampling != model.sampling:
+        changes = [*changes, f"{s.sampling} sampling"]
+    if s.num_frames != model.num_frames:
+        changes = [*changes, f"{s.num_frames} frames"]
+    self.line.value = answer_line(clip_name(s.clip.path), self._after.answer, changes)
+    self.view.name_clip(s.clip.path)
+
+
+@patch
+@in_turn
+def _all_as_trained(self: ClipInspector, _: W.Button):
+    "Reset all settings, and read the clip as in training."
+    s, model = self.session, self.session.model
+    as_read = s.sampling == model.sampling and s.num_frames == model.num_frames
+    if s.clip is not None and not as_read:
+        self._quiet = True
+        self.sampling.value, self.count.value = model.sampling, model.num_frames
+        self._quiet = False
+        self._put_back(Settings())
+        s.change(**vars(Settings()))
+        return self._open(s.clip.path)
+    self._put_back(Settings(), show=True)
 
 # %% ../../nbs/viz/inspector.ipynb #0ce9f93c
 @patch
@@ -538,6 +606,7 @@ def _show(self: ClipInspector):
     self._quiet = True
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False
+    self._mark_changes()
     tab = self.tabs.value  # once: another thread may choose another tab meanwhile
     first = self._screen(slider=False)
     first = [(k, PANELS[k](first)) for k in ("answer", "readout", "frames")]
@@ -673,3 +742,50 @@ def _ipython_display_(self: ClipInspector, **kwargs):
     display({**self._repr_mimebundle_(**kwargs), "text/html": ""}, raw=True)
     display(HTML(self.still()), display_id=self._live)
     self._displayed = True
+
+# %% ../../nbs/viz/inspector.ipynb #c0a7b0a2
+@patch
+@checked
+def figures(
+    self: ClipInspector,
+    folder: AnyPath,
+    form: Literal["svg", "png", "pdf"] = "svg",
+    columns: Literal[1, 2] | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write the figures of all panels for a paper, with the current settings and at the marked frame.
+
+    plotly.js draws them in the Chromium or Chrome of this machine, through kaleido. Without one, press SVG or PNG at a
+    figure of the inspector: the browser that shows it writes the same file.
+
+    Parameters
+    ----------
+    folder : str or Path
+        It is made if it is missing. Its list `figures.json` says what each file shows.
+    form : str
+        "svg", "png" (300 dots an inch) or "pdf".
+    columns : int, optional
+        1: 3.25 inches wide, 2: 6.9 inches. Without it, what fits each figure; one that does not fit into one column
+        always gets two.
+    overwrite : bool
+        Write into a folder that the kit did not make, and replace files that it did not write.
+
+    Returns
+    -------
+    list of Path
+        The files: clip, panel, and a number where a panel has several figures.
+
+    Raises
+    ------
+    ConfigError
+        If no clip is open, kaleido or a browser is missing, the folder is a file or holds other files, or a file of
+        that name is not as the kit wrote it.
+    WriteError
+        If the files cannot be written; then the folder is as it was.
+    """
+    screen = replace(self.screen(), slider=False)
+    made = []
+    for name, panel in PANELS.items():
+        heading, note, specs = panel(screen)
+        made += [PrintedFigure(name, heading, note, spec) for spec in specs]
+    return write_figures(made, folder, self.session.clip.path, form, columns, self.session.differs(), overwrite)

@@ -12,16 +12,21 @@ import gzip
 import json
 import traitlets
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from plotly.offline import get_plotlyjs
 from typing import Any
 from ..data.clips import UPLOAD
+from .controls import CONTROLS_CSS, DRESS_JS
+from .figure_files import PRINT_JS, file_stem
 from .html import FRAME_LIGHTS, LINKS, still_html
 from .panels import PANELS
-from .style import displayable
+from .style import clip_name, displayable
 
 # %% ../../nbs/viz/widget.ipynb #7b1adbb8
 _VIEW_JS = (
     LINKS
+    + PRINT_JS
+    + DRESS_JS
     + """
 let library; // plotly.js, unpacked once a page; nothing comes from a network
 const bare = {displaylogo: false, displayModeBar: false, scrollZoom: false};
@@ -59,12 +64,55 @@ function sendFrame(event, model) {
   if (hit) model.send({frame: +hit[1]});
 }
 
-function frame(row, link, model) { // an empty place for a figure
+function nameFigure(box, heading) { // for screen readers: each figure, and each of its buttons
+  const number = box.parentElement.children.length > 1 ? ' ' + (1 + [...box.parentElement.children].indexOf(box)) : '';
+  const name = heading + number;
+  give(box.querySelector('.scroll'), 'aria-label', name);
+  give(box.querySelector('.save select'), 'aria-label', 'Width of the file: ' + name);
+  for (const button of box.querySelectorAll('.save button')) {
+    give(button, 'aria-label', button.textContent + ' file: ' + name);
+  }
+}
+
+function saver(foot, model, Plotly) { // the buttons that save a figure
+  const box = foot.parentElement;
+  const save = add(foot, 'div', 'save');
+  const width = add(save, 'select', '');
+  for (const count of [1, 2]) width.add(new Option(count == 1 ? '1 column' : '2 columns', count));
+  for (const form of ['svg', 'png']) {
+    const button = add(save, 'button', '', form.toUpperCase());
+    button.type = 'button';
+    button.title = 'for a paper';
+    button.addEventListener('click', async () => {
+      const place = box.closest('section');
+      const others = [...box.parentElement.children];
+      const number = others.length > 1 ? '_' + (1 + others.indexOf(box)) : '';
+      const {name, stem} = model.get('clip');
+      const title = name + ': ' + place.querySelector('h3').textContent;
+      const file = `${stem}_${place.dataset.panel}${number}.${form}`;
+      await saveFigure(box.drawn, form, +width.value, title, file, Plotly);
+    });
+  }
+}
+
+function offerWidths(box, layout) { // one column, where it fits
+  const width = box.querySelector('.save select');
+  const least = columnsOf(layout, 1);
+  width.options[0].disabled = width.options[0].hidden = least == 2;
+  if (!box.drawn || least == 2) width.value = columnsOf(layout);
+}
+
+function frame(row, link, model, Plotly) { // an empty place for a figure
   const box = add(row, 'figure', 'figure');
-  const gd = add(add(box, 'div', 'scroll'), 'div', 'plot');
-  const details = add(box, 'details', 'words');
+  const scroll = add(box, 'div', 'scroll');
+  const gd = add(scroll, 'div', 'plot');
+  scroll.tabIndex = 0;
+  scroll.setAttribute('role', 'img');
+  const foot = add(box, 'div', 'foot');
+  const details = add(foot, 'details', 'words');
   add(details, 'summary', '', 'In words');
   add(details, 'ul', '');
+  saver(foot, model, Plotly);
   box.fresh = () => { // called once, when the first figure is drawn
     box.fresh = null;
     link(gd);
@@ -84,6 +132,7 @@ async function drawFigure(box, text, Plotly) {
   const {data, layout} = JSON.parse(text);
   const wide = layout.width || 1000;
   const meta = layout.meta || {};
+  offerWidths(box, layout);
   box.style.maxWidth = wide + 'px';
   box.style.flexBasis = wide >= 900 ? '100%' : Math.min(wide, 430) + 'px';
   gd.style.minWidth = (meta.least || 340) + 'px';
@@ -95,18 +144,19 @@ async function drawFigure(box, text, Plotly) {
   else await Plotly.react(gd, data, layout);
 }
 
-async function fill(row, texts, Plotly, link, model) {
+async function fill(row, heading, texts, Plotly, link, model) {
   while (row.children.length > texts.length) {
     Plotly.purge(row.lastChild.querySelector('.plot'));
     row.lastChild.remove();
   }
   for (const [i, text] of texts.entries()) {
-    const box = row.children[i] || frame(row, link, model);
+    const box = row.children[i] || frame(row, link, model, Plotly);
     if (box.drawn == text) continue;
     await drawFigure(box, text, Plotly);
     box.drawn = text;
     if (box.fresh) box.fresh();
   }
+  for (const box of row.children) nameFigure(box, heading);
 }
 
 function forget(el, shown, Plotly) { // panels that are no longer shown
@@ -165,6 +215,7 @@ function takeFiles(el, model) { // a file dropped on the panels
 
 async function render({model, el}) {
   el.classList.add('prism');
+  const undress = dressed(el);
   const link = linked(el);
   library ??= unpack(model.get('library'));
   const Plotly = await library;
@@ -175,7 +226,8 @@ async function render({model, el}) {
     const place = [...el.children].find(child => child.dataset.panel == id) || section(el, id);
     put(place.querySelector('h3'), panel.heading);
     put(place.querySelector('.note'), panel.note);
-    await fill(place.querySelector('.row'), panel.figures, Plotly, link, model);
+    give(place, 'aria-label', panel.heading);
+    await fill(place.querySelector('.row'), panel.heading, panel.figures, Plotly, link, model);
   }
 
   async function drawNewest() {
@@ -208,6 +260,7 @@ async function render({model, el}) {
   takeFiles(el, model);
   return () => {
     watch.disconnect();
+    undress();
     model.off('change', draw);
   };
 }
@@ -219,9 +272,10 @@ export default {render};
 # %% ../../nbs/viz/widget.ipynb #a7900001
 _VIEW_CSS = (
     FRAME_LIGHTS
+    + CONTROLS_CSS
     + """
 .prism {
-  color: #1c2129; max-width: 1000px; font: 14px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif;
+  color: var(--vp-ink, #1c2129); max-width: 1000px; font: 14px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif;
 }
 .prism { display: flex; flex-wrap: wrap; gap: 0 12px }
 .prism section { margin: .5rem 0; flex: 1 1 100%; min-width: 0 }
@@ -230,14 +284,24 @@ _VIEW_CSS = (
 .prism section[data-panel=answer] { flex: 3 1 480px }
 .prism section[data-panel=readout] { flex: 2 1 340px }
 .prism h3 { font-size: 1.05rem; margin: 0; color: var(--jp-ui-font-color1, #1c2129) }
-.prism .note { color: var(--jp-ui-font-color2, #5b6472); margin: 0 0 .4rem; max-width: 60em }
+.prism .note { color: var(--vp-quiet, #4b535f); margin: 0 0 .4rem; max-width: 60em }
 .prism .row { display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start }
 .prism .figure {
   margin: 0; flex: 1 1 430px; min-width: 0; background: #fff; border: 1px solid #dfe3e8; border-radius: 8px;
   overflow: hidden; contain: layout paint style;
 }
 .prism .scroll { overflow-x: auto }
-.prism .words { font-size: .85rem; color: #5b6472; border-top: 1px solid #eef0f3; padding: .15rem .7rem }
+.prism .foot {
+  display: flex; align-items: flex-start; gap: 8px; border-top: 1px solid #eef0f3; padding: .15rem .5rem .15rem .7rem;
+}
+.prism .words { flex: 1 1 auto; min-width: 0; font-size: 13px; color: #4b535f }
+.prism .words summary { cursor: pointer }
+.prism .save { flex: none; display: flex; gap: 4px; align-items: center }
+.prism .save button, .prism .save select {
+  font: 12px/1.4 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1c2129; background: #fff; cursor: pointer;
+  border: 1px solid #c9ced6; border-radius: 4px; padding: 1px 6px; margin: 0; height: 22px;
+}
+.prism .save button:hover { border-color: #0072b2; background: #eef5fa }
 .prism .words ul { margin: .2rem 0; padding-left: 1.1rem }
 """
 )
@@ -278,6 +342,8 @@ class PanelView(anywidget.AnyWidget):
         How often all panels were shown.
     shown : list of str
         Ids of the panels on the screen, from top to bottom; `panel_ID` holds heading, note and figures of each.
+    clip : dict
+        `name` of the clip, and `stem`, the start of the names of files that are saved in the browser.
     """
 
     _esm = traitlets.Unicode(_VIEW_JS).tag(sync=True)
@@ -285,6 +351,7 @@ class PanelView(anywidget.AnyWidget):
     library = traitlets.Bytes().tag(sync=True)
     serial = traitlets.Int().tag(sync=True)
     shown = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    clip = traitlets.Dict(default_value=dict(name="clip", stem="clip")).tag(sync=True)
 
     def __init__(self, picked: Callable[[int], Any] | None = None, dropped: Callable[[str, bytes], Any] | None = None):
         self.add_traits(**{f"panel_{name}": traitlets.Dict().tag(sync=True) for name in PANELS})
@@ -316,6 +383,16 @@ class PanelView(anywidget.AnyWidget):
             for name in rest:
                 setattr(self, f"panel_{name}", {})
             self.serial += 1
+
+    def name_clip(self, path: str | Path) -> None:
+        """Name the clip that is shown, for the files that are saved in the browser.
+
+        Parameters
+        ----------
+        path : str or Path
+            The clip.
+        """
+        self.clip = dict(name=clip_name(path), stem=file_stem(path))
 
     @property
     def panels(self) -> list:
