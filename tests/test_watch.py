@@ -292,3 +292,178 @@ def test_a_tracker_that_is_missing_is_one_sentence(monkeypatch, tmp_path):
         trained("mean", trackers=["paper"], logs=tmp_path)
     with pytest.raises(ConfigError, match="in which folder"):
         trained("mean", trackers=["tensorboard"])
+
+
+# a run ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    "A folder of features of three classes, made elsewhere."
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("data") / "theirs"
+    x, labels = features(36, 5)
+    for place, (clip, label) in enumerate(zip(x, labels)):
+        (folder / f"class{label}").mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"class{label}" / f"film{place}.npy", clip.numpy())
+    return folder
+
+
+def train_words(theirs, out, *more):
+    small = ["--option", "rates=2,4", "--option", "num_heads=2", "--epochs", "3", "--batch", "8"]
+    return ["train", str(theirs), "--split", "source", "--folds", "3", "--out", str(out), *small, *more]
+
+
+def run_command(words):
+    from vidprism.cli import main
+
+    return main(words) or 0
+
+
+def weights_in(folder):
+    return (folder / "head.safetensors").read_bytes()
+
+
+def test_the_command_watches_tracks_and_keeps(theirs, tmp_path, capsys):
+    "watch.json, TensorBoard's files and all epochs are there; the weights are those of the command without."
+    from vidprism.model import VideoModel
+    from vidprism.training.runs import checkpoints_by_epoch, model_at_epoch, read_run
+
+    assert run_command(train_words(theirs, tmp_path / "plain")) == 0
+    watching = ["--watch", "--track", "tensorboard", "--keep", "all"]
+    assert run_command(train_words(theirs, tmp_path / "watched", *watching)) == 0
+    plain, watched = tmp_path / "plain", tmp_path / "watched"
+    assert weights_in(plain) == weights_in(watched) and not (plain / "watch.json").exists()
+    record = read_watch(watched)
+    assert [entry["epoch"] for entry in record] == [1, 2, 3] and record == watched_epochs(watched)
+    assert record[-1]["top1"] == pytest.approx(read_run(watched)["top1"])  # all test clips are watched
+    told = scalars_in(watched / "trackers" / "vidprism")
+    assert told["watch/share/rate 2"] == pytest.approx({e["epoch"]: e["shares"][0] for e in record})
+    assert list(checkpoints_by_epoch(watched)) == [1, 2, 3]
+    last, final = model_at_epoch(watched, 3), VideoModel.from_pretrained(watched)
+    assert same_weights(last.head, final.head) and last.labels == final.labels
+    assert not same_weights(model_at_epoch(watched, 1).head, final.head)
+    with pytest.raises(ConfigError, match=r"no checkpoint of epoch 7 \(kept: 1, 2, 3\)"):
+        model_at_epoch(watched, 7)
+
+
+@pytest.mark.parametrize("keep", ["none", "0", "-1", "1.5", "²"])
+def test_the_command_refuses_a_number_of_checkpoints(theirs, tmp_path, capsys, keep):
+    assert run_command(train_words(theirs, tmp_path / "out", "--keep", keep)) == 2
+    assert "--keep is a number of checkpoints or all" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_refuses_a_tracker(theirs, tmp_path, capsys):
+    assert run_command(train_words(theirs, tmp_path / "out", "--track", "paper")) == 2
+    assert "tracker must be" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_is_watched_from_its_folder(theirs, tmp_path):
+    "The record, and the model of a kept epoch, are there before the run has ended; a resumed run ends with all of it."
+    from vidprism.training.pipeline import Recipe, encoder_for, recipe_for, train_clips
+    from vidprism.training.runs import Source, begin_run, checkpoints_by_epoch, model_at_epoch, run_settings, save_run
+
+    source, out = Source(str(theirs)), tmp_path / "run"
+    clips = source.read()
+    training = TrainConfig(epochs=3, batch=8)
+    options = dict(rates=(2, 4), num_heads=2)
+    recipe = recipe_for(clips, Recipe(split="source", folds=3, options=options, training=training))
+    encoder = encoder_for(clips, recipe.encoder)
+    begin_run(out, run_settings(source, clips, recipe, encoder))
+
+    def stop(record):
+        if len(record) == 2:
+            raise Stop
+
+    with suppress(Stop):
+        train_clips(clips, recipe, encoder, folder=out, watch=stop, keep="all")
+    assert [entry["epoch"] for entry in watched_epochs(out)] == [1]
+    model = model_at_epoch(out, 1)
+    assert model.head.config.rates == (2, 4) and list(checkpoints_by_epoch(out)) == [1]
+    done = train_clips(clips, recipe, encoder, folder=out, watch=True, keep="all", resume=True)
+    save_run(out, done, keep_checkpoints=True)
+    assert read_watch(out) == done.history.watched and len(done.history.watched) == 3
+    assert same_weights(model_at_epoch(out, 3).head, done.model.head)
+    assert same_weights(model_at_epoch(out, 1).head, model.head)
+
+
+def test_a_torn_checkpoint_is_not_opened(tmp_path):
+    from vidprism.training.runs import model_at_epoch
+
+    head, _ = trained("mean", folder=tmp_path, keep="all")
+    path = kept_epochs(tmp_path)[2] / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ConfigError, match="torn"):
+        model_at_epoch(tmp_path, 2)
+    with pytest.raises(ConfigError, match="give the model"):
+        model_at_epoch(tmp_path, 1)
+
+
+# pictures and the panel ----------------------------------------------------------------------------------------------
+
+
+def entry(epoch, experts=(2, 4), **columns):
+    return dict(epoch=epoch, clips=5, experts=list(experts), top1=0.5, **columns)
+
+
+@pytest.mark.parametrize("experts", [(2, 4), ("a", "b"), ("<b>x</b>", "$y$"), (8, 8, 2, 16)])
+def test_the_figure_stands_for_any_experts(experts):
+    "One epoch, nulls, names that plotly would interpret, equal rates."
+    from vidprism.viz.style import words
+    from vidprism.viz.training import training_figure
+
+    count = len(experts)
+    table = [[None] * count for _ in range(count)]
+    row = [None] * count
+    for epochs in ([1], [1, 2, 7]):
+        record = [entry(epoch, experts, cka=table, open=table, alone=row, shares=row, chance=None) for epoch in epochs]
+        spec = training_figure.spec(record, at=epochs[-1])
+        spec.text()
+        assert training_figure(record).to_json() and words(spec)
+        assert all("<b>x" not in trace["name"] for trace in spec.data)
+
+
+def test_one_expert_has_no_pairs():
+    from vidprism.viz.training import training_figure
+
+    spec = training_figure.spec([entry(1, [2], cka=[[1.0]], alone=[0.5], shares=[1.0], open=[[0.0]], balance=1.0)])
+    assert len(spec.layout["annotations"]) == 1
+
+
+def test_the_panel_follows_and_never_breaks_a_training(tmp_path):
+    "Fed by `fit` and by a folder that appears, grows, is torn and vanishes."
+    from vidprism.training.trainer import History
+    from vidprism.viz.training_panel import TrainingPanel
+
+    panel = TrainingPanel()
+    _, history = trained("vidprism", watch=panel)
+    assert panel.record == history.watched and panel.epoch.value == 3 and panel.open_button.disabled
+    panel.epoch.value = 2
+    panel(history.watched + [dict(history.watched[-1], epoch=4)])
+    assert panel.epoch.value == 2  # a slider that somebody moved stays
+    missing = TrainingPanel(tmp_path / "later")
+    assert "There is no folder" in missing.status.value and missing.record == []
+    trained("vidprism", watch=True, folder=tmp_path / "later", keep="all")
+    assert missing.refresh() == history.watched and list(missing.kept) == [1, 2, 3]
+    assert missing.open_epoch(2) is None and "give the model" in missing.status.value
+    assert TrainingPanel(History([], 0.0, "cpu")).record == []
+    with pytest.raises(ConfigError):
+        TrainingPanel(3)
+
+
+def test_the_panel_opens_what_it_is_told_to(tmp_path):
+    "A hook gets the model of the epoch; what it returns is kept, and shown where it is a widget."
+    import ipywidgets
+    from vidprism.encoders.factory import create_encoder
+    from vidprism.model import VideoModel
+    from vidprism.viz.training_panel import TrainingPanel
+
+    head, history = trained("mean", watch=True, folder=tmp_path, keep="all")
+    encoder = create_encoder("mini")
+    with seeded(0):
+        same = create_head("mean", encoder.dim, CLASSES, FRAMES)
+    wrong = VideoModel(encoder, same, ["a", "b", "c"])
+    panel = TrainingPanel(tmp_path, model=wrong, open=lambda model: ipywidgets.Label("x"))
+    assert panel.open_epoch(1) is None and "do not fit" in panel.status.value and panel.place.children == ()
