@@ -467,3 +467,69 @@ def test_the_panel_opens_what_it_is_told_to(tmp_path):
     wrong = VideoModel(encoder, same, ["a", "b", "c"])
     panel = TrainingPanel(tmp_path, model=wrong, open=lambda model: ipywidgets.Label("x"))
     assert panel.open_epoch(1) is None and "do not fit" in panel.status.value and panel.place.children == ()
+
+
+TWO = '''
+import os, sys
+import torch
+import warnings
+warnings.filterwarnings("ignore")
+from pathlib import Path
+from test_watch import CONFIG, TEST, TRAIN, new_head
+from vidprism.training.trainer import TensorClips, fit
+
+out, rank = Path(sys.argv[1]), os.environ["RANK"]
+torch.set_num_threads(1)
+fails = sys.argv[2] == "fails"
+
+
+def call(record):
+    (out / f"called {rank}").write_text(str(len(record)))
+    if fails:
+        raise RuntimeError("the panel is broken")
+
+
+from vidprism.training.watch import Watch
+
+head = new_head("vidprism")
+how = dict(watch=Watch(TEST, call=call), trackers=["tensorboard"], logs=out / "logs", folder=out / "steps")
+try:
+    history = fit(head, TensorClips(*TRAIN), TEST, CONFIG, **how)
+except Exception as error:
+    (out / f"failed {rank}").write_text(repr(error))
+else:
+    torch.save((head.state_dict(), history.watched), out / f"done {rank}")
+'''
+
+
+def two_processes(folder, word):
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).parent
+    (folder / "two.py").write_text(TWO)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    more = dict(PYTHONPATH=paths, ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+    command = [*launch, str(folder / "two.py"), str(folder), word]
+    return subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, timeout=300)
+
+
+def test_of_two_processes_only_the_first_watches_and_writes(tmp_path):
+    done = two_processes(tmp_path, "runs")
+    assert done.returncode == 0, done.stderr[-2000:]
+    (first, record), (second, nothing) = (torch.load(tmp_path / f"done {rank}") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert [entry["epoch"] for entry in record] == [1, 2, 3] and nothing == []
+    assert (tmp_path / "called 0").exists() and not (tmp_path / "called 1").exists()
+    assert len(list((tmp_path / "logs" / "vidprism").glob("events.*"))) == 1
+    assert set(scalars_in(tmp_path / "logs" / "vidprism")["watch/top1"]) == {1, 2, 3}
+
+
+def test_a_failure_in_the_first_process_ends_both(tmp_path):
+    done = two_processes(tmp_path, "fails")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "the panel is broken" in (tmp_path / "failed 0").read_text()
+    assert "first process" in (tmp_path / "failed 1").read_text()
