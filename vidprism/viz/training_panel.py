@@ -195,9 +195,9 @@ def open_epoch(self: TrainingPanel, epoch: int | None = None) -> Any:
     object
         What `open` made of the model; None where the checkpoint cannot be opened: the reason stands under the pictures.
     """
+    if self.folder is None:
+        return self._say("The panel knows no folder of checkpoints.")
     try:
-        if self.folder is None:
-            raise ConfigError("The panel knows no folder of checkpoints.")
         model = model_at_epoch(self.folder, epoch or self.epoch.value, self.model, self.encoder)
         made = self._open(model)
     except VidPrismError as error:
