@@ -170,7 +170,9 @@ def _draw_picture(sketch: Sketch, k: int, picture: _Picture, epochs: list, place
         _mark_epoch(sketch, n, at)
     last = epochs[-1] + 0.5 if len(epochs) == 1 else epochs[-1]
     title = dict(text="epoch", standoff=4)
-    sketch.update_xaxes(n, domain=x, anchor=f"y{n}", title=title, showgrid=False, range=[epochs[0] - 0.5, last + 0.5])
+    span = [epochs[0] - 0.5, last + 0.5]
+    ticks = dict(dtick=1) if last - epochs[0] < 8 else {}
+    sketch.update_xaxes(n, domain=x, anchor=f"y{n}", title=title, showgrid=False, range=span, **ticks)
     sketch.update_yaxes(n, domain=y, anchor=f"x{n}", range=[-0.03, 1.03], fixedrange=True)
     heading(sketch, x, y, f"<b>{picture.title}</b>")
 
@@ -229,4 +231,4 @@ def training_figure(history: History | Sequence[dict], at: Natural | None = None
     lines = [f"Epochs {epochs[0]} to {epochs[-1]}, on {record[0]['clips']} clips."]
     lines += [sentence for picture in pictures for sentence in picture.words]
     legend = dict(orientation="h", y=1.09 if rows > 1 else 1.18, yanchor="bottom", x=0)
-    return finish(sketch, 120 + 250 * rows, lines, showlegend=True, margin=(44, 16, 76, 44), legend=legend)
+    return finish(sketch, 120 + 250 * rows, lines, showlegend=True, margin=(44, 16, 76, 44), legend=legend, least=760)

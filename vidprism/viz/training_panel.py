@@ -101,7 +101,8 @@ def _make_controls(self: TrainingPanel) -> list:
     self.follow_button.observe(lambda change: self.follow() if change.new else self.stop(), "value")
     for button in (self.refresh_button, self.follow_button):
         button.disabled = self.folder is None
-    return [W.HBox([self.epoch, self.open_button, self.refresh_button, self.follow_button])]
+    row = [self.epoch, self.open_button, self.refresh_button, self.follow_button]
+    return [W.HBox(row, layout=W.Layout(flex_flow="row wrap"))]
 
 
 @patch
