@@ -36,7 +36,8 @@ setup(
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
     extras_require={
-        k: cfg[f"{k}_requirements"].split() for k in ("dev", "torchcodec", "transformers", "umap", "videomae")
+        k: cfg[f"{k}_requirements"].split()
+        for k in ("dev", "tensorboard", "torchcodec", "transformers", "umap", "videomae")
     },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,

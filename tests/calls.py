@@ -268,7 +268,17 @@ CALLS = {
         checkpointing=False,
         workers=0,
     ),
-    "fit": lambda w: dict(module=w.module(), train=w.dataset(), test=w.dataset(), config=w.training, resume=False),
+    "fit": lambda w: dict(
+        module=w.module(),
+        train=w.dataset(),
+        test=w.dataset(),
+        config=w.training,
+        resume=False,
+        watch=True,
+        trackers=[],
+        logs=None,
+        keep=2,
+    ),
     "finetune_encoder": lambda w: dict(model=vp.sample_model("mean")),
     "Recipe": lambda w: dict(
         encoder="mini",
@@ -292,7 +302,13 @@ CALLS = {
     ),
     "split_clips": lambda w: dict(clips=w.clip_list, recipe=vp.Recipe()),
     "train_clips": lambda w: dict(
-        data=w.clip_list, recipe=vp.Recipe(head="mean", num_frames=4, training=w.training), workers=0, progress=False
+        data=w.clip_list,
+        recipe=vp.Recipe(head="mean", num_frames=4, training=w.training),
+        workers=0,
+        progress=False,
+        watch=False,
+        trackers=[],
+        keep=2,
     ),
     "Benchmark": lambda w: dict(
         name="x", train=w.bench.train, test=w.bench.test, classes=["a", "b", "c"], metadata={}, text=None

@@ -306,11 +306,11 @@ def run_lab(site, folder, *argv):
 def test_lab_copies_once_and_keeps_changes(site, tmp_path):
     "The guides lie in a folder of the user's; a changed one stays and is named; a lost one comes back."
     with run_lab(site, tmp_path) as process:
-        assert "12 copied" in process.stdout.readline()
+        assert "13 copied" in process.stdout.readline()
         address_of(process)
         assert interrupt(process) == (0, "")
     guides = tmp_path / "vidprism-guides"
-    assert len(list(guides.glob("*.ipynb"))) == 12
+    assert len(list(guides.glob("*.ipynb"))) == 13
     (guides / "02_inspect_clip.ipynb").write_text("my own")
     (guides / "03_train_world.ipynb").unlink()
     with run_lab(site, tmp_path) as process:

@@ -272,6 +272,21 @@ LONG_RUN = Panel(
         Option("keep_checkpoints", bool, False, "leave the last two checkpoints in the folder"),
     ),
 )
+WATCHING = Panel(
+    "Training, watched",
+    (
+        Option("watch", bool, False, "record after each epoch what the experts do on a few test clips (watch.json)"),
+        Option(
+            "trackers",
+            list[str],
+            None,
+            "tell a tracker of Accelerate, such as tensorboard",
+            ("--track",),
+            dict(metavar="NAME"),
+        ),
+        Option("keep", str, None, "checkpoints that stay in the folder, also after the end: a number, or all"),
+    ),
+)
 
 # %% ../nbs/cli.ipynb #0c8fc8a2
 RECIPE_NAMES = (
@@ -1058,6 +1073,26 @@ def refuse_unused(clips, recipe):
         )
 
 
+def watching_of(keep, watch, trackers, **_) -> dict:
+    """What `train_clips` is told of the panel `WATCHING`.
+
+    Parameters
+    ----------
+    keep
+        Checkpoints that stay, as text: a number, or "all"; None: as without the option.
+    watch
+        Whether the training is watched.
+    trackers
+        Names of trackers, or None.
+    """
+    found = dict(watch=watch, trackers=tuple(trackers or ()))
+    if keep is None:
+        return found
+    if keep != "all" and not (keep.isascii() and keep.isdigit() and int(keep)):
+        raise ConfigError(f"--keep is a number of checkpoints or all, not {keep}.")
+    return dict(found, keep=keep if keep == "all" else int(keep))
+
+
 @command(
     "train",
     DATA,
@@ -1071,17 +1106,18 @@ def refuse_unused(clips, recipe):
     Panel(RUN.title, (HEAD_OPTIONS,)),
     TRAINING,
     LONG_RUN,
+    WATCHING,
     panel="Many clips",
     example="vidprism train my_clips --head vidprism --option rates=2,4,8 --split source --fold 0 --out my_model",
 )
-def run_train(data, out, cache, workers, resume, overwrite, every, keep_checkpoints, **values):
+def run_train(data, out, cache, workers, resume, overwrite, every, keep_checkpoints, keep, **values):
     "Split the clips, train a head, measure it, keep the model; a run that was stopped goes on with --resume."
     from vidprism.processes import launched_team
     from vidprism.training.pipeline import encoder_for, recipe_for, train_clips
     from vidprism.training.runs import Source, begin_run, check_run_folder, run_settings, save_run
 
     recipe, team = training_run(**values), launched_team()
-    first = team.is_first
+    first, watching = team.is_first, watching_of(keep, **values)
     if first:
         check_run_folder(out, resume, overwrite)
     where = pick(values, FORM, CHOICE, LISTED)
@@ -1091,11 +1127,11 @@ def run_train(data, out, cache, workers, resume, overwrite, every, keep_checkpoi
     with told_where_it_stands(out):
         encoder = encoder_for(clips, recipe.encoder)
         begin_run(out, run_settings(Source(data, **where), clips, recipe, encoder, workers), WORDS.get(), resume)
-        done = train_clips(clips, recipe, encoder, cache, workers, first, out, resume, every, team)
+        done = train_clips(clips, recipe, encoder, cache, workers, first, out, resume, every, team, **watching)
         end_process_group()
         if first:
             print(done.result)
-            folder = save_run(out, done, [str(clips.report())], keep_checkpoints)
+            folder = save_run(out, done, [str(clips.report())], keep_checkpoints or keep is not None)
             print(f"model: {folder}  (its test side: {folder}/test.csv)")
 
 

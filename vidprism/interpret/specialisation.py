@@ -113,7 +113,9 @@ class Observed(NamedTuple):
     alone : Tensor
         [B,E], the answers with one expert only.
     without : Tensor
-        [B,E], the answers with all experts but one.
+        [B,E], the answers with all experts but one; [B,0] if they were not asked for.
+    opened : Tensor
+        [B,E,E] bool, whether the gate from one expert's stream to another's was open; [B,0,0] for a head without gates.
     """
 
     outputs: Tensor
@@ -122,6 +124,7 @@ class Observed(NamedTuple):
     answers: Tensor
     alone: Tensor
     without: Tensor
+    opened: Tensor
 
 
 def _answers_without(head: nn.Module, x: Tensor, answers: Tensor) -> list:
@@ -149,14 +152,14 @@ def _weight_traits(alone: list, x: Tensor) -> tuple:
     return outputs, shares, peaks
 
 
-def _observe_batch(head: nn.Module, x: Tensor) -> Observed:
-    "One batch [B,T,D] through the whole head, through each expert alone, and without each."
+def _observe_batch(head: nn.Module, x: Tensor, without: bool) -> Observed:
+    "One batch [B,T,D] through the whole head, through each expert alone, and where asked for without each."
     if not head.num_experts:
         raise ConfigError(f"The head {head.name!r} has no experts that could be alike.")
     full = head(x, inspect=True)
     alone = [head(x, active_experts=[i], inspect=True) for i in range(head.num_experts)]
     answers = full.logits.argmax(1)
-    without = _answers_without(head, x, answers)
+    others = torch.stack(_answers_without(head, x, answers), 1) if without else answers.new_empty(len(x), 0)
     in_streams = isinstance(full.trace, Trace)
     outputs, shares, peaks = _mixture_traits(full.trace.mixture) if in_streams else _weight_traits(alone, x)
     return Observed(
@@ -165,12 +168,18 @@ def _observe_batch(head: nn.Module, x: Tensor) -> Observed:
         peaks=torch.stack(peaks, 1),
         answers=answers,
         alone=torch.stack([out.logits.argmax(1) for out in alone], 1),
-        without=torch.stack(without, 1),
+        without=others,
+        opened=full.trace.exchange.open if _has_gates(head) else answers.new_empty(len(x), 0, 0, dtype=torch.bool),
     )
 
 
+def _has_gates(head: nn.Module) -> bool:
+    "Whether gates between the experts' streams open and close."
+    return head.gate_threshold is not None
+
+
 @torch.no_grad()
-def observe(head: nn.Module, features: Tensor, batch: Count = 128) -> Observed:
+def observe(head: nn.Module, features: Tensor, batch: Count = 128, without: bool = True) -> Observed:
     """Observe the experts on many clips, in evaluation mode.
 
     Parameters
@@ -181,6 +190,8 @@ def observe(head: nn.Module, features: Tensor, batch: Count = 128) -> Observed:
         [B,T,D] frame features.
     batch : int
         Clips at a time; 1 where the clips of a batch decide for each other (preset "released").
+    without : bool
+        Also answer with all experts but one, which takes E passes more.
 
     Returns
     -------
@@ -195,7 +206,7 @@ def observe(head: nn.Module, features: Tensor, batch: Count = 128) -> Observed:
     if not head.batch_independent:
         batch = 1
     with evaluation_mode(head):
-        batches = [_observe_batch(head, x) for x in features.split(batch)]
+        batches = [_observe_batch(head, x, without) for x in features.split(batch)]
     return Observed(*map(torch.cat, zip(*batches)))
 
 # %% ../../nbs/interpret/specialisation.ipynb #49866e3a

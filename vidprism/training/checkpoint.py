@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'KEPT', 'random_states', 'set_random_states', 'optimizer_tensors', 'load_optimizer', 'is_finite',
-           'write_checkpoint', 'find_checkpoint', 'Checkpoint', 'read_checkpoint', 'differences']
+           'checkpoint_bytes', 'write_checkpoint', 'find_checkpoint', 'Checkpoint', 'read_checkpoint', 'checkpoint_at',
+           'kept_epochs', 'differences']
 
 # %% ../../nbs/training/checkpoint.ipynb #bf3db4a0
 import json
@@ -166,8 +167,26 @@ def _steps_in(folder) -> list:
     return sorted(found, key=lambda p: int(_STEP.fullmatch(p.name)[1]))
 
 
-def write_checkpoint(folder, step: int, state: dict, tensors: dict) -> Path:
-    """Write a checkpoint, and remove all but the newest two.
+def checkpoint_bytes(module: nn.Module) -> int:
+    """About how much disk space a checkpoint takes: the weights, and AdamW's two moments of those that learn.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What is trained.
+
+    Returns
+    -------
+    int
+        Bytes; random states and JSON, some kilobytes, are not counted.
+    """
+    weights = sum(x.numel() * x.element_size() for x in module.state_dict().values())
+    moments = sum(2 * p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    return weights + moments
+
+
+def write_checkpoint(folder, step: int, state: dict, tensors: dict, keep: int | None = KEPT) -> Path:
+    """Write a checkpoint, and remove all but the newest.
 
     Parameters
     ----------
@@ -179,6 +198,8 @@ def write_checkpoint(folder, step: int, state: dict, tensors: dict) -> Path:
         What JSON can hold.
     tensors : dict
         File name without its ending ("model", "optimizer", "process-0") -> dict of tensors.
+    keep : int or None
+        How many of the newest stay, 1 or more; None: all.
 
     Returns
     -------
@@ -197,8 +218,9 @@ def write_checkpoint(folder, step: int, state: dict, tensors: dict) -> Path:
         write_json(part / _STATE, state)
         hashes = {p.name: sha256_of(p) for p in sorted(part.iterdir())}
         write_json(part / _MARK, dict(format=FORMAT, version=VERSION, files=hashes))
-    for old in _steps_in(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    old = [] if keep is None else _steps_in(folder)[:-keep]
+    for checkpoint in old:
+        shutil.rmtree(checkpoint)
     return path
 
 # %% ../../nbs/training/checkpoint.ipynb #bc2c7aa7
@@ -357,6 +379,55 @@ def read_checkpoint(folder, warn: bool = True) -> Checkpoint:
     if path is None:
         raise ConfigError(f"There is no checkpoint in {folder}.")
     return Checkpoint(path, read_kept(path / _STATE))
+
+
+def checkpoint_at(path) -> Checkpoint:
+    """One checkpoint of several that are kept.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    ConfigError
+        If it is not whole, or holds something that is no part of a checkpoint.
+    """
+    path = Path(path)
+    if not _STEP.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        raise ConfigError(f"{path} is no checkpoint.")
+    _refuse_other_parts(path)
+    fault = _fault_of(path)
+    if fault:
+        raise ConfigError(f"The checkpoint {path} {fault}.")
+    return Checkpoint(path, read_kept(path / _STATE))
+
+
+def kept_epochs(folder) -> dict:
+    """The checkpoints that were written at the end of an epoch and are still there; they are not opened.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where checkpoints are kept.
+
+    Returns
+    -------
+    dict
+        Epoch, from 1 -> Path, ascending.
+    """
+    found = {}
+    for path in _steps_in(folder):
+        state = read_kept(path / _STATE)
+        rows = state.get("rows")
+        if isinstance(rows, list) and rows and state.get("batches") == 0:
+            found[len(rows)] = path
+    return found
 
 # %% ../../nbs/training/checkpoint.ipynb #3608fd06
 def _difference(name: str, saved, now) -> str:

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['RUN', 'UNFINISHED', 'Source', 'run_settings', 'check_run_folder', 'begin_run', 'abandon_run', 'save_run',
-           'stopped_run', 'RunComparison', 'read_run', 'rerun', 'compare_runs']
+           'stopped_run', 'RunComparison', 'read_run', 'rerun', 'watched_epochs', 'checkpoints_by_epoch',
+           'model_at_epoch', 'compare_runs']
 
 # %% ../../nbs/training/runs.ipynb #3db16c53
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -25,14 +27,20 @@ from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..encoders.cache import fingerprint
 from ..encoders.feature_files import holds_features, is_given
-from ..errors import ConfigError
+from ..encoders.weights import load_strictly
+from ..errors import AnyPath, ConfigError, Count, checked
 from ..evaluation.benchmark import find_commit
 from ..files import make_folder, refuse_foreign, sha256_of, write_json, write_text, written_folder
+from ..model import VideoModel
 from ..processes import Team
 from ..schema import read_kept
-from .checkpoint import differences, find_checkpoint
-from .pipeline import OWN_FILES, Recipe, Trained, encoder_for, find_clips, recipe_for, train_clips
+from .checkpoint import Checkpoint, checkpoint_at, differences, find_checkpoint, kept_epochs
+from .pipeline import OWN_FILES, TRACKERS, Recipe, Trained, encoder_for, find_clips, fresh_head
+
+# isort: split
+from .pipeline import recipe_for, train_clips
 from .trainer import TrainConfig
+from .watch import WATCH_FILE, check_record, read_watch
 
 # %% ../../nbs/training/runs.ipynb #83717937
 RUN = "run.json"
@@ -251,6 +259,12 @@ def _changed_inputs(saved: dict, settings: dict) -> list:
     return [name for name, found in settings["inputs"].items() if before.get(name) != found]
 
 
+def _clear(folder: Path):
+    "Remove what a training before left: its checkpoints, and what it told trackers."
+    for name in ("checkpoints", TRACKERS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def begin_run(folder, settings: dict, command=(), resume: bool = False):
     """Note in a folder that a run has begun; or compare with the one that shall go on.
 
@@ -280,7 +294,7 @@ def begin_run(folder, settings: dict, command=(), resume: bool = False):
         return None
     state = dict(format=_FORMAT, version=_VERSION, command=list(command), settings=settings, **_circumstances())
     make_folder(folder)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    _clear(folder)
     write_json(folder / UNFINISHED, state)
 
 
@@ -295,7 +309,7 @@ def abandon_run(folder):
     folder = Path(folder)
     if _step_reached(folder) or (folder / "tuning.json").exists():
         return
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    _clear(folder)
     (folder / UNFINISHED).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -440,9 +454,9 @@ def _recipe_of(settings: dict) -> Recipe:
     return Recipe(**chosen, training=TrainConfig(**settings["training"]))
 
 
-def _parts_of_run(folder, encoder) -> tuple:
+def _parts_of_run(folder, encoder, settings: dict = None) -> tuple:
     "Source, recipe and number of workers of a run, refused where they are no such things."
-    settings = read_run(folder)["settings"]
+    settings = settings or read_run(folder)["settings"]
     try:
         source, recipe, workers = Source(**settings["source"]), _recipe_of(settings), settings["workers"]
         named = str(recipe.encoder)
@@ -518,6 +532,118 @@ def _changes(record: dict, settings: dict) -> list:
     now = _circumstances()
     versions = differences(record.get("versions"), now.pop("versions"))
     return [*inputs, *versions, *differences({name: record.get(name) for name in now}, now)]
+
+# %% ../../nbs/training/runs.ipynb #96d4cd84
+def _checkpoints_of(folder) -> Path:
+    "Where a run keeps its checkpoints; a folder of checkpoints, as `fit` writes one, stands for itself."
+    folder = Path(folder)
+    return folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+
+
+@checked
+def watched_epochs(folder: AnyPath) -> list:
+    """The record of a training that was watched, finished or going on.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A run's folder, or the folder of checkpoints of `fit`.
+
+    Returns
+    -------
+    list of dict
+        An entry an epoch; empty where nothing has been watched yet.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such folder, or the record is none of the kit's.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder {folder}.")
+    if (folder / WATCH_FILE).is_file() and not (folder / UNFINISHED).is_file():
+        return read_watch(folder)
+    states = [read_kept(path / "state.json") for path in sorted(_checkpoints_of(folder).glob("step-*"))]
+    records = [check_record(state.get("watched") or [], folder) for state in states]
+    return max(records, key=len, default=[])
+
+
+@checked
+def checkpoints_by_epoch(folder: AnyPath) -> dict:
+    """The checkpoints of a run that were written at the end of an epoch and are still there.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A run's folder, or the folder of checkpoints of `fit`.
+
+    Returns
+    -------
+    dict
+        Epoch, from 1 -> Path, ascending.
+    """
+    return kept_epochs(_checkpoints_of(folder))
+
+
+def _unfinished_model(folder: Path, found: Checkpoint, encoder) -> VideoModel:
+    "The model of a run that goes on, with fresh weights."
+    settings = (_read(folder / UNFINISHED) or {}).get("settings")
+    classes = found.state.get("labels")
+    if not isinstance(settings, dict) or not isinstance(classes, list):
+        raise ConfigError(f"{folder} does not say which model is trained in it: give the model.")
+    source, recipe, _ = _parts_of_run(folder, encoder, settings)
+    encoder = encoder_for(source.read(), encoder or recipe.encoder).cpu()
+    head = fresh_head(recipe, encoder, classes, torch.zeros(len(classes), encoder.dim) if recipe.needs_text else None)
+    return VideoModel(encoder, head, classes, recipe.sampling)
+
+
+def _load_into(model: VideoModel, found: Checkpoint) -> VideoModel:
+    "A model with a checkpoint's weights: of the whole model, or of its head."
+    tensors = found.tensors("model")
+    whole = any(name.startswith("head.") for name in tensors)
+    load_strictly(model if whole else model.head, tensors, f"the checkpoint {found.path}")
+    return model.eval()
+
+
+@checked
+def model_at_epoch(folder: AnyPath, epoch: Count, model: VideoModel = None, encoder=None) -> VideoModel:
+    """The model as it was after an epoch of its training, from a checkpoint that was kept.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A run's folder, or the folder of checkpoints of `fit`.
+    epoch : int
+        From 1.
+    model : VideoModel, optional
+        A model of the same form, which is copied; without it, the run's folder says which.
+    encoder : FrameEncoder, optional
+        The encoder of a run with one of its own.
+
+    Returns
+    -------
+    VideoModel
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If no whole checkpoint of that epoch is kept, or it does not fit the model.
+    """
+    folder = Path(folder)
+    kept = checkpoints_by_epoch(folder)
+    if epoch not in kept:
+        epochs = ", ".join(map(str, kept)) or "none"
+        raise ConfigError(f"{folder} keeps no checkpoint of epoch {epoch} (kept: {epochs}).")
+    found = checkpoint_at(kept[epoch])
+    if model is None:
+        is_done = _read(folder / RUN) is not None and not (folder / UNFINISHED).exists()
+        make = VideoModel.from_pretrained if is_done else None
+        model = make(folder, encoder=encoder) if make else _unfinished_model(folder, found, encoder)
+    else:
+        model = copy.deepcopy(model).cpu()
+    return _load_into(model, found)
 
 # %% ../../nbs/training/runs.ipynb #7b4420c0
 def _largest_difference(name: str, a: dict, b: dict) -> list:

@@ -11,13 +11,15 @@ import hashlib
 import json
 import math
 import safetensors.torch
+import shutil
 import time
 import torch
 import warnings
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
@@ -39,11 +41,18 @@ from .allocator import keep_freed, kept_memory
 from .checkpoint import differences, find_checkpoint, is_finite
 
 # isort: split
-from .checkpoint import optimizer_tensors, random_states, read_checkpoint, set_random_states
+from .checkpoint import KEPT, checkpoint_bytes, optimizer_tensors, random_states, read_checkpoint
+
+# isort: split
+from .checkpoint import set_random_states
 
 # isort: split
 from ..schema import is_number
 from .checkpoint import write_checkpoint
+from .watch import Watch, WatchedClips, check_record, clips_of, undisturbed, watch_experts, watch_of
+
+# isort: split
+from .watch import watched_scalars
 
 # %% ../../nbs/training/trainer.ipynb #e7935cad
 @checked
@@ -480,6 +489,7 @@ class _Progress:
     "How far a training has come; `totals` are sums of this process in the epoch that is not done."
 
     rows: list = field(default_factory=list)
+    watched: list = field(default_factory=list)
     batches: int = 0
     step: int = 0
     totals: dict = field(default_factory=dict)
@@ -495,15 +505,20 @@ class _Progress:
         self.skipped = 0
 
 
-_KEPT_PROGRESS = ("rows", "batches", "step", "skipped", "in_a_row", "suspects")
+_KEPT_PROGRESS = ("rows", "watched", "batches", "step", "skipped", "in_a_row", "suspects")
 
 
 class _Store(NamedTuple):
-    "Where checkpoints are kept (None: nowhere), steps between them (0: an epoch), and what a resumed run must share."
+    """Where checkpoints are kept (None: nowhere), steps between them (0: an epoch), and what a resumed run must share.
+
+    `watched` is the hash of the clips that are watched; `keep` says how many checkpoints stay (None: all).
+    """
 
     folder: Path | None
     every: int
     shared: dict
+    watched: str | None = None
+    keep: int | None = KEPT
 
 
 def _hash_of_clips(data) -> str:
@@ -526,9 +541,17 @@ def _check_shared(saved: dict, shared: dict, folder):
         raise ConfigError(f"{begun} on other clips.")
 
 
+def _check_watched(state: dict, store: _Store):
+    "Refuse to go on with a record of other clips."
+    before = state.get("watched_clips")
+    if store.watched and state.get("watched") and before != store.watched:
+        raise ConfigError(f"The training in {store.folder} was watched on other clips.")
+
+
 def _progress_of(state: dict, epochs: int, path) -> _Progress:
     "The progress that a checkpoint states, checked."
     kept = {name: state.get(name) for name in _KEPT_PROGRESS}
+    kept["watched"] = check_record(kept["watched"] or [], path)  # older checkpoints have none
     counts = all(is_number(kept[name], 0, whole=True) for name in ("batches", "step", "skipped", "in_a_row"))
     lists = isinstance(kept["rows"], list) and isinstance(kept["suspects"], list)
     if not counts or not lists or len(kept["rows"]) > epochs or not all(isinstance(row, dict) for row in kept["rows"]):
@@ -878,11 +901,15 @@ class History(NamedTuple):
         Wall time.
     device : str
         Where it ran.
+    watched : list of dict
+        For each epoch what `watch_experts` found, with the `epoch`; empty where nothing was watched. In the main
+        process.
     """
 
     rows: list
     seconds: float
     device: str
+    watched: list = []
 
 
 class LossesOnly(nn.Module):
@@ -919,13 +946,29 @@ class LossesOnly(nn.Module):
             return self.module(clips, labels).losses
 
 
+def _check_trackers(trackers, logs):
+    "Refuse a tracker that Accelerate does not know or that is not installed, and one that has no place for its files."
+    for name in trackers:
+        name = one_of(str(name), list(map(str, LOGGER_TYPE_TO_CLASS)), "tracker")
+        if name not in map(str, get_available_trackers()):
+            hint = "install vidprism[tensorboard]" if name == "tensorboard" else "install its package"
+            raise ConfigError(f"The tracker {name} is not installed: {hint}, or train without it.")
+        if LOGGER_TYPE_TO_CLASS[name].requires_logging_directory and logs is None:
+            raise ConfigError(f"The tracker {name} writes files: say in which folder (logs).")
+
+
 @contextmanager
-def _accelerator_for(config: TrainConfig):
-    "An Accelerator that leaves no state behind in the process."
+def _accelerator_for(config: TrainConfig, trackers=(), logs=None):
+    "An Accelerator that leaves no state behind in the process, and closes its trackers."
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a head may draw which experts learn
+    where = dict(log_with=list(trackers), project_dir=str(logs)) if trackers else {}
     try:
-        accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=[unused])
-        yield accelerator
+        accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=[unused], **where)
+        try:
+            yield accelerator
+        finally:
+            for tracker in accelerator.trackers if trackers else ():
+                tracker.finish()
         accelerator.free_memory()
     finally:
         AcceleratorState._reset_state()
@@ -935,12 +978,12 @@ def _accelerator_for(config: TrainConfig):
 
 
 @contextmanager
-def _training(module: nn.Module, config: TrainConfig):
+def _training(module: nn.Module, config: TrainConfig, trackers=(), logs=None):
     "What a training sets and puts back: kept memory, random state, recomputation, mode and device of the module."
     try:
         if config.checkpointing and not checkpoint_blocks(module):
             raise ConfigError("checkpointing was asked for, and no tower here can recompute its blocks.")
-        with kept_memory(), _accelerator_for(config) as accelerator, seeded(config.seed):
+        with kept_memory(), _accelerator_for(config, trackers, logs) as accelerator, seeded(config.seed):
             yield accelerator
     finally:
         if config.checkpointing:
@@ -997,8 +1040,8 @@ def _write(loop: _Loop, processes: dict):
     facts = {name: getattr(progress, name) for name in _KEPT_PROGRESS}
     schedule = dict(step=progress.step, rates=loop.schedule.get_last_lr())
     tensors = dict(model=loop.module.state_dict(), optimizer=optimizer_tensors(loop.optimizer, loop.module))
-    state = {**loop.store.shared, **facts, "schedule": schedule}
-    write_checkpoint(loop.store.folder, progress.step, state, {**tensors, **processes})
+    state = {**loop.store.shared, **facts, "watched_clips": loop.store.watched, "schedule": schedule}
+    write_checkpoint(loop.store.folder, progress.step, state, {**tensors, **processes}, loop.store.keep)
 
 
 def _save(loop: _Loop):
@@ -1028,6 +1071,7 @@ def _resume(loop: _Loop) -> _Loop:
     store, accelerator = loop.store, loop.accelerator
     found = read_checkpoint(store.folder, accelerator.is_main_process)
     _check_shared(found.state, store.shared, store.folder)
+    _check_watched(found.state, store)
     progress = _progress_of(found.state, loop.config.epochs, found.path)
     found.load(loop.module, loop.optimizer)
     states = found.tensors(f"process-{accelerator.process_index}")
@@ -1073,12 +1117,66 @@ def _told(loop: _Loop) -> str:
     return f"{at}; {f'{kept} is kept' if kept else 'nothing is kept'}."
 
 
-def _run(loop: _Loop, test, on_epoch):
+class _Watcher(NamedTuple):
+    "What is done after each epoch with the clips that are watched, and whether trackers are told."
+
+    watch: Watch | None
+    clips: WatchedClips | None
+    tracked: bool
+    digest: str | None
+
+
+def _watcher_of(watch: Watch | None, test, train: Dataset, trackers) -> _Watcher:
+    "What was asked for, with its clips."
+    clips = None if watch is None else clips_of(watch, test, train)
+    return _Watcher(watch, clips, bool(trackers), None if clips is None else clips.digest)
+
+
+def _watch_epoch(loop: _Loop, watcher: _Watcher):
+    "An entry of the record, in the main process."
+    device = loop.accelerator.device
+    clips, labels = watcher.clips.clips.to(device), watcher.clips.labels.to(device)
+    with loop.accelerator.autocast():
+        found = watch_experts(loop.module, clips, labels)
+    loop.progress.watched.append(dict(epoch=len(loop.progress.rows), **found))
+    if watcher.watch.call:
+        watcher.watch.call(loop.progress.watched)
+
+
+def _track_epoch(loop: _Loop):
+    "Tell the trackers the last row and the last entry of the record."
+    row = loop.progress.rows[-1]
+    scalars = {name: value for name, value in row.items() if is_number(value)}
+    epoch = int(scalars.pop("epoch"))
+    watched = loop.progress.watched
+    if watched and watched[-1]["epoch"] == epoch:
+        scalars |= watched_scalars(watched[-1])
+    loop.accelerator.log(scalars, step=epoch)
+
+
+def _after_epoch(loop: _Loop, watcher: _Watcher):
+    "Watch and track an epoch in the main process, undisturbed; where that fails, it fails in all processes."
+    failure = None
+    if loop.accelerator.is_main_process:
+        try:
+            with undisturbed():
+                if watcher.clips is not None:
+                    _watch_epoch(loop, watcher)
+                if watcher.tracked:
+                    _track_epoch(loop)
+        except Exception as error:
+            failure = error
+    if _count_everywhere(loop.accelerator, int(failure is not None)):
+        raise failure or ConfigError("The first process could not watch the epoch.")
+
+
+def _run(loop: _Loop, test, on_epoch, watcher: _Watcher):
     "All epochs that are left."
     store = loop.store
     try:
         while len(loop.progress.rows) < loop.config.epochs:
             _run_epoch(loop, test)
+            _after_epoch(loop, watcher)
             if store.folder is not None and not store.every:
                 _save(loop)
             if on_epoch and loop.accelerator.is_main_process:
@@ -1092,6 +1190,41 @@ def _run(loop: _Loop, test, on_epoch):
         _end_workers(getattr(loop.loader, "_iterator", None))
 
 # %% ../../nbs/training/trainer.ipynb #b47e0d2c
+_MOST_KEPT = 10 * 2**30  # bytes of checkpoints that `keep="all"` may take
+
+
+def _checkpoints_kept(keep, module: nn.Module, folder, most: int):
+    "How many checkpoints stay (None: all), refused where all `most` of them would take too much room."
+    if keep != "all":
+        return keep if isinstance(keep, int) else one_of(keep, ("all",), "keep")
+    if folder is None:
+        raise ConfigError("keep says how many checkpoints stay in a folder, and none was given.")
+    size = checkpoint_bytes(module)
+    place = next(path for path in Path(folder).absolute().parents if path.is_dir())
+    limit = min(_MOST_KEPT, shutil.disk_usage(place).free // 2)
+    if size * most > limit:
+        raise ConfigError(
+            f"keep='all' would keep up to {most} checkpoints of {size / 1e6:.0f} MB, {size * most / 1e9:.1f} GB in "
+            f"all, and {limit / 1e9:.1f} GB is the most here: keep fewer of them."
+        )
+    return None
+
+
+def _most_checkpoints(train: Dataset, config: TrainConfig, every: int) -> int:
+    "How many checkpoints a training writes at most."
+    if not every:
+        return config.epochs
+    steps = config.epochs * math.ceil(len(train) / config.batch)
+    return steps // every + 2
+
+
+def _begin_trackers(accelerator: Accelerator, config: TrainConfig, resumed: int):
+    "Open the trackers; TensorBoard forgets what a broken run told after its last checkpoint."
+    purge = dict(tensorboard=dict(purge_step=resumed + 1)) if resumed else {}
+    with undisturbed():
+        accelerator.init_trackers("vidprism", None if resumed else asdict(config), purge)
+
+
 @checked
 def fit(
     module: nn.Module,
@@ -1103,6 +1236,10 @@ def fit(
     labels: list = None,
     on_epoch: Callable = None,
     every: Natural = 0,
+    watch: bool | tuple | Dataset | Watch | Callable = False,
+    trackers: Sequence[str] = (),
+    logs: AnyPath = None,
+    keep: Count | str = KEPT,
 ) -> History:
     """Train a module. Under `accelerate launch`, every process calls this.
 
@@ -1129,18 +1266,31 @@ def fit(
         Called after each epoch with the rows so far, in the main process.
     every : int
         Steps from one checkpoint to the next; 0: one after each epoch.
+    watch : bool, tuple, Dataset, Watch or callable
+        Record after each epoch what the experts do on a few clips (see `watch_experts`): True chooses some that are
+        scored, or else training clips; (clips, labels) or a data set names them; a callable, such as a
+        `TrainingPanel`, is called with the record so far. The weights are the same to the last bit.
+    trackers : sequence of str
+        Accelerate's trackers that are told losses, `top1` and the record, such as "tensorboard". Only the main process
+        writes.
+    logs : str or Path, optional
+        The folder of the trackers' files, in which TensorBoard makes `vidprism`.
+    keep : int or str
+        How many of the newest checkpoints stay; "all" of them, if they take no more than 10 GiB and half of what is
+        free. One has the weights, and twice the size of those that learn.
 
     Returns
     -------
     History
-        A row for each epoch, the time and the device.
+        A row for each epoch, the time, the device, and the record of what was watched.
 
     Raises
     ------
     ConfigError
         If checkpointing is asked for and no tower can do it, every parameter is frozen, there are more processes than
         clips, `every` is below 0, or `folder` holds something else than checkpoints, none to resume, one of another
-        config, labels, clips or number of processes, or without `resume` any.
+        config, labels, clips, watched clips or number of processes, or without `resume` any; if the clips to watch
+        cannot be chosen, a tracker is not installed, or the checkpoints to keep would take too much room.
     NotFiniteError
         If three steps in a row are skipped. The module has the last finite weights, and so has a checkpoint.
     WriteError
@@ -1149,12 +1299,17 @@ def fit(
     start = time.perf_counter()
     if resume and folder is None:
         raise ConfigError("resume needs the folder of the run that it goes on with.")
-    test = _test_clips(test)
-    with _training(module, config) as accelerator, _own_folder(folder, accelerator):
+    test, watch = _test_clips(test), watch_of(watch)
+    _check_trackers(trackers, logs)
+    kept = _checkpoints_kept(keep, module, folder, _most_checkpoints(train, config, every))
+    with _training(module, config, trackers, logs) as accelerator, _own_folder(folder, accelerator):
         shared = dict(config=asdict(config), labels=None if labels is None else list(labels))
         shared |= dict(processes=accelerator.num_processes, clips=_hash_of_clips(train))
-        store = _Store(None if folder is None else Path(folder), every, shared)
+        watcher = _watcher_of(watch, test, train, trackers)
+        store = _Store(None if folder is None else Path(folder), every, shared, watcher.digest, kept)
         loop = _begin(_start(accelerator, module, train, config, store), resume)
-        _run(loop, test, on_epoch)
+        if trackers:
+            _begin_trackers(accelerator, config, len(loop.progress.rows))
+        _run(loop, test, on_epoch, watcher)
         device = str(accelerator.device)
-    return History(loop.progress.rows, time.perf_counter() - start, device)
+    return History(loop.progress.rows, time.perf_counter() - start, device, loop.progress.watched)
