@@ -170,12 +170,12 @@ def measured_row(judgement):
 def faithfulness(args):
     "What the inspector shows beside a saliency method's name, with the model that it was measured with."
     model, rows = sample_model(), {}
-    for w in clips_of_the_world(args.start, args.n):
+    for last, w in enumerate(clips_of_the_world(args.start, args.n), args.start):
         for name, judgement in judge_methods(model, w.frames[0], w.place[0], w.scene.size[0]).items():
             rows.setdefault(name, []).append(measured_row(judgement))
-        print(len(rows["random"]), "of", args.n, flush=True)
-    clips = f"world 0 test {args.start} to {args.start + args.n - 1}"
-    write_json(samples_folder() / "faithfulness.json", dict(**model_hashes(model), clips=clips, rows=rows))
+        clips = f"world 0 test {args.start} to {last}"
+        write_json(samples_folder() / "faithfulness.json", dict(**model_hashes(model), clips=clips, rows=rows))
+        print(clips, flush=True)
 
 
 def methods(args):

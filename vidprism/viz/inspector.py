@@ -16,9 +16,12 @@ from IPython.display import HTML, display, update_display
 from pathlib import Path
 from ..data.clips import save_upload
 from ..errors import ConfigError, VidPrismError, checked
+from ..interpret.faithfulness import measured_faithfulness
+from ..interpret.saliency import METHODS, find_class
 from ..model import VideoModel
 from .html import prism_page
 from .panels import PANELS, Screen, make_panels, tell
+from .player import ClipPlayer
 from .session import ORDERS, Session, Settings, frame_order, in_turn, settings_of
 from .style import clip_name, displayable, expert_name, pictures, slowest_first
 from .widget import PanelView
@@ -173,7 +176,17 @@ def _make_controls(self: ClipInspector) -> list:
     self.again.on_click(self.look_again)
     self.reset.on_click(lambda _: self._put_back(Settings(), show=True))
     marked = W.HBox([self.frame, self.again], layout=W.Layout(**_WRAP))
-    return [self.top, self.experts, self.sliders, self.choices, self.status, marked, self.tabs, self.view]
+    return [
+        self.top,
+        self.experts,
+        self.sliders,
+        self.choices,
+        self.status,
+        self._make_player(),
+        marked,
+        self.tabs,
+        self.view,
+    ]
 
 
 @patch
@@ -252,6 +265,61 @@ def _make_view_row(self: ClipInspector):
         layout=W.Layout(width="110px"),
     )
 
+# %% ../../nbs/viz/inspector.ipynb #c1a50042
+def _method_name(name: str, measured: dict) -> str:
+    "A saliency method, with what was measured of it."
+    if name not in measured:
+        return f"{name} (not measured)"
+    row = measured[name]
+    return f"{name} (deletion {row.deletion:.2f}, insertion {row.insertion:.2f})"
+
+
+@patch
+def _make_player(self: ClipInspector) -> W.VBox:
+    "The player, and the question under it."
+    model = self.session.model
+    self.player = ClipPlayer(self._picked)
+    self._measured = measured_faithfulness(model)
+    labels = [(displayable(label), y) for y, label in enumerate(model.labels)]
+    self.explained = _choice("explain", [("the answer", -1), *labels], -1, "280px")
+    self.minus = _choice("minus", [("no class", -1), *labels], -1, "280px")
+    methods = [(_method_name(name, self._measured), name) for name in METHODS]
+    self.method = _choice("saliency", methods, Settings().method, "430px")
+    for w in (self.explained, self.minus, self.method):
+        w.observe(self._changed, "value")
+    question = W.HBox([self.explained, self.minus, self.method], layout=W.Layout(**_WRAP))
+    return W.VBox([self.player, question])
+
+
+@patch
+def _asked(self: ClipInspector) -> dict:
+    "What is explained, as fields of Settings."
+    target, against = (None if w.value < 0 else w.value for w in (self.explained, self.minus))
+    return dict(target=target, against=against, method=self.method.value)
+
+
+@patch
+def _put_question(self: ClipInspector, s: Settings):
+    "Move the menus to the question of these settings."
+    for w, label in ((self.explained, s.target), (self.minus, s.against)):
+        y = find_class(self.session.model, label)
+        w.value = -1 if y is None else y
+    self.method.value = s.method
+
+
+@patch
+def _trust(self: ClipInspector) -> str:
+    "What was measured of the method that made the maps."
+    name = self.session.settings.method
+    if name not in self._measured:
+        return f"Made by {name}, whose faithfulness was not measured with this model."
+    row, chance = self._measured[name], self._measured["random"]
+    return (
+        f"Made by {name}. Over {row.clips} clips that this model had not seen, the answer's mean probability is "
+        f"{row.deletion:.2f} while what it marks is deleted (in random order {chance.deletion:.2f}; lower is better), "
+        f"and {row.insertion:.2f} while that is inserted ({chance.insertion:.2f}; higher is better)."
+    )
+
 # %% ../../nbs/viz/inspector.ipynb #0ce9f93c
 @patch
 def _wanted(self: ClipInspector) -> dict:
@@ -264,6 +332,7 @@ def _wanted(self: ClipInspector) -> dict:
         order=self.order.value,
         frozen=self.frame.value if self.order.value == "frozen" else 0,
         dropped=parse_places(self.dropped.value),
+        **self._asked(),
     )
 
 
@@ -307,6 +376,7 @@ def _put_back(self: ClipInspector, s: Settings, show=False):
         w.value = _trained(head)[k] if getattr(s, k) is None else getattr(s, k)
     for k, w in self.forms.items():
         w.value = getattr(s, k) or getattr(head.config, k)
+    self._put_question(s)
     self.order.value, self.dropped.value, self._quiet = s.order, ", ".join(map(str, s.dropped)), False
     if show:
         self._changed(None)
@@ -366,6 +436,7 @@ def _refresh(self: ClipInspector):
     if self._key() != getattr(self, "_opened", None):
         self._opened, self._maps = self._key(), {}
         self._before, self._pics = s.read(Settings()), pictures(s.clip.frames)
+        self.player.load(s.clip, s.clip.path in s.uploads)
     self._after = self._before if s.settings == Settings() else s.read(s.settings)
     self._show()
 
@@ -522,6 +593,7 @@ def _show(self: ClipInspector):
     tab = self.tabs.value  # once: another thread may choose another tab meanwhile
     first = self._screen(slider=False)
     first = [(k, PANELS[k](first)) for k in ("answer", "readout", "frames")]
+    self.player.show(self._after, self.frame.value)
     self.view.show(first, more=True)  # the browser draws these while the tab's panel is made
     screen = self._screen_of((tab,), slider=False)
     self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[tab])])
@@ -575,12 +647,13 @@ def _saliency(self: ClipInspector, again=False) -> tuple:  # [E,T,H,W] or None, 
     "The maps: made once a clip, or when asked again, as the encoder has to run for them; older ones say so."
     s = self.session
     try:
-        if again and self._maps.get("of") != s.settings or not self._maps:
+        asked = self._maps and self._maps["of"].question == s.settings.question
+        if again and self._maps.get("of") != s.settings or not asked:
             self._maps = dict(maps=s.saliency(s.settings), of=s.settings)
     except ConfigError as e:
         return None, str(e)
     if self._maps["of"] == s.settings:
-        return self._maps["maps"], ""
+        return self._maps["maps"], self._trust()
     frames = all(getattr(self._maps["of"], k) == getattr(s.settings, k) for k in ("order", "dropped", "frozen"))
     note = "These maps were computed with earlier settings: press “look again”."
     return self._maps["maps"] if frames else None, note
