@@ -8,13 +8,13 @@ import nbformat
 import numpy as np
 import pytest
 import shutil
-from chromium import ARGS
 from fractions import Fraction
+from real import ROOT
 from test_app import App, address_of, running, watched
 from test_inspector import ARTEFACTS, Inspector, jupyterlab, run_notebook
 from vidprism.data.clips import read_clip
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 UNEVEN = [0, 40, 80, 600, 640, 700, 1500, 1540, 1580, 2400]  # milliseconds
 FRAMES = 48
 CODE = """
@@ -68,7 +68,7 @@ def write_clips(folder):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, chromium_path):
+def lab(tmp_path_factory, chromium):
     "Two inspectors in one notebook, in a browser of a laptop's size."
     folder = tmp_path_factory.mktemp("player")
     write_clips(folder / "clips")
@@ -77,9 +77,8 @@ def lab(tmp_path_factory, chromium_path):
     second = "other = ClipInspector(model, Path('clips/b_vp9.webm'))\nother"
     book.cells = [nbformat.v4.new_code_cell(text) for text in (CODE, second)]
     nbformat.write(book, folder / "player.ipynb")
-    with jupyterlab(folder) as address, playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
-        page = browser.new_page(viewport=dict(width=1366, height=900))
+    with jupyterlab(folder) as address:
+        page = chromium.new_page(viewport=dict(width=1366, height=900))
         page.set_default_timeout(60_000)
         page.asked, page.wrong, page.folder = [], [], folder
         page.on("request", lambda r: page.asked.append(r.url))
@@ -91,7 +90,7 @@ def lab(tmp_path_factory, chromium_path):
         page.wait_for_timeout(1500)
         page.wrong.clear()  # what JupyterLab itself says while it starts
         yield page
-        browser.close()
+        page.close()
 
 
 LEVEL = """el => {
@@ -400,7 +399,7 @@ def test_why_this_and_not_that(lab):
     assert drawn.sum() + e.bias == pytest.approx(e.logit, abs=1e-3)
     assert i.figure("answer") == before  # a question changes no answer
     i.choose("minus", model.labels[3])
-    assert "choose two classes" in i.status()[0] and i.chosen("minus") == model.labels[7]
+    assert "choose two classes" in i.status()[0] and i.chosen("minus").split() == model.labels[7].split()
     i.tab("Where each looks")
     measured = measured_faithfulness(model)
     for name in ("layer_gradient", "gradcam"):
@@ -443,10 +442,10 @@ def test_nothing_wrong_and_nothing_from_a_network(lab):
     assert lab.wrong == []
 
 
-def test_in_a_page_of_its_own(site, chromium, tmp_path):
+def test_in_a_page_of_its_own(chromium, tmp_path):
     "`vidprism inspect`: a video, pictures, and marks both ways, under the page's policy."
     clips = write_clips(tmp_path / "clips")
-    with running(site, tmp_path, "inspect", clips, "--no-browser") as process:
+    with running(ROOT, tmp_path, "inspect", clips, "--no-browser") as process:
         page = watched(chromium)
         page.goto(address_of(process), timeout=60_000)
         page.wait_for_selector(".vidprism-inspector .prism[data-serial]", timeout=60_000)

@@ -876,7 +876,8 @@ def _answer(self: ClipPlayer, what: str):
     if what == "file":
         self._send_file()
     elif not self.state["places"]:
-        self.state = self.state | dict(places=self._places())
+        places = self._places()
+        self.state = self.state | dict(places=places)
 
 
 @patch
