@@ -385,6 +385,7 @@ class Player {
     this.pause();
     this.forget();
     Object.assign(this, {serial, place: 0, seen: new Map(), failed: new Set(), asking: false, marked: null});
+    Object.assign(this, {answered: this.turn, untold: null, followed: null}); // what was told is of the last clip
     this.root.setAttribute('aria-label', `playback of ${this.state.name}`);
     const type = this.state.mime;
     const may = type && (this.video.canPlayType(type) || this.video.canPlayType(NEWER[type] || ''));
@@ -448,7 +449,10 @@ class Player {
 
   follow() { // the frame that Python marks; not what this view told itself
     const {times, frame, by, turn} = this.model.get('marks') || {};
-    if (!times || !times.length) return;
+    if (!times || !times.length || !this.model.get('times')?.length) return;
+    const said = `${frame} ${times[frame]} ${by} ${turn}`;
+    if (said == this.followed) return; // another trait changed, and this one may be older than what was told since
+    this.followed = said;
     const mine = by == this.me;
     if (mine) this.answered = Math.max(this.answered, turn);
     if (mine && turn < this.turn) return; // an answer to what is no longer true
@@ -475,6 +479,8 @@ class Player {
     const near = nearest(times, this.times[this.place] ?? 0, frame);
     if (this.turn > this.answered && Date.now() - this.told < 5000) {
       this.untold = near;
+      clearTimeout(this.later);
+      this.later = setTimeout(() => this.tell(), 5100); // if no answer comes
       return;
     }
     if (near != frame) this.tellMark(near);
@@ -697,6 +703,7 @@ class Player {
 
   close() {
     this.playing = false;
+    clearTimeout(this.later);
     this.forget();
     for (const call of this.off) call();
   }
