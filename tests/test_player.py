@@ -381,6 +381,8 @@ def test_odd_files(lab):
     q.press("Home", "ArrowRight")
     assert q.place == sampled[1]
     shows(q, sampled[1])
+    lab.evaluate(run.replace("CODE", json.dumps("other._open(other.session.clips[0])")))  # as other tests know it
+    q.wait_for_mode("video", "b_vp9.webm")
 
 
 def test_why_this_and_not_that(lab):
