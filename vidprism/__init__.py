@@ -5,6 +5,7 @@ A map of the kit; every name below is imported from `vidprism`, and `help(name)`
 Look at a clip
     sample_model, sample_clips      a trained model and clips that come with the kit
     ClipInspector(model, clips)     the widget; prism_page(explain(model, clip), "page.html") the page
+    DatasetInspector(model, clips)  the widget for a whole set: table, map, usage by class, confusions, linked
     explain, describe               what a model did with a clip, as arrays: an Explanation
     clip_table(model, clips)        what it did with each clip of a data set: one row a clip
 
@@ -73,6 +74,7 @@ _WHERE = {
     "interpret.clip_tables": "clip_table",
     "viz.html": "prism_page",
     "viz.inspector": "ClipInspector",
+    "viz.dataset_inspector": "DatasetInspector",
     "experiments.studies": "Trial Study clips_study open_study paired run_cells world_study",
     "experiments.tables": "draw_table",
     "experiments.claims": "draw_claims",

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tqdm.auto import tqdm
 from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..data.clips import frame_indices, read_clip, read_views, view_indices
@@ -37,6 +36,7 @@ from ..errors import AnyPath, ClipError, ConfigError, Count, FrameCount, Positiv
 from ..errors import WorkerCount, WriteError, checked
 from ..files import make_folder, remove_leftovers, written
 from ..processes import Team
+from ..progress import progress_bar
 
 # %% ../../nbs/encoders/cache.ipynb #e5cb8b06
 def fingerprint(encoder: FrameEncoder) -> str:
@@ -659,10 +659,9 @@ def _collect(cache, encoder, clips, keys, options: _Options) -> tuple:
     return pooled, grid
 
 # %% ../../nbs/encoders/cache.ipynb #484e8805
-def _fill_part(cache, encoder, jobs, options: _Options, workers: int, timeout: float, progress: bool) -> tuple:
+def _fill_part(cache, encoder, jobs, options: _Options, workers: int, timeout: float, progress) -> tuple:
     "What `_fill` does, with a bar."
-    hidden = not progress or not jobs
-    with tqdm(total=len(jobs), desc=f"features ({encoder.name})", unit="clip", disable=hidden) as bar:
+    with progress_bar(progress, len(jobs), f"features ({encoder.name})") as bar:
         return _fill(cache, encoder, jobs, options, workers, timeout, bar)
 
 

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from IPython.display import HTML, display, update_display
 from pathlib import Path
 from ..data.clips import save_upload
-from ..errors import ConfigError, VidPrismError, checked
+from ..errors import AnyPath, ConfigError, VidPrismError, checked
 from ..interpret.faithfulness import measured_faithfulness
 from ..interpret.saliency import METHODS, find_class
 from ..model import VideoModel
@@ -505,6 +505,25 @@ def _say(self: ClipInspector, text: str):
         if text
         else ""
     )
+
+# %% ../../nbs/viz/inspector.ipynb #d5e30001
+@patch
+@in_turn
+@checked
+def open_clip(self: ClipInspector, path: AnyPath) -> None:
+    """Open a clip, which takes the place of those in the menu; the settings stay.
+
+    Parameters
+    ----------
+    path : str or Path
+        The clip. If it cannot be read, the reason stands over the panels, and the last good clip stays.
+    """
+    path = Path(path)
+    self.session.clips, self._quiet = [path], True
+    self.clip.options = _clip_options([path])
+    self.clip.value = path
+    self._quiet = False
+    self._open(path)
 
 # %% ../../nbs/viz/inspector.ipynb #aa45cd72
 @patch
