@@ -856,6 +856,12 @@ class ClipPlayer(anywidget.AnyWidget):
                 places=[],
             )
 
+    def close(self) -> None:
+        "Close the widget, and the process that reads a stranger's file."
+        if getattr(self, "_worker", None):
+            self._worker.close()
+        super().close()
+
     def show(self, explanation: Explanation, frame: int) -> None:
         """Show the tracks of an explanation, and the frame that is marked.
 
