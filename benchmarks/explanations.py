@@ -1,10 +1,11 @@
 """How far explanations can be trusted, and how different experts are: measured, written to explanations.json.
 
     python benchmarks/explanations.py methods          # the saliency methods, on clips of the world
+    python benchmarks/explanations.py faithfulness     # these numbers for the inspector: data_samples/faithfulness.json
     python benchmarks/explanations.py experts          # specialisation of heads
 
-`methods` takes about 25 minutes on one core, `experts` 15. `experts` measures the shipped heads on the world, and,
-where VIDPRISM_SHARED points to real clips, heads trained on those.
+`methods` takes about 25 minutes on one core, `faithfulness` 15, `experts` 15. `experts` measures the shipped heads on
+the world, and, where VIDPRISM_SHARED points to real clips, heads trained on those.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import statistics
 import time
 import torch
 from pathlib import Path
-from vidprism.data.clips import sample_clips
+from vidprism.data.clips import sample_clips, samples_folder
 from vidprism.data.synthetic import world_clips
 from vidprism.files import locked, write_json
 from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
@@ -23,6 +24,7 @@ from vidprism.interpret.faithfulness import (
     frame_score,
     judge_methods,
     likeness,
+    model_hashes,
     pointing,
     random_areas,
     scramble,
@@ -156,6 +158,24 @@ def judge_samples(model):
         agreement=mean(e.agreement for e in found),
         agreement_with_size=mean(rank_correlation(e.importance, e.drops.abs()) for e in found),
     )
+
+
+def measured_row(judgement):
+    "Pointing, deletion and insertion."
+    if isinstance(judgement, tuple) and not hasattr(judgement, "hits"):
+        return list(judgement)
+    return [judgement.hits, judgement.deletion, judgement.insertion]
+
+
+def faithfulness(args):
+    "What the inspector shows beside a saliency method's name, with the model that it was measured with."
+    model, rows = sample_model(), {}
+    for last, w in enumerate(clips_of_the_world(args.start, args.n), args.start):
+        for name, judgement in judge_methods(model, w.frames[0], w.place[0], w.scene.size[0]).items():
+            rows.setdefault(name, []).append(measured_row(judgement))
+        clips = f"world 0 test {args.start} to {last}"
+        write_json(samples_folder() / "faithfulness.json", dict(**model_hashes(model), clips=clips, rows=rows))
+        print(clips, flush=True)
 
 
 def methods(args):
@@ -311,7 +331,7 @@ def real_bench(shared, cache, frames=8, width=128):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=("methods", "experts"))
+    p.add_argument("what", choices=("methods", "faithfulness", "experts"))
     p.add_argument("--start", type=int, default=36, help="first clip")
     p.add_argument("--n", type=int, default=36, help="clips")
     p.add_argument(
@@ -326,7 +346,7 @@ def main():
     p.add_argument("--cache", help="a folder for features, to keep them")
     args = p.parse_args()
     torch.set_num_threads(1)
-    dict(methods=methods, experts=experts)[args.what](args)
+    dict(methods=methods, faithfulness=faithfulness, experts=experts)[args.what](args)
 
 
 if __name__ == "__main__":

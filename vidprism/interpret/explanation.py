@@ -17,9 +17,12 @@ from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
 from ..heads.probes import ProbeTrace
 from ..heads.rgsta import Merge
-from .attribution import frame_drops, frame_parts, passed_on, rank_correlation
+from .attribution import class_pair, class_parts, frame_drops, frame_parts, logit_parts
 from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency
 from ..model import VideoModel
+
+# isort: split
+from .attribution import passed_on, rank_correlation
 
 # %% ../../nbs/interpret/explanation.ipynb #93cb6cc2
 class Explanation(NamedTuple):
@@ -62,21 +65,27 @@ class Explanation(NamedTuple):
     untrained : tuple of str
         Names of the head's tensors that no training has seen.
     target : int
-        The class that is explained. This and what follows only of `explain`.
+        The class that is explained.
     logit : float
-        Of that class.
+        Of that class; with `against`, less that of the other class.
     contributions : Tensor
         [E]; with the bias they sum to the logit.
     bias : float
         What no expert added.
     drops : Tensor
-        [T], how far the logit falls when a frame is bridged.
+        [T], how far the logit falls when a frame is bridged. This and what follows only of `explain`.
     agreement : float
         Rank correlation of importance and drops.
     saliency : Tensor
         [E,T,H,W], how much the contribution depends on each place.
     method : str
         How the saliency was made.
+    against : int
+        The class that is subtracted.
+    explained : tuple of str
+        The label of the class that is explained, and of the class that is subtracted.
+    logit_parts : Tensor
+        [E,T], what each frame added to the logit through each expert; rows sum to the contributions. Of mixtures.
     """
 
     clip: Clip
@@ -104,6 +113,9 @@ class Explanation(NamedTuple):
     agreement: float | None = None
     saliency: Tensor | None = None
     method: str | None = None
+    against: int | None = None
+    explained: tuple = ()
+    logit_parts: Tensor | None = None
 
     def __repr__(self):
         label, p = self.answer[0]
@@ -216,6 +228,32 @@ def _ranked(logits: Tensor, labels: list) -> list:
     return [(labels[i], p[i].item()) for i in p.argsort(descending=True).tolist()]
 
 # %% ../../nbs/interpret/explanation.ipynb #babc77db
+def _explained_labels(labels, target: int, against: int | None) -> tuple:
+    "The label of a class, and of the class that is subtracted."
+    return tuple(labels[y] for y in (target, against) if y is not None)
+
+
+def _parts_fields(head: Head, out: HeadOutput, split) -> dict:
+    "The logit that is explained, or the difference of two, and its parts."
+    found = dict(logit=split.logit[0].item(), contributions=split.experts[0], bias=split.bias[0].item())
+    if isinstance(out.trace, Trace):
+        by_frame = logit_parts(out.trace.merges, split, out.trace.mixture.attention)
+        found["logit_parts"] = None if by_frame is None else by_frame[0]
+    return found
+
+
+def _class_fields(head: Head, out: HeadOutput, labels, target, against, active_experts) -> dict:
+    "The class that is explained, its logit, and the logit's parts where the head splits its answer."
+    logits = out.logits[0]
+    target, against = class_pair(logits, target, against)
+    found = dict(target=target, against=against, explained=_explained_labels(labels, target, against))
+    if not head.part_names:
+        other = 0.0 if against is None else logits[against].item()
+        return found | dict(logit=logits[target].item() - other)
+    split = class_parts(head, out, target, against, active_experts)
+    return found | _parts_fields(head, out, split)
+
+
 @torch.no_grad()
 @checked
 def describe(
@@ -225,6 +263,8 @@ def describe(
     labels: Sequence[str],
     active_experts: Sequence[Natural] | None = None,
     untrained: Sequence[str] = (),
+    target: Natural | None = None,
+    against: Natural | None = None,
 ) -> Explanation:
     """Run a head once and keep what its stages did.
 
@@ -242,6 +282,10 @@ def describe(
         The experts left on; without it, all.
     untrained : sequence of str
         Names of the head's tensors that were never trained; the record carries them.
+    target : int, optional
+        The class that is explained; without it, the answer.
+    against : int, optional
+        The class that is subtracted: the difference of two logits is explained.
 
     Returns
     -------
@@ -251,7 +295,8 @@ def describe(
     Raises
     ------
     ConfigError
-        If no expert is on, the features are no floats, or the labels are not one for each class.
+        If no expert is on, the features are no floats, the labels are not one for each class, or there is no
+        such class.
     """
     names = head.expert_names
     if names and active_experts is not None and not len(active_experts):
@@ -271,6 +316,7 @@ def describe(
         found = dict(attention=attention, **_layer_maps(attention))
     elif isinstance(out.trace, ProbeTrace):
         found = _probe_maps(out.trace)
+    found |= _class_fields(head, out, labels, target, against, active_experts)
     answer = _ranked(out.logits[0], labels)
     return Explanation(clip, answer, out.logits[0], names, untrained=tuple(untrained), **found)
 
@@ -307,16 +353,11 @@ def _check_choices(head: Head, expert: int | None, method: str | None):
         one_of(method, METHODS, "method")
 
 
-def _drop_fields(head: Head, features: Tensor, target: int, importance: Tensor, active_experts) -> dict:
+def _drop_fields(head: Head, features: Tensor, pair: tuple, importance: Tensor, active_experts) -> dict:
     "What the removal of each frame costs, and how far that agrees with the importance."
     with torch.no_grad():
-        drops = frame_drops(head, features, target, active_experts=active_experts)
+        drops = frame_drops(head, features, *pair, active_experts=active_experts)
     return dict(drops=drops, agreement=float(rank_correlation(importance, drops)))
-
-
-def _logit_fields(split) -> dict:
-    "The logit that is explained, and its parts."
-    return dict(logit=split.logit.item(), contributions=split.experts[0], bias=split.bias.item())
 
 
 @checked
@@ -327,6 +368,7 @@ def explain(
     target: int | str | None = None,
     method: str | None = "gradcam",
     active_experts: Sequence[Natural] | None = None,
+    against: int | str | None = None,
 ) -> Explanation:
     """Run a clip once and say what counted: frames, experts, places.
 
@@ -344,6 +386,8 @@ def explain(
         Of the saliency, one of `METHODS`; None: without saliency.
     active_experts : sequence of int, optional
         The experts left on; without it, all.
+    against : int or str, optional
+        The class whose logit is subtracted: why the one class and not the other.
 
     Returns
     -------
@@ -353,19 +397,23 @@ def explain(
     Raises
     ------
     ConfigError
-        If the head does not split its answer, or an expert, class or method does not exist.
+        If the head does not split its answer, an expert, class or method does not exist, or both classes
+        are the same.
     """
     _check_choices(model.head, expert, method)
-    clip, y = model.open_clip(clip), find_class(model, target)
+    clip, pair = model.open_clip(clip), (find_class(model, target), find_class(model, against))
     untapped = None if method else nn.Identity()  # a layer that never runs
-    kept, out, split = keep_pass(model, clip.frames, y, active_experts, untapped, method in PIXELS)
+    kept, out, split = keep_pass(
+        model, clip.frames, pair[0], active_experts, untapped, method in PIXELS, against=pair[1]
+    )
     maps = kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method) if method else None
     out, split = HeadOutput(*map(_detached, out)), _detached(split)
-    found = _explained_fields(model.head, out) | _logit_fields(split)
+    found = _explained_fields(model.head, out) | _parts_fields(model.head, out, split)
     if expert is not None:
         part = found["parts"][expert]
         found["importance"] = part / part.sum().clamp_min(1e-12)
-    y = int(out.logits[0].argmax()) if y is None else y
-    found |= _drop_fields(model.head, kept.seen.pooled.detach()[0], y, found["importance"], active_experts)
+    pair = class_pair(out.logits[0], *pair)
+    found |= _drop_fields(model.head, kept.seen.pooled.detach()[0], pair, found["importance"], active_experts)
+    found |= dict(target=pair[0], against=pair[1], explained=_explained_labels(model.labels, *pair))
     answer, names = _ranked(out.logits[0], model.labels), model.head.part_names
-    return Explanation(clip, answer, out.logits[0], names, target=y, saliency=maps, method=method, **found)
+    return Explanation(clip, answer, out.logits[0], names, saliency=maps, method=method, **found)

@@ -4,19 +4,26 @@
 
 # %% auto #0
 __all__ = ['Curves', 'curves', 'frame_score', 'cell_score', 'cell_order', 'random_areas', 'scramble', 'likeness', 'pointing',
-           'random_hits', 'Judgement', 'contrast', 'judge_methods']
+           'random_hits', 'Judgement', 'contrast', 'judge_methods', 'Faithfulness', 'model_hashes',
+           'measured_faithfulness']
 
 # %% ../../nbs/interpret/faithfulness.ipynb #f8f7a552
 import copy
+import hashlib
 import torch
 import torch.nn.functional as F
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
+from ..data.clips import samples_folder
+from ..encoders.base import weights_hash
+from ..encoders.cache import fingerprint
 from ..errors import ConfigError, Count, Seed
 from .attribution import bridge, head_rows, rank_correlation
 from .saliency import METHODS, PIXELS, blur, encode_pixels, flat_frame, keep_pass, kept_saliency
 from ..model import VideoModel
+from ..schema import check_values, listed, mapping, read_json, real, text
 
 # %% ../../nbs/interpret/faithfulness.ipynb #ed698578
 class Curves(NamedTuple):
@@ -416,3 +423,81 @@ def judge_methods(
     hits = random_hits(place, size, *pixels.shape[2:]).mean().item()
     found["random"] = (hits, *random_areas(score, len(pixels) * side**2, steps, 1))
     return found
+
+# %% ../../nbs/interpret/faithfulness.ipynb #f0a10002
+class Faithfulness(NamedTuple):
+    """What was measured of a saliency method on clips of the world, as means; see `Judgement`.
+
+    Attributes
+    ----------
+    hits : float
+        Part of the frames whose peak lies on the thing that moves, 0 to 1.
+    deletion : float
+        Area of deletion, 0 to 1; smaller is better.
+    insertion : float
+        Area of insertion, 0 to 1; larger is better.
+    clips : int
+        Clips that it was measured on.
+    """
+
+    hits: float
+    deletion: float
+    insertion: float
+    clips: int
+
+
+def model_hashes(model: VideoModel) -> dict:
+    """The hashes by which measured numbers name their model.
+
+    Parameters
+    ----------
+    model : VideoModel
+        Encoder and head.
+
+    Returns
+    -------
+    dict
+        "encoder" and "head": 16 hexadecimal digits each.
+    """
+    options = f"{model.head.config}".encode()
+    head = hashlib.sha256(options + weights_hash(model.head).encode())
+    return dict(encoder=fingerprint(model.encoder), head=head.hexdigest()[:16])
+
+
+_ROW = listed(real(0.0, 1.0), 3, 3)
+_MEASURED = dict(encoder=text(16), head=text(16), clips=text(), rows=mapping())
+
+
+def measured_faithfulness(model: VideoModel, path: str | Path | None = None) -> dict:
+    """What was measured of the saliency methods with a model.
+
+    Parameters
+    ----------
+    model : VideoModel
+        Its head and its encoder are compared with those that were measured.
+    path : str or Path, optional
+        A file that `benchmarks/explanations.py faithfulness` wrote; without it, the shipped one.
+
+    Returns
+    -------
+    dict
+        A `Faithfulness` for each of `METHODS`, and for "contrast" and "random", which are controls; empty if nothing
+        was measured with this model, or there is no such file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not of this form.
+    """
+    path = Path(path) if path else samples_folder() / "faithfulness.json"
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    check_values(found, _MEASURED, path)
+    for name, rows in found["rows"].items():
+        check_values(dict(rows=rows), dict(rows=listed(_ROW, 1, 10_000)), f"{path}, {name}")
+    ours = model_hashes(model)
+    if any(found[part] != ours[part] for part in ours):
+        return {}
+    means = {name: torch.tensor(rows).double().mean(0).tolist() for name, rows in found["rows"].items()}
+    return {name: Faithfulness(*mean, len(found["rows"][name])) for name, mean in means.items()}

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from ..data.clips import Clip
 from ..encoders.base import Preprocess, to_grid
 from ..errors import ConfigError, Count, Natural, Positive, one_of
+from .attribution import class_pair, class_parts
 from ..model import VideoModel
 
 # %% ../../nbs/interpret/saliency.ipynb #11e33010
@@ -252,13 +253,13 @@ class KeptPass(nn.Module):
         return self.experts
 
 
-def _run_again(model: VideoModel, target: int, active_experts):
-    "Function that runs encoder and head anew: pixels [n,T,3,S,S] -> contributions [n,E] to the logit of `target`."
+def _run_again(model: VideoModel, pair: tuple, active_experts):
+    "Function that runs encoder and head anew: pixels [n,T,3,S,S] -> contributions [n,E] to what a `class_pair` names."
 
     def run(pixels):
         pooled = encode_pixels(model.encoder, pixels)
         out = model.head(pooled[None], active_experts=active_experts)
-        return model.head.parts(out, target, active_experts).experts
+        return class_parts(model.head, out, *pair, active_experts).experts
 
     def again(clips):
         return torch.cat([run(pixels) for pixels in clips])
@@ -274,6 +275,7 @@ def keep_pass(
     layer: nn.Module | None = None,
     pixels: bool = False,
     seen: Seen | None = None,
+    against: int | None = None,
 ) -> tuple:
     """Run encoder and head once, and take the pass apart for one class.
 
@@ -294,19 +296,25 @@ def keep_pass(
     seen : Seen, optional
         A pass of `encode_for_maps` over these frames; with it the encoder does not run, and `layer` and `pixels` have
         no effect.
+    against : int, optional
+        Index of the class that is subtracted: the difference of the two logits is taken apart.
 
     Returns
     -------
     tuple
-        The `KeptPass`, the head's `HeadOutput` and the `Contributions` to the logit of `target`.
+        The `KeptPass`, the head's `HeadOutput` and the `Contributions` to the logit of `target`, or to the difference.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such class, or both are the same.
     """
     with torch.inference_mode(False), torch.enable_grad():
         seen = seen or encode_for_maps(model.encoder, frames, layer, pixels)
         out = model.head(seen.pooled, inspect=True, active_experts=active_experts)
-        if target is None:
-            target = int(out.logits[0].argmax())
-        parts = model.head.parts(out, target, active_experts)
-    again = _run_again(model, target, active_experts)
+        pair = class_pair(out.logits[0], target, against)
+        parts = class_parts(model.head, out, *pair, active_experts)
+    again = _run_again(model, pair, active_experts)
     return KeptPass(seen, parts.experts, again), out, parts
 
 # %% ../../nbs/interpret/saliency.ipynb #a14cc87b
@@ -570,8 +578,9 @@ def saliency_maps(
     layer: nn.Module | None = None,
     signed: bool = False,
     seen: Seen | None = None,
+    against: int | str | None = None,
 ) -> Tensor:
-    """Where in the picture each expert's contribution to a logit comes from.
+    """Where in the picture each expert's contribution to a logit, or to the difference of two, comes from.
 
     Parameters
     ----------
@@ -591,6 +600,8 @@ def saliency_maps(
         Return what speaks for the class (positive) and against it (negative), unblurred, instead of how much.
     seen : Seen, optional
         A pass of `encode_for_maps` over this clip: another head or other experts are asked without the encoder.
+    against : int or str, optional
+        Index or label of the class whose logit is subtracted.
 
     Returns
     -------
@@ -600,11 +611,11 @@ def saliency_maps(
     Raises
     ------
     ConfigError
-        If `target` is no class or `method` none of `METHODS`, or if the encoder's last block is not known and no
-        `layer` is given.
+        If `target` or `against` is no class, both are the same, `method` is none of `METHODS`, or the encoder's last
+        block is not known and no `layer` is given.
     """
     clip = model.open_clip(clip)
-    y = find_class(model, target)
+    y, other = find_class(model, target), find_class(model, against)
     pixels = one_of(method, METHODS, "method") in PIXELS
-    kept, *_ = keep_pass(model, clip.frames, y, active_experts, layer, pixels, seen)
+    kept, *_ = keep_pass(model, clip.frames, y, active_experts, layer, pixels, seen, other)
     return kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method, signed)

@@ -19,6 +19,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from ..errors import checked
 from ..lab import LOOPBACK, Port, find_browser, listen_here, open_browser
 from .inspector import ClipInspector
+from .player import ClipPlayer
 from .widget import PanelView
 
 # %% ../../nbs/viz/app.ipynb #537d69ca
@@ -53,6 +54,7 @@ button[aria-pressed=true] { background: #dbe9f4; border-color: #0072b2 }
 # %% ../../nbs/viz/app.ipynb #7116f682
 _APP_JS = """
 import view from './view.js';
+import player from './player.js';
 
 const models = new Map();
 const socket = new WebSocket('ws://' + location.host + location.pathname.replace(/[^/]*$/, '') + 'socket');
@@ -240,6 +242,12 @@ function panels(model) {
   return box;
 }
 
+function playback(model) {
+  const box = element('div');
+  player.render({model, el: box});
+  return box;
+}
+
 function box(cls) {
   return model => {
     const made = element('div', cls);
@@ -251,7 +259,7 @@ function box(cls) {
 const kinds = {
   VBoxModel: box('widget-vbox'), HBoxModel: box('widget-hbox'), DropdownModel: menu, ToggleButtonsModel: tabs,
   FloatSliderModel: slider, IntSliderModel: slider, TextModel: field, ButtonModel: button, ToggleButtonModel: toggle,
-  FileUploadModel: upload, HTMLModel: words, AnyModel: panels,
+  FileUploadModel: upload, HTMLModel: words, AnyModel: panels, ClipPlayer: playback,
 };
 
 function build(model) {
@@ -317,7 +325,7 @@ def _description(widget) -> dict:
     wanted = [name for name in _traits(widget) if name in names or name != "value"]
     return dict(
         id=widget.model_id,
-        kind=widget._model_name,
+        kind="ClipPlayer" if isinstance(widget, ClipPlayer) else widget._model_name,
         state=_state(widget, wanted),
         children=children,
         width=widget.layout.width or "",
@@ -381,6 +389,8 @@ class InspectorPages:
             self._set(widget, message["state"])
         elif isinstance(widget, W.Button) and message["content"] == dict(event="click"):
             widget.click()
+        elif isinstance(widget, ClipPlayer):
+            widget._on_message(widget, message["content"], [])
         elif isinstance(widget, PanelView):
             self._ask(widget, message["content"], content)
         else:
@@ -406,7 +416,8 @@ class InspectorPages:
 # %% ../../nbs/viz/app.ipynb #e27dd2fa
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src data: blob:; "
-    "font-src data:; connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "media-src blob:; font-src data:; connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 _MESSAGE = 8 * 2**20  # bytes of a message at most; a file comes in parts of 4 MB
 
@@ -490,9 +501,10 @@ def _application(pages: InspectorPages, port: int, token: str) -> Application:
     "The server's addresses."
     parts = {
         "/": (_PAGE, "text/html"),
-        "/app.css": (_APP_CSS + PanelView._css.default_value, "text/css"),
+        "/app.css": (_APP_CSS + PanelView._css.default_value + ClipPlayer._css.default_value, "text/css"),
         "/app.js": (_APP_JS, "text/javascript"),
         "/view.js": (PanelView._esm.default_value, "text/javascript"),
+        "/player.js": (ClipPlayer._esm.default_value, "text/javascript"),
     }
     rules = [(path, _Part, dict(text=text, kind=kind)) for path, (text, kind) in parts.items()]
     rules.append(("/socket", _Socket, dict(pages=pages)))

@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Literal
 from ..data.clips import save_upload
 from ..errors import AnyPath, ConfigError, VidPrismError, checked
+from ..interpret.faithfulness import measured_faithfulness
+from ..interpret.saliency import METHODS, find_class
 from ..model import VideoModel
 from .controls import Setting, answer_line, control_group
 from .figure_files import PrintedFigure, write_figures
 from .html import prism_page
 from .panels import PANELS, Screen, make_panels, tell
+from .player import ClipPlayer
 from .session import ORDERS, Session, Settings, frame_order, in_turn, settings_of
 from .style import clip_name, displayable, expert_name, pictures, slowest_first
 from .widget import PanelView
@@ -174,7 +177,8 @@ def _make_controls(self: ClipInspector) -> list:
     self.again.on_click(self.look_again)
     self.reset.on_click(self._all_as_trained)
     shown = control_group("Panels", [self.tabs, self.again])
-    return [self._make_bar(), self.top, self.experts, self.sliders, self.choices, shown, self.view]
+    player = self._make_player()
+    return [self._make_bar(), self.top, self.experts, self.sliders, self.choices, player, shown, self.view]
 
 
 @patch
@@ -263,6 +267,61 @@ def _make_view_row(self: ClipInspector):
         layout=W.Layout(width="110px"),
     )
 
+# %% ../../nbs/viz/inspector.ipynb #c1a50042
+def _method_name(name: str, measured: dict) -> str:
+    "A saliency method, with what was measured of it."
+    if name not in measured:
+        return f"{name} (not measured)"
+    row = measured[name]
+    return f"{name} (deletion {row.deletion:.2f}, insertion {row.insertion:.2f})"
+
+
+@patch
+def _make_player(self: ClipInspector) -> W.VBox:
+    "The player, and the question under it."
+    model = self.session.model
+    self.player = ClipPlayer(self._picked)
+    self._measured = measured_faithfulness(model)
+    labels = [(displayable(label), y) for y, label in enumerate(model.labels)]
+    self.explained = _choice("explain", [("the answer", -1), *labels], -1, "280px")
+    self.minus = _choice("minus", [("no class", -1), *labels], -1, "280px")
+    methods = [(_method_name(name, self._measured), name) for name in METHODS]
+    self.method = _choice("saliency", methods, Settings().method, "430px")
+    for w in (self.explained, self.minus, self.method):
+        w.observe(self._changed, "value")
+    question = control_group("Question", [self.explained, self.minus, self.method])
+    return W.VBox([self.player, question])
+
+
+@patch
+def _asked(self: ClipInspector) -> dict:
+    "What is explained, as fields of Settings."
+    target, against = (None if w.value < 0 else w.value for w in (self.explained, self.minus))
+    return dict(target=target, against=against, method=self.method.value)
+
+
+@patch
+def _put_question(self: ClipInspector, s: Settings):
+    "Move the menus to the question of these settings."
+    for w, label in ((self.explained, s.target), (self.minus, s.against)):
+        y = find_class(self.session.model, label)
+        w.value = -1 if y is None else y
+    self.method.value = s.method
+
+
+@patch
+def _trust(self: ClipInspector) -> str:
+    "What was measured of the method that made the maps."
+    name = self.session.settings.method
+    if name not in self._measured:
+        return f"Made by {name}, whose faithfulness was not measured with this model."
+    row, chance = self._measured[name], self._measured["random"]
+    return (
+        f"Made by {name}. Over {row.clips} clips that this model had not seen, the answer's mean probability is "
+        f"{row.deletion:.2f} while what it marks is deleted (in random order {chance.deletion:.2f}; lower is better), "
+        f"and {row.insertion:.2f} while that is inserted ({chance.insertion:.2f}; higher is better)."
+    )
+
 # %% ../../nbs/viz/inspector.ipynb #c0a7b0a1
 @patch
 def _undoable(self: ClipInspector, name: str, control, trained) -> Setting:
@@ -332,6 +391,7 @@ def _wanted(self: ClipInspector) -> dict:
         order=self.order.value,
         frozen=self.frame.value if self.order.value == "frozen" else 0,
         dropped=parse_places(self.dropped.value),
+        **self._asked(),
     )
 
 
@@ -375,6 +435,7 @@ def _put_back(self: ClipInspector, s: Settings, show=False):
         w.value = _trained(head)[k] if getattr(s, k) is None else getattr(s, k)
     for k, w in self.forms.items():
         w.value = getattr(s, k) or getattr(head.config, k)
+    self._put_question(s)
     self.order.value, self.dropped.value, self._quiet = s.order, ", ".join(map(str, s.dropped)), False
     if show:
         self._changed(None)
@@ -434,6 +495,7 @@ def _refresh(self: ClipInspector):
     if self._key() != getattr(self, "_opened", None):
         self._opened, self._maps = self._key(), {}
         self._before, self._pics = s.read(Settings()), pictures(s.clip.frames)
+        self.player.load(s.clip, s.clip.path in s.uploads)
     self._after = self._before if s.settings == Settings() else s.read(s.settings)
     self._show()
 
@@ -610,6 +672,7 @@ def _show(self: ClipInspector):
     tab = self.tabs.value  # once: another thread may choose another tab meanwhile
     first = self._screen(slider=False)
     first = [(k, PANELS[k](first)) for k in ("answer", "readout", "frames")]
+    self.player.show(self._after, self.frame.value)
     self.view.show(first, more=True)  # the browser draws these while the tab's panel is made
     screen = self._screen_of((tab,), slider=False)
     self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[tab])])
@@ -663,12 +726,13 @@ def _saliency(self: ClipInspector, again=False) -> tuple:  # [E,T,H,W] or None, 
     "The maps: made once a clip, or when asked again, as the encoder has to run for them; older ones say so."
     s = self.session
     try:
-        if again and self._maps.get("of") != s.settings or not self._maps:
+        asked = self._maps and self._maps["of"].question == s.settings.question
+        if again and self._maps.get("of") != s.settings or not asked:
             self._maps = dict(maps=s.saliency(s.settings), of=s.settings)
     except ConfigError as e:
         return None, str(e)
     if self._maps["of"] == s.settings:
-        return self._maps["maps"], ""
+        return self._maps["maps"], self._trust()
     frames = all(getattr(self._maps["of"], k) == getattr(s.settings, k) for k in ("order", "dropped", "frozen"))
     note = "These maps were computed with earlier settings: press “look again”."
     return self._maps["maps"] if frames else None, note

@@ -22,9 +22,9 @@ from ..data.manifests import VIDEO_SUFFIXES
 from ..encoders.cache import fingerprint
 from ..errors import ConfigError, Count, FrameCount, Positive, one_of
 from ..heads.base import Head, Variant, variant
-from ..interpret.attribution import frame_drops
+from ..interpret.attribution import class_pair, frame_drops
 from ..interpret.explanation import Explanation, describe
-from ..interpret.saliency import saliency_maps
+from ..interpret.saliency import METHODS, find_class, saliency_maps
 from ..model import VideoModel
 
 # %% ../../nbs/viz/session.ipynb #cab78861
@@ -61,6 +61,12 @@ class Settings:
         Frames left out, places in the clip.
     seed : int
         Of the shuffle.
+    target : int or str, optional
+        Index or label of the class that is explained; None: the answer.
+    against : int or str, optional
+        Index or label of the class that is subtracted from it; None: none.
+    method : str
+        Of the saliency, one of `METHODS`.
     """
 
     off: tuple = ()
@@ -75,6 +81,14 @@ class Settings:
     frozen: int = 0
     dropped: tuple = ()
     seed: int = 0
+    target: int | str | None = None
+    against: int | str | None = None
+    method: str = "gradcam"
+
+    @property
+    def question(self) -> tuple:
+        "What is asked: the two classes, and the saliency method. It changes no answer."
+        return self.target, self.against, self.method
 
 
 def frame_order(count: Count, settings: Settings) -> Tensor:
@@ -371,8 +385,11 @@ def _describe(self: Session, settings: Settings, clip: Clip, base: Tensor) -> Ex
     order = frame_order(len(clip.frames), settings)
     head, untrained = self.head_with(settings)
     features = base[:, order.to(base.device)]
+    pair = [find_class(self.model, label) for label in (settings.target, settings.against)]
+    one_of(settings.method, METHODS, "method")
+    active, shown = _active(head, settings), reorder(clip, order)
     with few_threads(head):
-        return describe(head, features, reorder(clip, order), self.model.labels, _active(head, settings), untrained)
+        return describe(head, features, shown, self.model.labels, active, untrained, *pair)
 
 
 @patch
@@ -393,7 +410,7 @@ def read(self: Session, settings: Settings) -> Explanation:
     Raises
     ------
     ConfigError
-        If no frame or no expert stays, or a number is out of range.
+        If no frame or no expert stays, a number is out of range, or there is no such class or method.
     """
     return self._describe(settings, self.clip, self.base[None])
 
@@ -402,12 +419,12 @@ def read(self: Session, settings: Settings) -> Explanation:
 @in_turn
 @torch.no_grad()
 def drops(self: Session, explanation: Explanation) -> Tensor:
-    """How far the answer's logit falls when a frame of the clip, in its present order, is bridged.
+    """How far the logit that is explained falls when a frame of the clip, in its present order, is bridged.
 
     Parameters
     ----------
     explanation : Explanation
-        Its answer is the class.
+        Its class, or its difference of two, is taken.
 
     Returns
     -------
@@ -416,9 +433,10 @@ def drops(self: Session, explanation: Explanation) -> Tensor:
     """
     order = frame_order(len(self.clip.frames), self.settings)
     head = self.head_with(self.settings).head
-    base, answer = self.base[None][0], int(explanation.logits.argmax())
+    features, active = self.base[None][0][order.to(explanation.logits.device)], _active(head, self.settings)
+    pair = class_pair(explanation.logits, explanation.target, explanation.against)
     with few_threads(head):
-        return frame_drops(head, base[order.to(base.device)], answer, active_experts=_active(head, self.settings))
+        return frame_drops(head, features, *pair, active_experts=active)
 
 
 @patch
@@ -429,7 +447,7 @@ def saliency(self: Session, settings: Settings) -> Tensor:
     Parameters
     ----------
     settings : Settings
-        Of the head and the frames.
+        Of the head and the frames; the classes, and the method.
 
     Returns
     -------
@@ -445,7 +463,14 @@ def saliency(self: Session, settings: Settings) -> Tensor:
     head = self.head_with(settings).head
     model = VideoModel(self.model.encoder, head, self.model.labels)
     with few_threads(self.model):
-        return saliency_maps(model, reorder(self.clip, order), active_experts=_active(head, settings))
+        return saliency_maps(
+            model,
+            reorder(self.clip, order),
+            settings.target,
+            settings.method,
+            _active(head, settings),
+            against=settings.against,
+        )
 
 
 @patch
@@ -545,6 +570,6 @@ def differs(self: Session) -> list:
     changed, experts = [], self.model.head.expert_names
     for f in fields(Settings):
         value = getattr(self.settings, f.name)
-        if value != f.default and f.name not in ("seed", "frozen"):
+        if value != f.default and f.name not in ("seed", "frozen", "target", "against", "method"):
             changed.append(_change_in_words(f.name, value, self.settings, experts))
     return changed
