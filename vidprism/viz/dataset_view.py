@@ -146,6 +146,8 @@ function takeRows(view, box, grid) { // a click opens; Ctrl or Shift or a space 
     const ends = [shown.indexOf(view.anchor ?? row), shown.indexOf(row)].sort((a, b) => a - b);
     view.choose(shown.slice(Math.max(0, ends[0]), ends[1] + 1).sort((a, b) => a - b), {inGrid: true});
   }
+  box.addEventListener('focusin', event => { view.focused = rowOf(event); });
+  box.addEventListener('focusout', event => { if (event.relatedTarget) view.focused = null; });
   box.addEventListener('click', event => {
     const row = rowOf(event);
     if (row === null) return;
@@ -395,16 +397,14 @@ function makeFilters(view, place) {
     for (const name of Object.keys(wanted)) wanted[name] = '';
   };
   if (!view.data.live) return;
-  const form = make(box, 'form', 'query');
+  const form = make(box, 'div', 'query'); // no form: JupyterLab takes a form's Enter
   const label = make(form, 'label', '', 'query ');
   const input = make(label, 'input');
   input.placeholder = 'not right and probability > 0.9';
   input.size = 34;
-  button(form, 'select', () => {}).type = 'submit';
-  form.addEventListener('submit', event => {
-    event.preventDefault();
-    view.ask({ask: 'query', text: input.value});
-  });
+  function send() { view.ask({ask: 'query', text: input.value}); }
+  button(form, 'select', send, 'the clips that the query is true of');
+  input.addEventListener('keydown', event => { if (event.key == 'Enter') send(); });
 }
 
 function makeViews(view, place) {
@@ -494,7 +494,10 @@ class View {
     this.grid = makeGrid(this, left);
     drawMap(this);
     drawHeats(this, this.heats);
-    this.rowsDrawn = () => this.askPictures();
+    this.rowsDrawn = () => {
+      this.keepFocus();
+      this.askPictures();
+    };
     this.showSelection({});
     this.askPictures();
   }
@@ -586,6 +589,11 @@ class View {
     if (order.length) this.sortBy(order[0], order[1]);
     else this.grid.order([]);
     this.grid.draw();
+  }
+
+  keepFocus() { // the grid makes its rows anew when it scrolls
+    const lost = this.focused !== null && this.focused !== undefined && document.activeElement == document.body;
+    if (lost) this.el.querySelector(`tbody tr[data-row="${this.focused}"]`)?.focus({preventScroll: true});
   }
 
   // Pictures of the rows on the screen only, asked for when scrolling rests.
