@@ -374,6 +374,9 @@ CALLS = {
     ),
     "prism_page": lambda w: dict(e=w.explanation, path=w.new("page.html")),
     "ClipInspector": lambda w: dict(model=w.model, clips=[w.clip_path], beside=None, name="x"),
+    "DatasetInspector": lambda w: dict(
+        model=w.model, clips=[w.clip_path], beside=None, train=None, cache=w.new(), workers=0, most=9, seed=0, wait=True
+    ),
     "Trial": lambda w: dict(head="mean", options={}, shots=0, stride=1, classifier="linear", probes={}),
     "Study": lambda w: dict(
         name="x", bench=w.bench, encoder="none", folds=0, runs=1, training=w.training, shots=(2,), layers=2, width=0
@@ -438,7 +441,8 @@ ARRAYS = [
 NONSENSE = [*PLAIN, *LARGE, *OTHER, *ARRAYS]
 
 # Calls that start processes or train for seconds; only their plain values are tried.
-SLOW = {"audit_clips", "read_clip_safely", "open_study", "clips_study", "world_study", "ClipInspector", "prism_page"}
+SLOW = {"audit_clips", "read_clip_safely", "open_study", "clips_study", "world_study", "prism_page"}
+SLOW |= {"ClipInspector", "DatasetInspector"}
 
 
 def refused_by(annotation, default) -> list:
