@@ -250,10 +250,10 @@ class Watch:
         Called after each epoch with the record so far, a list of dicts, in the main process; a `TrainingPanel` is one.
     """
 
-    clips: tuple | Dataset = None
+    clips: tuple | Dataset | None = None
     count: Count = 256
     seed: Seed = 0
-    call: Callable = None
+    call: Callable | None = None
 
 
 def _given_clips(clips) -> WatchedClips:
