@@ -403,6 +403,7 @@ UTF_8 = [name for name in CLIPS if shown(name) == name]
 def test_widget_opens_every_clip(lab, name):
     "Each clip is chosen in the menu by its name."
     inspector = Inspector(lab)
+    inspector.as_trained()  # what another test left over the panels goes
     menu, places = clip_menu(inspector)
     place = places[plain(shown(f"{name}.mp4"))]
     if menu.evaluate("menu => menu.selectedIndex") != place:
@@ -465,9 +466,8 @@ def test_widget_file_dropped(lab, name):
     inspector = Inspector(lab)
     inspector.as_trained()
     lab.evaluate(DROP, [inspector.view.element_handle(), shown(name)])
-    inspector.box.locator(".vidprism-status").wait_for(timeout=20_000)
+    inspector.box.locator(".vidprism-status", has_text="was not opened").wait_for(timeout=60_000)
     (said,) = inspector.status()
-    assert "was not opened" in said
     last = shown(name).replace("\\", "/").split("/")[-1].replace("\0", "")
     assert len(last) > 200 or plain(last or "clip").strip(".") in plain(said)
     check_widget(lab)

@@ -343,6 +343,22 @@ def test_two_audits_at_once(reports, tmp_path):
         assert oct(path.stat().st_mode & 0o777) == oct(0o666 & ~current_umask())
 
 
+def test_a_copy_that_another_audit_makes_at_this_moment(tmp_path, monkeypatch):
+    "Between the look whether a copy is there and the making of it, another audit made it: it is counted."
+    from vidprism.data import audit
+    from vidprism.errors import ConfigError
+
+    class Late:
+        def call(self, name, *places, timeout, **more):
+            if name == "data.audit.salvage":
+                raise ConfigError("it is there already")
+            assert name == "data.audit._count_frames" and places == (tmp_path / "copy.mp4",)
+            return 31
+
+    monkeypatch.setattr(audit, "_called", lambda worker, *call, **more: worker.call(*call, **more))
+    assert audit._save_copy(Late(), tmp_path / "film.mp4", tmp_path / "copy.mp4", 5.0) == 31
+
+
 def current_umask():
     mask = os.umask(0)
     os.umask(mask)

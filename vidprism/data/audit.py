@@ -21,7 +21,7 @@ import warnings
 from av.error import FFmpegError
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -630,9 +630,10 @@ def _first_row(worker: Worker, item: str, path, listed: int, timeout: float) -> 
 def _save_copy(worker: Worker, path, to: Path, timeout: float) -> int:
     "Frames in the copy of a file, which is made if it does not exist; 0 if it cannot be made."
     try:
-        if os.path.lexists(to):
-            return worker.call("data.audit._count_frames", to, timeout=timeout)
-        return _called(worker, "data.audit.salvage", path, to=to, timeout=4 * timeout)
+        with suppress(ConfigError):  # another audit makes it at this moment
+            if not os.path.lexists(to):
+                return _called(worker, "data.audit.salvage", path, to=to, timeout=4 * timeout)
+        return worker.call("data.audit._count_frames", to, timeout=timeout)
     except (ClipError, ConfigError):
         return 0
     except (WriteError, OSError) as error:
