@@ -1,9 +1,9 @@
-"""How long the data set's view takes for each interaction: the median of 30, in a headless Chromium, on a made-up table.
+"""How long each interaction of the data set's view takes: median of 30, in a headless Chromium, on a made-up table.
 
     python benchmarks/dataset_view.py [--rows 10000] [--out benchmarks/dataset_view.json]
 
-An interaction ends when the browser has painted after it. The page is a saved one with the map drawn by WebGL; where the
-machine has no graphics card this is done in software, and the numbers include that.
+An interaction ends when the browser has painted after it. The page is a saved one with the map drawn by WebGL.
+Where the machine has no graphics card this is done in software, and the numbers include that.
 """
 
 import argparse
