@@ -21,8 +21,8 @@ from vidprism.viz.panels import PANELS
 SVG = "{http://www.w3.org/2000/svg}"
 PAYLOAD = '<script>alert(1)</script>"onload="alert(2)'
 EXPECTED = {
-    *("answer", "frames", "counted_1", "counted_2", "merged", "readout", "gates", "attention_1", "attention_2"),
-    *("looks", "beside_1", "beside_2", "beside_3"),
+    *("answer", "frames", "counted_1", "counted_2", "counted_3", "merged", "readout", "gates"),
+    *("attention_1", "attention_2", "looks", "beside_1", "beside_2", "beside_3"),
 }
 
 

@@ -249,6 +249,7 @@ function build(el) {
   const video = add(stage, 'video', '');
   Object.assign(video, {muted: true, playsInline: true, preload: 'auto', hidden: true, tabIndex: -1});
   const img = add(stage, 'img', '');
+  img.alt = 'the clip at the mark';
   img.hidden = true;
   const panel = add(root, 'div', 'panel');
   const row = add(panel, 'div', 'buttons');
@@ -337,7 +338,7 @@ class Player {
     speed.value = 1;
     speed.addEventListener('change', () => { this.video.playbackRate = this.speed; });
     this.choice = speed;
-    this.where = add(this.row, 'output', 'where');
+    this.where = add(this.row, 'span', 'where');
   }
 
   get speed() { return +this.choice.value; }
