@@ -58,7 +58,10 @@ FOREIGN = """root => {
   for (const node of root.querySelectorAll('*')) {
     if ([...node.attributes].some(a => a.name.startsWith('on'))) found.push(node);
   }
-  return found.map(node => node.outerHTML.slice(0, 200));
+  // the player's own picture, which shows frames that Python sent
+  const shows = node => /^($|data:image|blob:)/.test(node.getAttribute('src') || '');
+  const own = node => node.matches('.vidprism-player img') && shows(node);
+  return found.filter(node => !own(node)).map(node => node.outerHTML.slice(0, 200));
 }"""
 # Every text that plotly drew.
 DRAWN = "root => [...root.querySelectorAll('.plot text')].map(t => t.textContent)"
