@@ -1,10 +1,9 @@
 """The inspector's controls in a real JupyterLab: groups, marks, undo, the answer in sight, keyboard, names, colours."""
 
-import nbformat
 import pytest
 import test_inspector
 from contextlib import contextmanager
-from test_inspector import CLIP, Inspector, jupyterlab, run_notebook
+from test_inspector import CLIP, Inspector, notebook_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 THEMES = "@jupyterlab/apputils-extension/themes"
@@ -22,24 +21,14 @@ inspector = ClipInspector(sample_model(), clips, beside={{"MoTE": sample_model("
 @contextmanager
 def shown(folder, browser, theme):
     "An inspector in a JupyterLab with a theme of its own settings."
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    nb.metadata.kernelspec = dict(name="python3", display_name="Python 3", language="python")
-    nbformat.write(nb, folder / "controls.ipynb")
     settings = {**test_inspector.SETTINGS, THEMES: dict(theme=theme)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(test_inspector, "SETTINGS", settings)
-        with jupyterlab(folder) as address:
-            page = browser.new_page(viewport=dict(width=1366, height=900))
-            page.set_default_timeout(90_000)
-            page.wrong = []
-            page.on("pageerror", lambda e: page.wrong.append(str(e)))
-            run_notebook(page, address, "controls.ipynb")
-            page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
+        with notebook_page(browser, folder, CELLS) as page:
             page.wait_for_selector(".vidprism-inspector .prism[data-serial]", timeout=60_000)
             page.wait_for_selector(".vidprism-group[role=group]", timeout=60_000)
             page.wait_for_timeout(1000)
             yield page
-            page.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 Pictures are kept in tests/artefacts."""
 
 import json
+import nbformat
 import os
 import pytest
 import secrets
@@ -121,6 +122,32 @@ def run_notebook(page, address, name, upto=None):
             continue
     page.wait_for_function(IDLE, timeout=180_000)
     assert page.evaluate(ERRORS) == [] and all(page.evaluate(COUNTS))
+
+
+def write_notebook(folder, name, cells):
+    "A notebook of code cells that has not run."
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    book.metadata.kernelspec = dict(name="python3", display_name="Python 3", language="python")
+    nbformat.write(book, folder / name)
+
+
+@contextmanager
+def notebook_page(browser, folder, cells, timeout=90_000):
+    """A notebook of these cells in a JupyterLab, run, in a window of a laptop's size.
+
+    The page keeps what it asked for (`asked`), errors of scripts (`wrong`) and of the console (`said`)."""
+    write_notebook(folder, "cells.ipynb", cells)
+    with jupyterlab(folder) as address:
+        page = browser.new_page(viewport=dict(width=1366, height=900))
+        page.set_default_timeout(timeout)
+        page.asked, page.wrong, page.said, page.folder = [], [], [], folder
+        page.on("request", lambda r: page.asked.append(r.url))
+        page.on("pageerror", lambda e: page.wrong.append(str(e)))
+        page.on("console", lambda m: page.said.append(m.text) if m.type == "error" else None)
+        run_notebook(page, address, "cells.ipynb")
+        page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
+        yield page
+        page.close()
 
 
 # Data and layout of a figure as plotly drew them.

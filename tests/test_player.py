@@ -4,14 +4,13 @@ The clips are made here: every frame of one colour, brighter than the last, so t
 
 import av
 import json
-import nbformat
 import numpy as np
 import pytest
 import shutil
 from fractions import Fraction
 from real import ROOT
 from test_app import App, address_of, running, watched
-from test_inspector import ARTEFACTS, Inspector, jupyterlab, run_notebook
+from test_inspector import ARTEFACTS, Inspector, notebook_page
 from vidprism.data.clips import read_clip
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -72,25 +71,13 @@ def lab(tmp_path_factory, chromium):
     "Two inspectors in one notebook, in a browser of a laptop's size."
     folder = tmp_path_factory.mktemp("player")
     write_clips(folder / "clips")
-    book = nbformat.v4.new_notebook()
-    book.metadata.kernelspec = dict(name="python3", display_name="Python 3", language="python")
     second = "other = ClipInspector(model, Path('clips/b_vp9.webm'))\nother"
-    book.cells = [nbformat.v4.new_code_cell(text) for text in (CODE, second)]
-    nbformat.write(book, folder / "player.ipynb")
-    with jupyterlab(folder) as address:
-        page = chromium.new_page(viewport=dict(width=1366, height=900))
-        page.set_default_timeout(60_000)
-        page.asked, page.wrong, page.folder = [], [], folder
-        page.on("request", lambda r: page.asked.append(r.url))
-        page.on("pageerror", lambda e: page.wrong.append(str(e)))
-        page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
-        run_notebook(page, address, "player.ipynb")
-        page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
+    with notebook_page(chromium, folder, (CODE, second), 60_000) as page:
         page.wait_for_selector(".vidprism-inspector .prism[data-serial]", timeout=60_000)
         page.wait_for_timeout(1500)
-        page.wrong.clear()  # what JupyterLab itself says while it starts
+        page.wrong.clear()
+        page.said.clear()  # what JupyterLab itself says while it starts
         yield page
-        page.close()
 
 
 LEVEL = """el => {
@@ -450,7 +437,7 @@ def test_it_fits(lab, width, theme):
 
 def test_nothing_wrong_and_nothing_from_a_network(lab):
     assert [u for u in lab.asked if not u.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))] == []
-    assert lab.wrong == []
+    assert lab.wrong == [] and lab.said == []
 
 
 def test_in_a_page_of_its_own(chromium, tmp_path):

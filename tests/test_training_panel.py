@@ -2,7 +2,7 @@
 
 import json
 import pytest
-from test_inspector import ARGS, ARTEFACTS, jupyterlab, run_notebook
+from test_inspector import ARTEFACTS, notebook_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.long
@@ -33,25 +33,8 @@ DRAWN = """g => ({
 })"""
 
 
-def notebook(folder):
-    cells = [
-        dict(cell_type="code", id=f"c{i}", metadata={}, execution_count=None, outputs=[], source=source)
-        for i, source in enumerate(CELLS)
-    ]
-    spec = dict(display_name="python3", language="python", name="python3")
-    whole = dict(cells=cells, metadata=dict(kernelspec=spec), nbformat=4, nbformat_minor=5)
-    (folder / "panel.ipynb").write_text(json.dumps(whole))
-
-
-def test_a_person_follows_a_training(chromium_path, tmp_path):
-    notebook(tmp_path)
-    with jupyterlab(tmp_path) as address, playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium_path, args=ARGS)
-        page = browser.new_page(viewport=dict(width=1366, height=900))
-        page.set_default_timeout(90_000)
-        wrong = []
-        page.on("pageerror", lambda e: wrong.append(str(e)))
-        run_notebook(page, address, "panel.ipynb")
+def test_a_person_follows_a_training(chromium, tmp_path):
+    with notebook_page(chromium, tmp_path, CELLS) as page:
         record = json.loads((tmp_path / "record.json").read_text())
         box = page.locator(".vidprism-training").first
         plot = box.locator("[data-panel=training] .plot")
@@ -76,5 +59,4 @@ def test_a_person_follows_a_training(chromium_path, tmp_path):
             box.evaluate("el => el.scrollIntoView({block: 'start'})")
             page.wait_for_timeout(400)
             page.screenshot(path=ARTEFACTS / f"training_panel_{width}.png")
-        assert wrong == []
-        browser.close()
+        assert page.wrong == []

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'KEPT', 'random_states', 'set_random_states', 'optimizer_tensors', 'load_optimizer', 'is_finite',
            'checkpoint_bytes', 'write_checkpoint', 'find_checkpoint', 'Checkpoint', 'read_checkpoint', 'checkpoint_at',
-           'kept_epochs', 'differences']
+           'kept_states', 'kept_epochs', 'differences']
 
 # %% ../../nbs/training/checkpoint.ipynb #bf3db4a0
 import json
@@ -408,6 +408,22 @@ def checkpoint_at(path) -> Checkpoint:
     return Checkpoint(path, read_kept(path / _STATE))
 
 
+def kept_states(folder) -> dict:
+    """What the checkpoints in a folder say of the training; their tensors are not read.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where checkpoints are kept.
+
+    Returns
+    -------
+    dict
+        Path -> state, the oldest first.
+    """
+    return {path: read_kept(path / _STATE) for path in _steps_in(folder)}
+
+
 def kept_epochs(folder) -> dict:
     """The checkpoints that were written at the end of an epoch and are still there; they are not opened.
 
@@ -422,8 +438,7 @@ def kept_epochs(folder) -> dict:
         Epoch, from 1 -> Path, ascending.
     """
     found = {}
-    for path in _steps_in(folder):
-        state = read_kept(path / _STATE)
+    for path, state in kept_states(folder).items():
         rows = state.get("rows")
         if isinstance(rows, list) and rows and state.get("batches") == 0:
             found[len(rows)] = path

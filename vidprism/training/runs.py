@@ -34,7 +34,14 @@ from ..files import make_folder, refuse_foreign, sha256_of, write_json, write_te
 from ..model import VideoModel
 from ..processes import Team
 from ..schema import read_kept
-from .checkpoint import Checkpoint, checkpoint_at, differences, find_checkpoint, kept_epochs
+from vidprism.training.checkpoint import (
+    Checkpoint,
+    checkpoint_at,
+    differences,
+    find_checkpoint,
+    kept_epochs,
+    kept_states,
+)
 from .pipeline import OWN_FILES, TRACKERS, Recipe, Trained, encoder_for, find_clips, fresh_head
 
 # isort: split
@@ -564,7 +571,7 @@ def watched_epochs(folder: AnyPath) -> list:
         raise ConfigError(f"There is no folder {folder}.")
     if (folder / WATCH_FILE).is_file() and not (folder / UNFINISHED).is_file():
         return read_watch(folder)
-    states = [read_kept(path / "state.json") for path in sorted(_checkpoints_of(folder).glob("step-*"))]
+    states = kept_states(_checkpoints_of(folder)).values()
     records = [check_record(state.get("watched") or [], folder) for state in states]
     return max(records, key=len, default=[])
 

@@ -7,7 +7,6 @@ __all__ = ['Answer', 'DatasetInspector']
 
 # %% ../../nbs/viz/dataset_inspector.ipynb #d5e20003
 import base64
-import html
 import ipywidgets as W
 import numpy as np
 import pandas as pd
@@ -17,7 +16,6 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from fastcore.basics import patch
-from IPython.display import HTML, display, update_display
 from pathlib import Path
 from typing import Any, NamedTuple
 from ..data.cliplist import ClipList
@@ -31,10 +29,12 @@ from ..interpret.clip_tables import ClipTable, clip_table, confident_errors, dis
 # isort: split
 from ..interpret.clip_tables import usage_by_class, what_if
 from ..model import VideoModel
-from .dataset_view import DatasetView, dataset_page, packed, view_data
+from .dataset_view import DatasetView, dataset_page, packed, plain_values, view_data
+from .html import page_text
 from .inspector import ClipInspector
 from .session import in_turn
 from .style import displayable, expert_name, slowest_first, thumbnails
+from .widget import show_with_still, still_beside, update_still
 
 # %% ../../nbs/viz/dataset_inspector.ipynb #d5e20006
 class Answer(NamedTuple):
@@ -68,9 +68,8 @@ def _extra(answer: Answer | None) -> dict | None:
     "The columns that a question filled, as the script reads them."
     if answer is None or answer.columns is None:
         return None
-    frame = answer.columns
-    values = {name: frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame}
-    titles = {name: _TITLES[name] for name in frame}
+    values = {name: plain_values(answer.columns[name]) for name in answer.columns}
+    titles = {name: _TITLES[name] for name in values}
     return dict(title=answer.title, values=values, titles=titles, off=list(answer.off))
 
 
@@ -124,7 +123,7 @@ class DatasetInspector(W.VBox):
     workers : int
         Processes that read clips; 0 reads in this process.
     most : int
-        Of more clips, so many are drawn at random; the status says so, and what all would cost.
+        Of more clips, so many are drawn at random; the status says so.
     seed : int
         Of that draw and of the question "shuffled".
     wait : bool
@@ -153,7 +152,8 @@ class DatasetInspector(W.VBox):
         self.beside = beside if isinstance(beside, dict) else {beside.head.name: beside}
         self.model, self.clips, self.train = model.eval(), clips, train
         self._how = dict(cache=cache, workers=workers, most=most, seed=seed)
-        self._tables, self._train, self._answer, self._before = {}, None, None, []
+        self._table, self._train, self._tables = None, None, {}
+        self._answer, self._before = None, []
         self._quiet, self._stop, self._thread, self.one = False, threading.Event(), None, None
         self._failed, self._shown = None, False
         self.view = DatasetView(self._asked)
@@ -289,7 +289,6 @@ def _show(self: DatasetInspector):
     maps = {"video vectors": clip_map(table)}
     if table.usage is not None:
         maps["expert usage"] = clip_map(table, "usage")
-    self._pictures.forget()
     data = view_data(table, maps, self._train, self._questions(live=True), self._pictures.there, live=True)
     self._maps = maps
     with self._in_quiet():
@@ -297,6 +296,8 @@ def _show(self: DatasetInspector):
         self.view.status = " ".join(map(displayable, table.notes))
         self.view.data = packed(data)
     self._drawn()
+    if self._shown:
+        update_still(self._live, self.still())
 
 
 @patch
@@ -313,10 +314,8 @@ def _in_quiet(self: DatasetInspector):
 
 @patch
 def _drawn(self: DatasetInspector):
-    "Tell the browser that all is said, and renew the still of a notebook."
+    "Tell the browser that all is said."
     self.view.serial += 1
-    if self._shown:
-        update_display(HTML(self.still()), display_id=self._live)
 
 
 @patch
@@ -371,7 +370,7 @@ def selection(self: DatasetInspector) -> pd.DataFrame:
     if answer is None or answer.columns is None:
         return frame
     joined = pd.concat([frame, answer.columns.loc[frame.index]], axis=1)
-    kept = [i for i in answer.frame.index if i in set(joined.index)]
+    kept = answer.frame.index[answer.frame.index.isin(joined.index)]
     return joined.loc[kept] if len(kept) == len(joined) else joined
 
 
@@ -509,9 +508,6 @@ def switch(self: DatasetInspector, expert: Natural) -> pd.DataFrame:
     if not off:
         self._put([], None)
         return self.selection
-    count = self.model.head.num_experts
-    if expert >= count:
-        raise ConfigError(f"There are {count} experts, numbered from 0, and no expert {expert}.")
     answer = self._without(tuple(sorted(off)))
     self._put(_places(self.table, answer.frame), answer, answer.order)
     return self.selection
@@ -550,14 +546,15 @@ def _selected(self: DatasetInspector, change):
 
 @patch
 def _asked(self: DatasetInspector, message: dict):
-    "Do what the browser asks for; what is wrong with it is said in the status."
+    "Do what the browser asks for; what is wrong with it is said in the status, which pictures leave as it is."
+    if message.get("ask") == "pictures" and isinstance(message.get("rows"), list):
+        return self._pictures.want([row for row in message["rows"] if isinstance(row, int)])
     try:
-        said = self._do(message) or ""
+        self._do(message)
+        self.view.status = ""
     except VidPrismError as error:
-        said = str(error)
-    self.view.status = displayable(said)
-    if message.get("ask") != "pictures":
-        self._drawn()
+        self.view.status = displayable(error)
+    self._drawn()
 
 
 @patch
@@ -572,9 +569,6 @@ def _do(self: DatasetInspector, message: dict):
         self.switch(message["expert"])
     elif asked == "undo":
         self.undo()
-    elif asked == "pictures" and isinstance(message.get("rows"), list):
-        self._pictures.want([row for row in message["rows"] if isinstance(row, int)])
-    return None
 
 # %% ../../nbs/viz/dataset_inspector.ipynb #d5e20011
 class _Pictures:
@@ -582,12 +576,16 @@ class _Pictures:
 
     def __init__(self, owner: DatasetInspector):
         self.owner, self.wanted, self.thread = owner, queue.LifoQueue(), None
-        self.there = False
 
-    def forget(self):
-        "Start with another table."
-        self.paths = getattr(self.owner._table.source.features, "paths", None)
-        self.there = self.paths is not None
+    @property
+    def paths(self) -> list | None:
+        "The files of the table's clips; None where they are features alone."
+        return getattr(self.owner._table.source.features, "paths", None)
+
+    @property
+    def there(self) -> bool:
+        "Whether there are files to show."
+        return self.paths is not None
 
     def want(self, rows: list):
         "Make the pictures of rows, and send them."
@@ -612,9 +610,8 @@ class _Pictures:
         "JPEG of a row's clip; no bytes where it cannot be read."
         model, frame = self.owner.model, self.owner._table.table
         top = frame["top_frame"].iloc[row] if "top_frame" in frame else pd.NA
-        place = self.owner._table.table.index[row]
         try:
-            clip = read_clip(self.paths[place], model.num_frames, model.sampling, each=_small)
+            clip = read_clip(self.paths[frame.index[row]], model.num_frames, model.sampling, each=_small)
         except (VidPrismError, OSError):
             return b""
         place = len(clip.frames) // 2 if top is pd.NA else min(int(top) * model.encoder.span, len(clip.frames) - 1)
@@ -755,23 +752,16 @@ def still(self: DatasetInspector) -> str:
     Returns
     -------
     str
+        Empty until there is a table.
     """
-    lines = "".join(f"<li>{html.escape(displayable(line))}</li>" for line in self._sentences())
-    hidden = f"<style>:root:has(.{self._live}) .{self._live}-still{{display:none}}</style>"
-    return f'{hidden}<div class="{self._live}-still"><ul>{lines}</ul>{self._usage_html()}</div>'
+    if self._table is None:
+        return still_beside(self._live, "")
+    lines = "".join(f"<li>{page_text(line)}</li>" for line in self._sentences())
+    return still_beside(self._live, f"<ul>{lines}</ul>{self._usage_html()}")
 
 
 @patch
 def _ipython_display_(self: DatasetInspector, **kwargs):
-    "Show the widget, and after it the still, which later changes renew."
-    bundle = W.VBox._repr_mimebundle_(self, **kwargs) if hasattr(W.VBox, "_repr_mimebundle_") else _view_only(self)
-    display({**bundle, "text/html": ""}, raw=True)
-    if hasattr(self, "_table"):
-        display(HTML(self.still()), display_id=self._live)
-        self._shown = True
-
-
-def _view_only(widget) -> dict:
-    "What shows a widget; ipywidgets 7 has no function for it."
-    view = dict(version_major=2, version_minor=0, model_id=widget.model_id)
-    return {"text/plain": type(widget).__name__, "application/vnd.jupyter.widget-view+json": view}
+    "Show the widget, and after it the still, which a new table renews."
+    show_with_still(self, self._live, self.still(), **kwargs)
+    self._shown = True

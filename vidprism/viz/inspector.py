@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from fastcore.basics import patch
-from IPython.display import HTML, display, update_display
 from pathlib import Path
 from typing import Literal
 from ..data.clips import save_upload
@@ -28,7 +27,7 @@ from .panels import PANELS, Screen, make_panels, tell
 from .player import ClipPlayer
 from .session import ORDERS, Session, Settings, frame_order, in_turn, settings_of
 from .style import clip_name, displayable, expert_name, pictures, slowest_first
-from .widget import PanelView
+from .widget import PanelView, show_with_still, still_beside, update_still, view_bundle
 
 # %% ../../nbs/viz/inspector.ipynb #ea7c017e
 TABS = {
@@ -677,7 +676,7 @@ def _show(self: ClipInspector):
     screen = self._screen_of((tab,), slider=False)
     self.view.show([*first, *((k, PANELS[k](screen)) for k in TABS[tab])])
     if self._displayed:
-        update_display(HTML(self.still()), display_id=self._live)
+        update_still(self._live, self.still())
 
 
 @patch
@@ -753,21 +752,13 @@ def look_again(self: ClipInspector, _: W.Button | None = None) -> None:
         self._show()
 
 
-def _view_bundle(widget, **kwargs) -> dict:
-    "What shows a widget; ipywidgets 7 has no function for it."
-    if hasattr(W.VBox, "_repr_mimebundle_"):
-        return W.VBox._repr_mimebundle_(widget, **kwargs)
-    view = dict(version_major=2, version_minor=0, model_id=widget.model_id)
-    return {"text/plain": type(widget).__name__, "application/vnd.jupyter.widget-view+json": view}
-
-
 ClipInspector._ipython_display_ = None  # ipywidgets 7 would show the widget without the summary in words
 
 
 @patch
 def _repr_mimebundle_(self: ClipInspector, **kwargs):
     "The widget, and a summary in words for places where widgets do not run."
-    bundle = _view_bundle(self, **kwargs)
+    bundle = view_bundle(self, **kwargs)
     if self.session.clip is None:
         return bundle
     return {**bundle, "text/html": self._summary()}
@@ -782,11 +773,6 @@ def _summary(self: ClipInspector) -> str:
     return f"<p><b>{html.escape(clip_name(self.session.clip.path))}</b></p><ul>{items}</ul>"
 
 
-# The still goes where its widget stands in the same document.
-_STILL = """<style>:root:has(.{live}) .{still}{{display:none}}</style>
-<div class="{still}">{summary}{panels}</div>"""
-
-
 @patch
 def still(self: ClipInspector) -> str:
     """The panels as they are now, as html without scripts; it hides itself where the widget runs beside it.
@@ -797,14 +783,13 @@ def still(self: ClipInspector) -> str:
         Empty sections if no clip is open.
     """
     summary = "" if self.session.clip is None else self._summary()
-    return _STILL.format(live=self._live, still=f"{self._live}-still", summary=summary, panels=self.view.still())
+    return still_beside(self._live, summary + self.view.still())
 
 
 @patch
 def _ipython_display_(self: ClipInspector, **kwargs):
     "Show the widget, and after it the still, which every later change renews in the notebook."
-    display({**self._repr_mimebundle_(**kwargs), "text/html": ""}, raw=True)
-    display(HTML(self.still()), display_id=self._live)
+    show_with_still(self, self._live, self.still(), **kwargs)
     self._displayed = True
 
 # %% ../../nbs/viz/inspector.ipynb #c0a7b0a2

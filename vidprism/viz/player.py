@@ -20,6 +20,7 @@ from ..data.decoding import probe_clip
 from ..data.worker import Worker
 from ..errors import ClipError, VidPrismError
 from ..interpret.explanation import Explanation
+from .html import DOM_JS
 from .style import AMOUNT, displayable, expert_name, rate_color, slowest_first, thumbnails
 
 # %% ../../nbs/viz/player.ipynb #b1a70006
@@ -199,13 +200,6 @@ _PLAYER_JS = """
 const SPEEDS = [0.1, 0.25, 0.5, 1];
 const BATCH = 16; // pictures asked for at once
 const NEWER = {'video/quicktime': 'video/mp4'}; // a browser that plays the one plays the other
-
-function add(parent, tag, cls, text) {
-  const child = document.createElement(tag);
-  if (cls) child.className = cls;
-  if (text !== undefined) child.textContent = text;
-  return parent.appendChild(child);
-}
 
 function drawn(parent, tag, attributes) {
   const child = document.createElementNS('http://www.w3.org/2000/svg', tag);
@@ -812,7 +806,7 @@ class ClipPlayer(anywidget.AnyWidget):
         "times" of the frames that can be marked, seconds, and "frame", the one that is; "by" and "turn": who marked it.
     """
 
-    _esm = traitlets.Unicode(_PLAYER_JS).tag(sync=True)
+    _esm = traitlets.Unicode(DOM_JS + _PLAYER_JS).tag(sync=True)
     _css = traitlets.Unicode(_PLAYER_CSS).tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     times = traitlets.List().tag(sync=True)

@@ -255,7 +255,7 @@ class Session:
         self.sampling, self.num_frames, self.encoded = model.sampling, model.num_frames, 0
         self.clips, self.clip, self.base = list_clips(clips), None, {}
         self.uploads = set()
-        own = fingerprint(model.encoder)
+        own = fingerprint(model.encoder) if self.beside else ""
         self._same = {name: fingerprint(other.encoder) == own for name, other in self.beside.items()}
         self._variants = {}
 
