@@ -341,6 +341,18 @@ CALLS = {
         trained_on=(),
     ),
     "over_splits": lambda w: dict(run=lambda split: w.result, splits=(1,)),
+    "choose_rates": lambda w: dict(
+        benchmark=w.bench,
+        candidates=(2, 4),
+        head="vidprism",
+        options=dict(width=4),
+        config=w.training,
+        seed=0,
+        classifier="linear",
+        train=w.bench.train,
+        sizes=(1, 2),
+        resamples=10,
+    ),
     "cross_validate": lambda w: dict(
         bench=w.bench, head="mean", options={}, config=w.training, folds=2, seed=0, classifier="linear"
     ),

@@ -18,6 +18,7 @@ Train
     ClipList.from_any, audit_clips  a list or folder of clips, and a check of its files
     train_clips(data, Recipe(...))  split, encode, train, measure
     fit(model, data, TrainConfig(...))      the loop alone
+    choose_rates(benchmark)         at which rates, by one training of all sets of experts
     cache_features, create_encoder  frames in, features out
 
 Compare
@@ -64,6 +65,7 @@ _WHERE = {
     "heads.released": "load_released_head load_released_mote",
     "model": "VideoModel zero_shot_model sample_model import_released interpolate",
     "training.trainer": "TrainConfig fit finetune_encoder",
+    "training.rates": "RateChoice choose_rates",
     "training.pipeline": "Recipe Split Trained evaluate_model split_clips train_clips",
     "evaluation.benchmark": "Benchmark Result TEMPLATES world_bench clip_bench",
     "evaluation.protocols": "close_set few_shot zero_shot over_splits cross_validate compare isolate_experts "

@@ -211,6 +211,7 @@ ANSWER = Panel(
 HEAD_OPTIONS = Option(
     "options", list[str], None, "an option of the head; may be repeated", ("--option",), dict(metavar="NAME=VALUE")
 )
+RATES = Option("rates", str, None, "rates of the experts, such as 2,4,8; auto: chosen on training clips")
 
 # %% ../nbs/cli.ipynb #09d09a9f
 RUN = Panel(
@@ -983,7 +984,7 @@ def run_features(data, encoder, views, cache, grid, export, workers, num_frames,
         print(*said, sep="\n")
 
 # %% ../nbs/cli.ipynb #d3dda6b7
-def training_run(recipe=None, options=None, views="1x1", **values):
+def training_run(recipe=None, options=None, views="1x1", rates=None, **values):
     """Return the `Recipe` that the options of `train` ask for.
 
     Parameters
@@ -994,6 +995,8 @@ def training_run(recipe=None, options=None, views="1x1", **values):
         Options of the head, such as "rates=2,4".
     views
         Temporal clips and crops of a test clip, such as "4x3".
+    rates
+        Of the experts, such as "2,4,8" or "auto"; None: those among the options.
     values
         The values of the options in `ENCODING`, `RUN` and `TRAINING`.
     """
@@ -1002,6 +1005,10 @@ def training_run(recipe=None, options=None, views="1x1", **values):
 
     kept = recipe_named(recipe).options if recipe else {}
     given = dict(map(parse_option, options or ()))
+    if rates is not None:
+        if "rates" in given:
+            raise ConfigError("--rates and --option rates=... name the same option: give one of them.")
+        given |= dict([parse_option(f"rates={rates}")])
     training = TrainConfig(**pick(values, TRAINING))
     chosen = pick(values, ENCODING, RUN)
     return Recipe(options={**kept, **given}, views=parse_views(views), training=training, **chosen)
@@ -1103,7 +1110,7 @@ def watching_of(keep, watch, trackers, **_) -> dict:
     ENCODING,
     WORK,
     RUN,
-    Panel(RUN.title, (HEAD_OPTIONS,)),
+    Panel(RUN.title, (HEAD_OPTIONS, RATES)),
     TRAINING,
     LONG_RUN,
     WATCHING,

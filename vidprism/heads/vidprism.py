@@ -105,6 +105,8 @@ class VidPrismConfig(InProjConfig):
     projection: bool = False
 
     def __post_init__(self):
+        if isinstance(self.rates, str) and self.rates == "auto":
+            raise ConfigError('rates="auto" needs clips to choose by: give it to a Recipe, or call choose_rates.')
         super().__post_init__()
         rates = (self.rates,) if isinstance(self.rates, int) else tuple(self.rates)
         object.__setattr__(self, "rates", rates)

@@ -42,10 +42,10 @@ from vidprism.training.checkpoint import (
     kept_epochs,
     kept_states,
 )
-from .pipeline import OWN_FILES, TRACKERS, Recipe, Trained, encoder_for, find_clips, fresh_head
+from .pipeline import CHOSEN_RATES, OWN_FILES, TRACKERS, Recipe, Trained, encoder_for, find_clips
 
 # isort: split
-from .pipeline import recipe_for, train_clips
+from .pipeline import fresh_head, kept_rates, recipe_for, train_clips
 from .trainer import TrainConfig
 from .watch import WATCH_FILE, check_record, read_watch
 
@@ -311,10 +311,10 @@ def abandon_run(folder):
     Parameters
     ----------
     folder : str or Path
-        The run's folder; one with a checkpoint, or with the settings that a grid search chose, is left alone.
+        The run's folder; one with a checkpoint, or with rates or settings that were chosen, is left alone.
     """
     folder = Path(folder)
-    if _step_reached(folder) or (folder / "tuning.json").exists():
+    if _step_reached(folder) or any((folder / name).exists() for name in ("tuning.json", CHOSEN_RATES)):
         return
     _clear(folder)
     (folder / UNFINISHED).unlink(missing_ok=True)
@@ -352,7 +352,7 @@ def save_run(folder, trained: Trained, log=(), keep_checkpoints: bool = False) -
     begun = _read(folder / UNFINISHED)
     if begun is None:
         raise ConfigError(f"{folder} holds no unfinished run.")
-    owned = [*OWN_FILES, UNFINISHED, "tuning.json", "log.txt"]
+    owned = [*OWN_FILES, UNFINISHED, "tuning.json", CHOSEN_RATES, "log.txt"]
     owned += [] if keep_checkpoints else ["checkpoints"]
     with written_folder(folder, RUN, owned, overwrite=True) as part:
         trained.write_into(part)
@@ -601,6 +601,8 @@ def _unfinished_model(folder: Path, found: Checkpoint, encoder) -> VideoModel:
         raise ConfigError(f"{folder} does not say which model is trained in it: give the model.")
     source, recipe, _ = _parts_of_run(folder, encoder, settings)
     encoder = encoder_for(source.read(), encoder or recipe.encoder).cpu()
+    if recipe.chooses_rates and (record := kept_rates(folder)):
+        recipe = recipe.with_rates(record["rates"])
     head = fresh_head(recipe, encoder, classes, torch.zeros(len(classes), encoder.dim) if recipe.needs_text else None)
     return VideoModel(encoder, head, classes, recipe.sampling)
 

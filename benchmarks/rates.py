@@ -1,0 +1,295 @@
+"""Rates chosen by one training, against the exhaustive search of table 3; every run is appended to rates.json.
+
+    python benchmarks/rates.py run [KIND ...]    # the runs that are not there yet, in the order of KINDS
+    python benchmarks/rates.py summary           # correlation, regret, cost and choices, from the runs
+
+The separate trainings of table 3 are those of benchmarks/tables, with the same clips, training and seeds.
+JHMDB's features are those that `benchmarks/small_data.py features` writes.
+Stop it at any time; started again, it goes on."""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+import torch
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from scipy.stats import spearmanr
+from vidprism.data.splits import grouped_folds
+from vidprism.encoders.cache import FeatureCache
+from vidprism.encoders.factory import create_encoder
+from vidprism.evaluation.benchmark import find_commit, world_bench
+from vidprism.evaluation.metrics import measure, view_logits
+from vidprism.evaluation.protocols import build_head, train_head
+from vidprism.experiments.studies import narrow, open_study, values
+from vidprism.experiments.tables import VIDPRISM_TABLES
+from vidprism.files import locked, write_json
+from vidprism.training.pipeline import default_cache
+from vidprism.training.rates import RateChoice, choose_rates, rate_sets
+from vidprism.training.trainer import TensorClips, TrainConfig, fit, seeded
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import small_data
+
+FILE = HERE / "rates.json"
+TRAINING = TrainConfig(epochs=24)  # as in benchmarks/tables
+RATES = (2, 4, 8, 16)  # table 3's
+SEEDS, FOLDS, WIDTH = 5, 5, 256
+FEATURES = str(Path(tempfile.gettempdir()) / "vidprism_jhmdb21.pt")
+
+
+def read() -> list:
+    "The runs that are kept."
+    return json.loads(FILE.read_text())["runs"] if FILE.exists() else []
+
+
+def keep(run: dict):
+    "Append a run, and bring the summary up to date."
+    with locked(FILE):
+        runs = [*read(), run]
+        write_json(FILE, dict(training=asdict(TRAINING), summary=summary_of(runs), runs=runs))
+    print({name: value for name, value in run.items() if name not in ("rows", "record")}, flush=True)
+
+
+@cache
+def world():
+    "The world of table 3."
+    return world_bench(create_encoder("mini"), 1080, 540, cache=FeatureCache(default_cache()))
+
+
+def seen(bench, take):
+    "A benchmark whose clips have only some of their frames."
+
+    def part(side):
+        return side._replace(features=side.features[..., take, :].contiguous())
+
+    return replace(bench, train=part(bench.train), test=part(bench.test))
+
+
+# frames of the 32 that are seen: a window in the middle is a shorter clip, every n-th frame a lower frame rate
+VIEWS = {
+    "16 frames": slice(8, 24),
+    "8 frames": slice(12, 20),
+    "half the frame rate": slice(1, None, 2),
+    "a quarter of the frame rate": slice(2, None, 4),
+}
+
+
+def jhmdb_fold(fold: int):
+    "JHMDB with the sides of a fold, in the 256 directions that table 3 has."
+    bench = small_data.bench_of(FEATURES)
+    found = grouped_folds(bench.train.labels.tolist(), bench.train.sources, FOLDS, 0)[fold]
+    train, test, _ = narrow(bench.train.rows(found.train), bench.train.rows(found.test), WIDTH)
+    return replace(bench, train=train, test=test)
+
+
+def chosen(kind: str, number: int, choice: RateChoice, **more) -> dict:
+    "A run's entry."
+    return dict(kind=kind, number=number, **more, **choice.record, commit=find_commit(), torch=torch.__version__)
+
+
+def run_world(seed: int) -> dict:
+    return chosen("world", seed, choose_rates(world(), RATES, config=TRAINING, seed=seed))
+
+
+def run_world_default(seed: int) -> dict:
+    return chosen("world, six candidates", seed, choose_rates(world(), config=TRAINING, seed=seed))
+
+
+def run_jhmdb(fold: int) -> dict:
+    return chosen("jhmdb", fold, choose_rates(jhmdb_fold(fold), RATES, config=TRAINING))
+
+
+def run_view(number: int) -> dict:
+    view = list(VIEWS)[number]
+    bench = seen(world(), VIEWS[view])
+    return chosen("view", number, choose_rates(bench, config=TRAINING), view=view, frames=bench.num_frames)
+
+
+def run_twin(seed: int) -> dict:
+    "The twin: the whole set alone is trained, and its subsets are ranked."
+    from vidprism.training.rates import _ask_all, _rank
+
+    bench, began = world(), time.process_time()
+    fold = grouped_folds(bench.train.labels.tolist(), bench.train.sources, 4, seed)[0]
+    kept, held = bench.train.rows(fold.train), bench.train.rows(fold.test)
+    head, _ = train_head(bench, kept, "vidprism", dict(rates=RATES), TRAINING, seed)
+    sets = rate_sets(RATES)
+    rows = _rank(sets, _ask_all(head, sets, held), held.sources, 1000, seed)
+    cost = dict(cpu_seconds=round(time.process_time() - began, 1))
+    counts = dict(clips=len(held.labels))
+    return chosen("twin", seed, RateChoice(rows[0]["rates"], rows, RATES, counts, cost))
+
+
+def run_cost(number: int) -> dict:
+    "CPU seconds of two epochs of a set's separate training, on the clips that `choose_rates` trains on."
+    rates, bench = rate_sets(RATES)[number], world()
+    fold = grouped_folds(bench.train.labels.tolist(), bench.train.sources, 4, 0)[0]
+    kept = bench.train.rows(fold.train)
+    head = build_head(bench, "vidprism", dict(rates=rates), 0)
+    with seeded(0):
+        began = time.process_time()
+        fit(head, TensorClips(kept.features, kept.labels), None, replace(TRAINING, epochs=2))
+        spent = time.process_time() - began
+    return dict(kind="cost", number=number, rates=list(rates), epochs=2, cpu_seconds=round(spent, 2))
+
+
+def run_separate(number: int) -> dict:
+    "A set that table 3 lacks, trained by itself: the first chosen one that has no such run, all seeds in turn."
+    rates, seed = missing(read())[number]
+    bench = world()
+    head, _ = train_head(bench, bench.train, "vidprism", dict(rates=rates), TRAINING, seed)
+    top1 = measure(view_logits(head, bench.test.features), bench.test.labels).top1
+    return dict(kind="separate", number=seed, rates=list(rates), top1=top1, commit=find_commit())
+
+
+KINDS = dict(
+    world=(run_world, SEEDS),
+    cost=(run_cost, 15),
+    jhmdb=(run_jhmdb, FOLDS),
+    view=(run_view, len(VIEWS)),
+    twin=(run_twin, SEEDS),
+    world_default=(run_world_default, SEEDS),
+)
+NAMES = dict(world_default="world, six candidates")
+
+
+def table_3(name: str) -> dict:
+    "Rates -> accuracy of each separate training, by seed or fold."
+    study = open_study(HERE / "tables" / name)
+    rows = VIDPRISM_TABLES["table_3"](study).rows[:14]
+    return {tuple(map(int, row.name.split(","))): values(study, row.picks[0]) for row in rows}
+
+
+def separate(runs: list) -> dict:
+    "Rates -> accuracies over seeds of the separate trainings on the world: table 3's, and those added here."
+    found = table_3("world")
+    for run in runs:
+        if run["kind"] == "separate":
+            found.setdefault(tuple(run["rates"]), {})[run["number"]] = run["top1"]
+    return found
+
+
+def missing(runs: list) -> list:
+    "(rates, seed) of the separate trainings that the choices on the whole world need and that are not there."
+    have = separate(runs)
+    wanted = [RATES[:1] + RATES[2:]]  # the one set of the four rates that table 3 lacks
+    wanted += [tuple(run["rates"]) for run in runs if run["kind"] in ("world", NAMES["world_default"])]
+    return [(r, s) for r in dict.fromkeys(wanted) for s in range(SEEDS) if s not in have.get(r, {})]
+
+
+def correlation(run: dict, truth: dict) -> float:
+    "Spearman's rank correlation of held-out accuracies with those of separate trainings, over the sets of both."
+    guess = {tuple(row["rates"]): row["top1"] for row in run["rows"]}
+    both = [rates for rates in truth if rates in guess]
+    return round(float(spearmanr([guess[r] for r in both], [truth[r] for r in both]).statistic), 3)
+
+
+def regret_of(run: dict, truth: dict) -> float | None:
+    "By how many points the chosen set is below the best, both trained separately; None where it was not."
+    rates = tuple(run["rates"])
+    return round(100 * (max(truth.values()) - truth[rates]), 2) if rates in truth else None
+
+
+def by_kind(runs: list, kind: str) -> list:
+    return [run for run in runs if run["kind"] == kind]
+
+
+def world_summary(runs: list, kind: str) -> dict | None:
+    "Correlation, regret, interval and cost of the runs of a kind on the world."
+    found = by_kind(runs, kind)
+    if not found:
+        return None
+    complete = {r: v for r, v in separate(runs).items() if len(v) == SEEDS}
+    truth = {rates: statistics.fmean(v.values()) for rates, v in complete.items()}
+    listed = table_3("world")
+    best = max(truth, key=truth.get)
+    spent = [run["cost"]["cpu_seconds"] for run in found]
+    return dict(
+        runs=len(found),
+        spearman_14=[correlation(run, {r: truth[r] for r in listed}) for run in found],
+        chosen=[run["rates"] for run in found],
+        regret=[regret_of(run, truth) for run in found],
+        best=list(best),
+        best_top1=round(100 * truth[best], 2),
+        std_over_seeds=round(100 * statistics.stdev(complete[best].values()), 2),
+        sets_in_interval=[len(run["interval"]) for run in found],
+        best_in_interval=[list(best) in run["interval"] for run in found],
+        cpu_seconds=spent,
+        cost_share=cost_share(runs, spent),
+    )
+
+
+def cost_share(runs: list, spent: list) -> float | None:
+    "CPU seconds of a choice, as a part of those of the separate trainings of all sets of four rates."
+    costs = by_kind(runs, "cost")
+    if len(costs) < 15:
+        return None
+    whole = sum(run["cpu_seconds"] / run["epochs"] * TRAINING.epochs for run in costs)
+    return round(statistics.fmean(spent) / whole, 3)
+
+
+def jhmdb_summary(runs: list) -> dict | None:
+    "The same for the folds: each is compared with the separate trainings of its own fold, and with their mean."
+    found, table = by_kind(runs, "jhmdb"), table_3("jhmdb21")
+    if not found:
+        return None
+    mean = {rates: statistics.fmean(v.values()) for rates, v in table.items()}
+    own = {run["number"]: {rates: v[run["number"]] for rates, v in table.items()} for run in found}
+    best = max(mean, key=mean.get)
+    return dict(
+        folds=[run["number"] for run in found],
+        spearman_mean=[correlation(run, mean) for run in found],
+        spearman_own_fold=[correlation(run, own[run["number"]]) for run in found],
+        chosen=[run["rates"] for run in found],
+        regret=[regret_of(run, mean) for run in found],
+        regret_own_fold=[regret_of(run, own[run["number"]]) for run in found],
+        best=list(best),
+        spread=round(100 * (max(mean.values()) - min(mean.values())), 2),
+        std_over_folds=round(100 * statistics.stdev(table[best].values()), 2),
+        sets_in_interval=[len(run["interval"]) for run in found],
+        cpu_seconds=[run["cost"]["cpu_seconds"] for run in found],
+    )
+
+
+def summary_of(runs: list) -> dict:
+    "What the runs say."
+    return dict(
+        world=world_summary(runs, "world"),
+        six_candidates=world_summary(runs, NAMES["world_default"]),
+        twin=world_summary(runs, "twin"),
+        jhmdb=jhmdb_summary(runs),
+        views={run["view"]: dict(chosen=run["rates"], interval=run["interval"]) for run in by_kind(runs, "view")},
+    )
+
+
+def run_all(kinds):
+    "Do what is left."
+    for name in kinds:
+        do, count = KINDS[name]
+        done = {run["number"] for run in by_kind(read(), NAMES.get(name, name))}
+        for number in range(count):
+            if number not in done:
+                keep(do(number))
+    while missing(read()):
+        keep(run_separate(0))
+
+
+def main():
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("what", choices=("run", "summary"))
+    ask.add_argument("kinds", nargs="*", help=", ".join(KINDS))
+    a = ask.parse_args()
+    torch.set_num_threads(1)
+    if a.what == "run":
+        run_all(a.kinds or KINDS)
+    else:
+        print(json.dumps(summary_of(read()), indent=1))
+
+
+if __name__ == "__main__":
+    main()
