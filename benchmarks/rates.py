@@ -1,7 +1,7 @@
 """Rates chosen by one training, against the exhaustive search of table 3; every run is appended to rates.json.
 
     python benchmarks/rates.py run [KIND ...]    # the runs that are not there yet, in the order of KINDS
-    python benchmarks/rates.py summary           # correlation, regret, cost and choices, from the runs
+    python benchmarks/rates.py summary           # correlation, regret, cost and choices, from the runs: written anew
 
 The separate trainings of table 3 are those of benchmarks/tables, with the same clips, training and seeds.
 JHMDB's features are those that `benchmarks/small_data.py features` writes.
@@ -47,11 +47,15 @@ def read() -> list:
     return json.loads(FILE.read_text())["runs"] if FILE.exists() else []
 
 
+def write(runs: list):
+    "Write runs and their summary."
+    write_json(FILE, dict(training=asdict(TRAINING), summary=summary_of(runs), runs=runs))
+
+
 def keep(run: dict):
     "Append a run, and bring the summary up to date."
     with locked(FILE):
-        runs = [*read(), run]
-        write_json(FILE, dict(training=asdict(TRAINING), summary=summary_of(runs), runs=runs))
+        write([*read(), run])
     print({name: value for name, value in run.items() if name not in ("rows", "record")}, flush=True)
 
 
@@ -217,11 +221,23 @@ def world_summary(runs: list, kind: str) -> dict | None:
         best=list(best),
         best_top1=round(100 * truth[best], 2),
         std_over_seeds=round(100 * statistics.stdev(complete[best].values()), 2),
+        points=points(found, {rates: truth[rates] for rates in listed}),
         sets_in_interval=[len(run["interval"]) for run in found],
         best_in_interval=[list(best) in run["interval"] for run in found],
         cpu_seconds=spent,
         cost_share=cost_share(runs, spent),
     )
+
+
+def points(found: list, truth: dict) -> list:
+    "For each set: its accuracy when trained separately, and its held-out accuracy in the ranking, means in percent."
+    ranked = {tuple(row["rates"]): [] for row in found[0]["rows"]}
+    for run in found:
+        for row in run["rows"]:
+            ranked[tuple(row["rates"])].append(row["top1"])
+    both = [rates for rates in truth if rates in ranked]
+    means = {rates: round(100 * statistics.fmean(ranked[rates]), 2) for rates in both}
+    return [dict(rates=list(r), separate=round(100 * truth[r], 2), ranked=means[r]) for r in both]
 
 
 def cost_share(runs: list, spent: list) -> float | None:
@@ -251,6 +267,7 @@ def jhmdb_summary(runs: list) -> dict | None:
         best=list(best),
         spread=round(100 * (max(mean.values()) - min(mean.values())), 2),
         std_over_folds=round(100 * statistics.stdev(table[best].values()), 2),
+        points=points(found, mean),
         sets_in_interval=[len(run["interval"]) for run in found],
         cpu_seconds=[run["cost"]["cpu_seconds"] for run in found],
     )
@@ -288,6 +305,8 @@ def main():
     if a.what == "run":
         run_all(a.kinds or KINDS)
     else:
+        with locked(FILE):
+            write(read())
         print(json.dumps(summary_of(read()), indent=1))
 
 
