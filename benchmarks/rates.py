@@ -1,6 +1,6 @@
 """Rates chosen by one training, against the exhaustive search of table 3; every run is appended to rates.json.
 
-    python benchmarks/rates.py run [KIND ...]    # the runs that are not there yet, in the order of KINDS
+    python benchmarks/rates.py run [KIND ...]    # the runs that are not there yet, the first of each kind first
     python benchmarks/rates.py summary           # correlation, regret, cost and choices, from the runs: written anew
 
 The separate trainings of table 3 are those of benchmarks/tables, with the same clips, training and seeds.
@@ -29,7 +29,7 @@ from vidprism.experiments.tables import VIDPRISM_TABLES
 from vidprism.files import locked, write_json
 from vidprism.training.pipeline import default_cache
 from vidprism.training.rates import RateChoice, choose_rates, rate_sets
-from vidprism.training.trainer import TensorClips, TrainConfig, fit, seeded
+from vidprism.training.trainer import TrainConfig, make_optimizer
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -130,16 +130,29 @@ def run_twin(seed: int) -> dict:
 
 
 def run_cost(number: int) -> dict:
-    "CPU seconds of two epochs of a set's separate training, on the clips that `choose_rates` trains on."
-    rates, bench = rate_sets(RATES)[number], world()
-    fold = grouped_folds(bench.train.labels.tolist(), bench.train.sources, 4, 0)[0]
-    kept = bench.train.rows(fold.train)
-    head = build_head(bench, "vidprism", dict(rates=rates), 0)
-    with seeded(0):
-        began = time.process_time()
-        fit(head, TensorClips(kept.features, kept.labels), None, replace(TRAINING, epochs=2))
-        spent = time.process_time() - began
-    return dict(kind="cost", number=number, rates=list(rates), epochs=2, cpu_seconds=round(spent, 2))
+    "CPU seconds of a step of each set's separate training, and of the steps that `choose_rates` trains for."
+    x, y = world().train.features[: TRAINING.batch], world().train.labels[: TRAINING.batch]
+    rows = [dict(rates=list(rates), cpu_seconds=round(step_seconds(rates, x, y), 5)) for rates in rate_sets(RATES)]
+    kept = len(world().train.labels) * 3 // 4  # the clips that are not held out
+    steps = TRAINING.epochs * -(-kept // TRAINING.batch)
+    return dict(kind="cost", number=number, sets=rows, steps=steps)
+
+
+def step_seconds(rates: tuple, x, y, repeats: int = 8) -> float:
+    "Mean CPU seconds of a training step of a head, after a first one that is not counted."
+    head = build_head(world(), "vidprism", dict(rates=rates), 0)
+    optimizer = make_optimizer(head, TRAINING)
+
+    def step():
+        optimizer.zero_grad()
+        head(x, y).losses["total"].backward()
+        optimizer.step()
+
+    step()
+    began = time.process_time()
+    for _ in range(repeats):
+        step()
+    return (time.process_time() - began) / repeats
 
 
 def run_separate(number: int) -> dict:
@@ -152,8 +165,8 @@ def run_separate(number: int) -> dict:
 
 
 KINDS = dict(
+    cost=(run_cost, 1),
     world=(run_world, SEEDS),
-    cost=(run_cost, 15),
     jhmdb=(run_jhmdb, FOLDS),
     view=(run_view, len(VIEWS)),
     twin=(run_twin, SEEDS),
@@ -241,11 +254,11 @@ def points(found: list, truth: dict) -> list:
 
 
 def cost_share(runs: list, spent: list) -> float | None:
-    "CPU seconds of a choice, as a part of those of the separate trainings of all sets of four rates."
-    costs = by_kind(runs, "cost")
-    if len(costs) < 15:
+    "CPU seconds of a choice, as a part of those of the separate trainings of all sets of four rates on the same clips."
+    measured = by_kind(runs, "cost")
+    if not measured:
         return None
-    whole = sum(run["cpu_seconds"] / run["epochs"] * TRAINING.epochs for run in costs)
+    whole = measured[0]["steps"] * sum(row["cpu_seconds"] for row in measured[0]["sets"])
     return round(statistics.fmean(spent) / whole, 3)
 
 
@@ -284,14 +297,17 @@ def summary_of(runs: list) -> dict:
     )
 
 
+def left(kinds) -> list:
+    "(kind, number) of the runs that are not there: the first of each kind, then the second, and so on."
+    kept = {(run["kind"], run["number"]) for run in read()}
+    every = [(number, place, name) for place, name in enumerate(kinds) for number in range(KINDS[name][1])]
+    return [(name, number) for number, _, name in sorted(every) if (NAMES.get(name, name), number) not in kept]
+
+
 def run_all(kinds):
     "Do what is left."
-    for name in kinds:
-        do, count = KINDS[name]
-        done = {run["number"] for run in by_kind(read(), NAMES.get(name, name))}
-        for number in range(count):
-            if number not in done:
-                keep(do(number))
+    for name, number in left(kinds):
+        keep(KINDS[name][0](number))
     while missing(read()):
         keep(run_separate(0))
 
