@@ -12,9 +12,10 @@ from dataclasses import replace
 from vidprism.cli import main, training_run
 from vidprism.errors import ConfigError
 from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
+from vidprism.experiments.samples import write_sources
 from vidprism.heads.base import create_head
 from vidprism.model import VideoModel
-from vidprism.training.pipeline import Recipe, train_clips
+from vidprism.training.pipeline import Recipe, kept_rates, train_clips
 from vidprism.training.rates import JointTraining, RateChoice, RateSubset, choose_rates, rate_sets, subset_weights
 from vidprism.training.runs import rerun
 from vidprism.training.trainer import TrainConfig
@@ -457,8 +458,6 @@ def test_a_resumed_run_keeps_its_choice(features, tmp_path):
     "kept", ["", "[]", '{"rates": "auto"}', '{"rates": [true]}', '{"rates": [0]}', '{"rates": []}']
 )
 def test_a_kept_choice_that_is_none_is_made_anew(features, tmp_path, kept):
-    from vidprism.training.pipeline import kept_rates
-
     (tmp_path / "rates.json").write_text(kept)
     assert kept_rates(tmp_path) is None and kept_rates(None) is None
 
@@ -507,3 +506,22 @@ def test_signature():
     "The names that callers use."
     names = list(inspect.signature(choose_rates).parameters)
     assert names[:2] == ["benchmark", "candidates"]
+
+
+def test_only_sets_of_these_sizes_are_drawn():
+    "Where the choice may have two experts only, no other set is trained beside the whole."
+    head = create_head("vidprism", DIM, CLASSES, FRAMES, rates=RATES)
+    joint = JointTraining(head, sets=rate_sets(RATES, [2, 4]))
+    assert [part.rates for part in joint.subsets] == list(itertools.combinations(RATES, 2))
+
+
+def test_rates_are_chosen_before_the_encoder_learns(tmp_path):
+    "With an encoder that is trained, the choice is made on its features as they are before, and kept."
+    write_sources(tmp_path / "clips", ("drift left", "blink"), sources=6, each=1)
+    recipe = Recipe(options=dict(rates="auto"), num_frames=4, split="source", folds=3, finetune_encoder=True)
+    recipe = replace(recipe, training=TrainConfig(epochs=1, batch=4))
+    done = train_clips(tmp_path / "clips", recipe, cache=tmp_path / "cache", folder=tmp_path / "run")
+    record = done.result.record
+    assert record["chosen_rates"]["candidates"] == [1, 2, 4]
+    assert list(done.model.head.config.rates) == record["chosen_rates"]["rates"] == list(record["options"]["rates"])
+    assert kept_rates(tmp_path / "run") == record["chosen_rates"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing import Literal, NamedTuple
 from ..data.splits import grouped_folds
-from ..errors import ConfigError, Count, Rates, Seed, checked
+from ..errors import ConfigError, Count, Rates, Seed, SmallCount, checked
 from ..evaluation.benchmark import Benchmark, FeatureSplit
 from ..evaluation.protocols import build_head
 from ..heads.base import HEADS, HeadOutput
@@ -254,6 +254,8 @@ class JointTraining(nn.Module):
         The head of all rates.
     seed : int
         Of the draws.
+    sets : sequence of tuple of int, optional
+        The sets of rates to draw from; None: all that are not the whole.
 
     Raises
     ------
@@ -261,11 +263,13 @@ class JointTraining(nn.Module):
         If the head has no rates.
     """
 
-    def __init__(self, head: VidPrismHead, seed: int = 0):
+    def __init__(self, head: VidPrismHead, seed: int = 0, sets: Sequence[tuple] | None = None):
         super().__init__()
         _need_rates(head)
+        every = tuple(head.config.rates)
+        sets = rate_sets(every) if sets is None else sets
         self.head = head
-        self.subsets = [RateSubset(head, chosen) for chosen in rate_sets(head.config.rates)[:-1]]
+        self.subsets = [RateSubset(head, chosen) for chosen in sets if tuple(chosen) != every]
         self.draws = torch.Generator().manual_seed(seed)
 
     def forward(self, features: Tensor, labels: Tensor = None) -> HeadOutput:
@@ -386,19 +390,23 @@ def _order(top1, loss, sizes) -> np.ndarray:
     return np.lexsort((sizes, loss, -np.round(top1, 9)))
 
 
-def _draws(sources: Sequence, resamples: int, seed: int) -> np.ndarray:
-    "How often each clip counts in each resample [R,N]: sources are drawn with replacement."
+def _resampled(found: _Answers, sources: Sequence, resamples: int, seed: int) -> tuple:
+    "Accuracy and loss of every set in each resample, both [R,S]: sources are drawn with replacement."
     names, of_clip = np.unique(np.asarray(sources, dtype=str), return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
-    return drawn[:, of_clip].astype(float)
+    dice, even = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
+    top1, loss = [], []
+    for _ in range(resamples):
+        counts = dice.multinomial(len(names), even)[of_clip]
+        weights = counts / counts.sum()
+        top1.append(found.right @ weights)
+        loss.append(found.loss @ weights)
+    return np.stack(top1), np.stack(loss)
 
 
 def _rank(sets: list, found: _Answers, sources, resamples: int, seed: int) -> list:
     "The rows of a ranking, best first."
     sizes = np.array([len(chosen) for chosen in sets])
-    counts = _draws(sources, resamples, seed)
-    weights = counts / counts.sum(1, keepdims=True)
-    top1, loss = weights @ found.right.T, weights @ found.loss.T  # [R,S]
+    top1, loss = _resampled(found, sources, resamples, seed)
     first = [_order(top1[r], loss[r], sizes)[0] for r in range(resamples)]
     shares = np.bincount(first, minlength=len(sets)) / resamples
     low, high = np.quantile(top1, (0.025, 0.975), axis=0)
@@ -414,9 +422,9 @@ def _need_classes(benchmark: Benchmark, train: FeatureSplit):
         raise ConfigError(f"Rates are chosen by accuracy, and {benchmark.name} has training clips of {present} class.")
 
 
-def _train_jointly(head: nn.Module, kept: FeatureSplit, config: TrainConfig, seed: int) -> int:
+def _train_jointly(head: nn.Module, sets: list, kept: FeatureSplit, config: TrainConfig, seed: int) -> int:
     "Train a head and its subsets; returns the number of steps."
-    joint = JointTraining(head, seed)
+    joint = JointTraining(head, seed, sets)
     with seeded(seed):
         fit(joint, TensorClips(kept.features, kept.labels, kept.items), None, replace(config, seed=seed))
     batches = math.ceil(len(kept.labels) / config.batch)
@@ -433,6 +441,12 @@ def _head_of_all(benchmark: Benchmark, head: str, options: dict, rates: tuple, s
     return build_head(benchmark, head, options | dict(rates=rates), seed, classifier)
 
 
+def _spent_since(clock: float, processor: float) -> dict:
+    "Seconds and this process's CPU seconds since two readings."
+    seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - processor
+    return dict(seconds=round(seconds, 1), cpu_seconds=round(cpu_seconds, 1))
+
+
 _DEFAULT_TRAINING = TrainConfig()
 
 
@@ -447,7 +461,7 @@ def choose_rates(
     classifier: Literal["linear", "text"] = "linear",
     train: FeatureSplit | None = None,
     sizes: Sequence[Count] | None = None,
-    resamples: Count = 1000,
+    resamples: SmallCount = 1000,
 ) -> RateChoice:
     """Choose the rates of a head by one training in which all sets of candidates take part.
 
@@ -473,7 +487,7 @@ def choose_rates(
     train : FeatureSplit, optional
         Training clips, of which one of 4 source-grouped folds is held out; None: those of the benchmark.
     sizes : sequence of int, optional
-        How many experts the choice may have; None: any number.
+        How many experts the choice may have, and the sets that are drawn; None: any number.
     resamples : int
         Of the held-out sources, for the intervals.
 
@@ -495,9 +509,8 @@ def choose_rates(
     whole = _head_of_all(benchmark, head, options or {}, rates, seed, classifier)
     fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
     kept, held = train.rows(fold.train), train.rows(fold.test)
-    steps = _train_jointly(whole, kept, config, seed)
+    steps = _train_jointly(whole, sets, kept, config, seed)
     rows = _rank(sets, _ask_all(whole, sets, held), held.sources, resamples, seed)
-    spent = dict(seconds=time.perf_counter() - began[0], cpu_seconds=time.process_time() - began[1])
-    cost = dict(steps=steps, sets=len(sets), **{name: round(value, 1) for name, value in spent.items()})
+    cost = dict(steps=steps, sets=len(sets), **_spent_since(*began))
     counts = dict(clips=len(held.labels), sources=len(set(held.sources)), clips_kept=len(kept.labels))
     return RateChoice(rows[0]["rates"], rows, rates, counts, cost)
