@@ -19,6 +19,7 @@ Train
     train_clips(data, Recipe(...))  split, encode, train, measure
     fit(model, data, TrainConfig(...))      the loop alone
     cache_features, create_encoder  frames in, features out
+    add_adapters, remove_adapters   ST-Adapter or AIM inside a frozen encoder
 
 Compare
     close_set, few_shot, zero_shot, cross_validate      protocols on a Benchmark
@@ -54,6 +55,7 @@ _WHERE = {
     "data.synthetic": "MOTIONS world_pictures world_clips",
     "encoders.base": "Features FrameEncoder Preprocess find_device",
     "encoders.factory": "create_encoder",
+    "encoders.adapters": "AIMConfig STAdapterConfig add_adapters remove_adapters",
     "encoders.cache": "FeatureCache cache_features encode_clips",
     "encoders.motion": "MotionEncoder motion_features",
     "heads.rgsta": "Merge RgSTA",

@@ -211,6 +211,14 @@ ANSWER = Panel(
 HEAD_OPTIONS = Option(
     "options", list[str], None, "an option of the head; may be repeated", ("--option",), dict(metavar="NAME=VALUE")
 )
+ADAPTER_OPTIONS = Option(
+    "adapter_options",
+    list[str],
+    None,
+    "an option of the adapters; may be repeated",
+    ("--adapter-option",),
+    dict(metavar="NAME=VALUE"),
+)
 
 # %% ../nbs/cli.ipynb #09d09a9f
 RUN = Panel(
@@ -236,6 +244,7 @@ RUN = Panel(
             "train the encoder, too, on augmented frames",
             ("--finetune-encoder/--no-finetune-encoder",),
         ),
+        Option("adapters", str, "none", "train adapters inside the frozen encoder, on frames: none, st_adapter or aim"),
         Option("lengths", str, "refuse", "features of clips of other lengths: refuse, or resample to --num-frames"),
     ),
 )
@@ -983,7 +992,7 @@ def run_features(data, encoder, views, cache, grid, export, workers, num_frames,
         print(*said, sep="\n")
 
 # %% ../nbs/cli.ipynb #d3dda6b7
-def training_run(recipe=None, options=None, views="1x1", **values):
+def training_run(recipe=None, options=None, views="1x1", adapter_options=None, **values):
     """Return the `Recipe` that the options of `train` ask for.
 
     Parameters
@@ -994,6 +1003,8 @@ def training_run(recipe=None, options=None, views="1x1", **values):
         Options of the head, such as "rates=2,4".
     views
         Temporal clips and crops of a test clip, such as "4x3".
+    adapter_options
+        Options of the adapters, such as "width=16".
     values
         The values of the options in `ENCODING`, `RUN` and `TRAINING`.
     """
@@ -1004,6 +1015,7 @@ def training_run(recipe=None, options=None, views="1x1", **values):
     given = dict(map(parse_option, options or ()))
     training = TrainConfig(**pick(values, TRAINING))
     chosen = pick(values, ENCODING, RUN)
+    chosen["adapter_options"] = dict(map(parse_option, adapter_options or ()))
     return Recipe(options={**kept, **given}, views=parse_views(views), training=training, **chosen)
 
 
@@ -1103,7 +1115,7 @@ def watching_of(keep, watch, trackers, **_) -> dict:
     ENCODING,
     WORK,
     RUN,
-    Panel(RUN.title, (HEAD_OPTIONS,)),
+    Panel(RUN.title, (HEAD_OPTIONS, ADAPTER_OPTIONS)),
     TRAINING,
     LONG_RUN,
     WATCHING,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ADAPTERS', 'STAdapterConfig', 'AIMConfig', 'adapter_config', 'STAdapter', 'Bottleneck', 'AdaptedEncoder',
-           'add_adapters', 'remove_adapters']
+           'add_adapters', 'remove_adapters', 'load_adapters']
 
 # %% ../../nbs/encoders/adapters.ipynb #c9b71073
 import math
@@ -12,17 +12,23 @@ import open_clip.modified_resnet
 import open_clip.transformer
 import timm.models
 import torch
+from annotated_types import Ge, Le
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from threading import local
 from torch import Tensor, nn
-from typing import Literal
+from typing import Annotated, Literal
 from .base import Features, FrameEncoder, ModuleEncoder, listen
 from .factory import OpenClipEncoder, TimmEncoder
-from .weights import near
-from ..errors import ConfigError, FrameCount, Natural, NonNegative, Seed, SmallCount, checked
+from .weights import compare_states, load_strictly, near
+from ..errors import ConfigError, FrameCount, Natural, NonNegative, Seed, checked
 
 # %% ../../nbs/encoders/adapters.ipynb #3f8142d2
+_Width = Annotated[int, Ge(0), Le(16384)]
+_Size = Annotated[int, Ge(1), Le(15)]
+_Table = Annotated[int, Ge(0), Le(4096)]
+
+
 @checked
 @dataclass(frozen=True)
 class STAdapterConfig:
@@ -31,9 +37,9 @@ class STAdapterConfig:
     Attributes
     ----------
     width : int
-        Channels between the two projections; 0: half of the block's.
+        Channels between the two projections, up to 16384; 0: half of the block's.
     kernel : tuple of int
-        Odd sizes of the convolution over frames, rows and columns.
+        Odd sizes of the convolution over frames, rows and columns, up to 15.
     layers : int
         Number of blocks that are adapted, counted from the last; 0: all.
     place : str
@@ -42,8 +48,8 @@ class STAdapterConfig:
         f in the formula: "gelu" or "none".
     """
 
-    width: Natural = 0
-    kernel: tuple[SmallCount, SmallCount, SmallCount] = (3, 1, 1)
+    width: _Width = 0
+    kernel: tuple[_Size, _Size, _Size] = (3, 1, 1)
     layers: Natural = 0
     place: Literal["attention", "mlp", "both"] = "attention"
     activation: Literal["gelu", "none"] = "gelu"
@@ -61,19 +67,20 @@ class AIMConfig:
     Attributes
     ----------
     width : int
-        Channels between the two projections; 0: a quarter of the block's.
+        Channels between the two projections, up to 16384; 0: a quarter of the block's.
     layers : int
         Number of blocks that are adapted, counted from the last; 0: all.
     scale : float
         s in the formula, the weight of the joint adapter.
     num_positions : int
-        Frames with a learned position of their own, interpolated for clips of another length; 0: no positions.
+        Frames with a learned position of their own, up to 4096; 0: no positions. They are interpolated for clips of
+        another length.
     """
 
-    width: Natural = 0
+    width: _Width = 0
     layers: Natural = 0
     scale: NonNegative = 0.5
-    num_positions: Natural = 8
+    num_positions: _Table = 8
 
 # %% ../../nbs/encoders/adapters.ipynb #24621283
 ADAPTERS = {"st_adapter": STAdapterConfig, "aim": AIMConfig}
@@ -502,6 +509,8 @@ class AdaptedEncoder(FrameEncoder):
         "st_adapter" or "aim".
     config : STAdapterConfig or AIMConfig
         The settings.
+    device : str or torch.device
+        Where the adapters are made; "meta" makes their shapes alone.
 
     Attributes
     ----------
@@ -515,7 +524,7 @@ class AdaptedEncoder(FrameEncoder):
 
     window = 8
 
-    def __init__(self, encoder: FrameEncoder, kind: str, config):
+    def __init__(self, encoder: FrameEncoder, kind: str, config, device="cpu"):
         super().__init__(f"{kind}:{encoder.name}", encoder.dim, encoder.how, encoder.chunk)
         self.encoder = encoder.requires_grad_(False).eval()
         self.kind = kind
@@ -526,17 +535,18 @@ class AdaptedEncoder(FrameEncoder):
         if config.layers > len(blocks):
             raise ConfigError(f"layers must be 0 to {len(blocks)}, the blocks of {encoder.name}, not {config.layers}.")
         blocks = blocks[len(blocks) - (config.layers or len(blocks)) :]
-        self.adapters = self._make_adapters(blocks)
+        self.adapters = self._make_adapters(blocks, device)
         self.handles = [a.hang(block, _names_of(block)) for a, block in zip(self.adapters, blocks)]
 
-    def _make_adapters(self, blocks: list) -> nn.ModuleList:
+    def _make_adapters(self, blocks: list, device) -> nn.ModuleList:
         "The adapters of the blocks."
         made = []
         for block, shape in zip(blocks, _shapes_of(self.encoder, blocks)):
             vit = _names_of(block) is not None
             if vit:
                 _check_tokens(self.encoder, shape)
-            made.append(_adapter_of(self.encoder, self.kind, self.config, shape, vit, first=not made))
+            with torch.device(device):
+                made.append(_adapter_of(self.encoder, self.kind, self.config, shape, vit, first=not made))
         return nn.ModuleList(made)
 
     @property
@@ -725,3 +735,39 @@ def remove_adapters(encoder: AdaptedEncoder) -> FrameEncoder:
         handle.remove()
     encoder.handles = []
     return encoder.encoder
+
+# %% ../../nbs/encoders/adapters.ipynb #fcf3a56c
+def load_adapters(encoder: FrameEncoder, kind: str, config: dict, state: dict, what: str) -> AdaptedEncoder:
+    """Put saved adapters into the encoder that they were trained in.
+
+    Parameters
+    ----------
+    encoder : FrameEncoder
+        The frozen encoder.
+    kind : str
+        As `AdaptedEncoder.described` gives it.
+    config : dict
+        As `AdaptedEncoder.described` gives it.
+    state : dict
+        State dict of the adapters.
+    what : str
+        What they are called in an error.
+
+    Returns
+    -------
+    AdaptedEncoder
+        With these weights, in evaluation mode.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown, the encoder has no blocks for them, or the weights do not fit or are not finite.
+    """
+    shapes = AdaptedEncoder(encoder, kind, adapter_config(kind, config), "meta")
+    wrong = compare_states(shapes.adapters.state_dict(), state)
+    remove_adapters(shapes)
+    if wrong:
+        raise ConfigError(f"The weights of {what} do not fit ({wrong}).")
+    made = add_adapters(encoder, kind, config)
+    load_strictly(made.adapters, state, what)
+    return made.eval()
