@@ -297,3 +297,25 @@ def test_runs_without_adapters_keep_their_settings():
     assert not {"adapters", "adapter_options"} & settings["recipe"].keys()
     settings = run_settings(Source("clips"), clips, Recipe(adapters="st_adapter"), vp.create_encoder("mini"))
     assert settings["recipe"]["adapters"] == "st_adapter"
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_explained_like_any_model(kind):
+    "Saliency sees the adapted pass: the same features, and one map a frame, also where a block's attention runs twice."
+    from vidprism.interpret.saliency import encode_for_maps
+
+    encoder = learned(vp.add_adapters(tiny(), kind))
+    encoder.chunk = 3  # a clip of 5 frames is still read whole
+    clip = frames(1, 5)
+    layer = encoder.model.transformer.resblocks[-1].ln_1
+    seen = encode_for_maps(encoder, clip[0], layer)
+    with torch.no_grad():
+        assert torch.allclose(seen.pooled, encoder(clip).pooled, atol=1e-5)
+    assert sum(len(maps) for maps in seen.maps) == 5 and seen.maps[0].shape[1:] == (24, 4, 4)
+    model = vp.VideoModel(
+        vp.add_adapters(vp.create_encoder("mini"), "st_adapter"),
+        create_head("vidprism", 128, 3, 8, rates=(2, 4)),
+        ["a", "b", "c"],
+    ).eval()
+    found = vp.explain(model, vp.sample_clips()[0])
+    assert found.saliency.shape[1] == 8

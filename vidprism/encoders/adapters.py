@@ -354,15 +354,14 @@ class _AIMBlock(_Adapted):
         ]
 
     def over_time(self, block: nn.Module, x: Tensor, frames: int) -> Tensor:
-        "The block's own attention over the frames at each token's place, [B*T,n,D]."
+        "The block's own attention over the frames at each token's place, [B*T,n,D]; hooks on its parts do not see it."
         norm, attention = (getattr(block, name) for name in self.names[:2])
         tokens = x.shape[1]
-        z = norm(x).unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)
-        self.keep("over time", True)
-        try:
-            z = attention(z, z, z, need_weights=False)[0] if isinstance(attention, _MHA) else attention(z)
-        finally:
-            self.take("over time")
+        z = norm.forward(x).unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)
+        if isinstance(attention, nn.MultiheadAttention):
+            z = attention.forward(z, z, z, need_weights=False)[0]
+        else:
+            z = attention.forward(z)
         return z.unflatten(0, (-1, tokens)).transpose(1, 2).flatten(0, 1)
 
     def before(self, block, inputs):
@@ -377,7 +376,7 @@ class _AIMBlock(_Adapted):
 
     def after_attention(self, attention, inputs, out):
         "y + A_S(y), where the attention looks at the places."
-        if self.reading() is None or _CLIP.__dict__.get(("over time", id(self))):
+        if self.reading() is None:
             return None
         if isinstance(out, tuple):
             return out[0] + self.spatial(out[0]), *out[1:]
@@ -387,9 +386,6 @@ class _AIMBlock(_Adapted):
         "The MLP's output and that of the joint adapter beside it."
         if self.reading() is not None:
             return out + self.scale * self.joint(inputs[0])
-
-
-_MHA = nn.MultiheadAttention
 
 # %% ../../nbs/encoders/adapters.ipynb #b2d110c1
 _VIT_BLOCKS = {  # class: names of the norm, the attention, the second norm and the MLP
