@@ -85,8 +85,8 @@ def distil(file: Path) -> dict:
 
 SFAR = "Liu et al., Storyboard-guided Alignment for Fine-grained Video Action Recognition (NeurIPS 2025), Kinetics-400"
 FINEX = (
-    "Hassan et al., FineX: Fine-Grained Action Recognition with Cross-Attentive Latent Sparse Experts, Diving-48; it prints "
-    "no number of frames: 32 is the one that AIM's own entry for L/14 on Diving-48 names"
+    "Hassan et al., FineX: Fine-Grained Action Recognition with Cross-Attentive Latent Sparse Experts, Diving-48; it "
+    "prints no number of frames: 32 is the one that AIM's own entry for L/14 on Diving-48 names"
 )
 ABSTRACT = "ST-Adapter's abstract: a per-task cost of about 8% of the parameters"
 # the rivals' figures as their authors or later papers print them; no other figure could be checked in a text at hand

@@ -270,6 +270,7 @@ def test_aim_on_a_tower_without_attention_is_a_sentence(tmp_path):
 def test_the_command_trains_adapters(tmp_path, monkeypatch, capsys):
     "`vidprism train --adapters` to a model that `predict` reads, and a stopped run's settings are kept."
     from vidprism.cli import main
+    from vidprism.training.runs import model_at_epoch
 
     for number, clip in enumerate(vp.sample_clips()[:8]):
         (tmp_path / "clips" / f"c{number % 2}").mkdir(parents=True, exist_ok=True)
@@ -277,13 +278,16 @@ def test_the_command_trains_adapters(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     line = (
         "train clips --head mean --split source --folds 2 --num-frames 4 --cache cache --out model --epochs 1 "
-        "--batch 4 --adapters st_adapter --adapter-option width=4 --adapter-option kernel=3,1,1"
+        "--batch 4 --adapters st_adapter --adapter-option width=4 --adapter-option kernel=3,1,1 --keep all"
     )
     assert main(line.split()) in (0, None)
     assert "model: model" in capsys.readouterr().out
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["adapters"]["config"]["width"] == 4 and config["encoder"] == "mini"
     assert vp.VideoModel.from_pretrained("model").predict(vp.sample_clips()[0])
+    last = vp.VideoModel.from_pretrained("model")
+    kept = model_at_epoch("model", 1)  # from the checkpoint of the only epoch
+    assert torch.equal(kept.features(vp.sample_clips()[0]), last.features(vp.sample_clips()[0]))
     run = json.loads((tmp_path / "model" / "run.json").read_text())
     assert run["settings"]["recipe"]["adapters"] == "st_adapter"
 
@@ -319,3 +323,25 @@ def test_explained_like_any_model(kind):
     ).eval()
     found = vp.explain(model, vp.sample_clips()[0])
     assert found.saliency.shape[1] == 8
+
+
+def test_adapters_are_no_weights_to_mix():
+    "Mixing with the original's weights is refused in a sentence; so is a model whose encoder is given adapted."
+    model = model_of(learned(vp.add_adapters(tiny(), "aim")))
+    with pytest.raises(ConfigError):
+        vp.interpolate(model, tiny(), 0.5)
+
+
+def test_costs_are_measured():
+    "Parameters and multiply-adds of a whole adapted model; only adapters and head are trainable."
+    model = model_of(vp.add_adapters(vp.create_encoder("mini", text=False), "st_adapter", dict(width=4)))
+    frozen = model_of(vp.create_encoder("mini", text=False))
+    vp.finetune_encoder(model)
+    cost, plain = (vp.measure_cost(m, repeats=0) for m in (model, frozen))
+    assert cost.macs > plain.macs and cost.parameters > plain.parameters
+    own = sum(p.numel() for part in (model.encoder.adapters, model.head) for p in part.parameters())
+    assert cost.trainable == own
+    named = {part.name: part for part in cost.parts}
+    adapters = named.pop("adapters")
+    assert adapters.parameters == adapters.trainable > 0
+    assert {part.name: part.parameters for part in plain.parts} == {n: part.parameters for n, part in named.items()}
