@@ -1,9 +1,11 @@
 """Does time inside the tower make temporal experts superfluous? ST-Adapter and AIM on the world, and what they cost.
 
     python benchmarks/adapters.py FOLDER benchmarks/adapters.json 3    # seeds; 0: write the record of what is there
+    python benchmarks/adapters.py FOLDER benchmarks/adapters.json 1 pilot    # a tenth of the training clips
 
-FOLDER keeps the small ViT and each run's row, so that a cut run goes on where it stopped. The ViT learns from the
-shipped CLIP's image tower (its features of the world's pictures are the target), since AIM needs self-attention."""
+The full run takes about an hour on one quiet core. FOLDER keeps the small ViT and each run's row, so that a cut run goes
+on where it stopped. The ViT learns from the shipped CLIP's image tower (its features of the world's pictures are the
+target), since AIM needs self-attention."""
 
 import json
 import sys
@@ -138,7 +140,8 @@ def costs() -> list:
 # adapters or none, under three heads, on the world
 
 MOTIONS = ("drift left", "drift right", "grow", "shrink", "stop then go", "go then stop")
-TRAIN, TEST, FRAMES, LONG = 96, 120, 8, 60
+FRAMES, LONG = 8, 60  # frames of a clip; passes of a head on frozen features in the longer column
+SIZES = dict(pilot=dict(train=96, test=120), full=dict(train=960, test=240))  # clips
 TRAINING = TrainConfig(epochs=12, batch=8, lr=2e-3, workers=0)
 HEADS = dict(mean={}, statistics={}, vidprism=dict(rates=(2, 4, 8)))
 ENCODERS = ("none", "none, long", "st_adapter", "aim")
@@ -194,12 +197,17 @@ def run(file: Path, kind: str, head: str, seed: int, train: tuple, test: tuple) 
     )
 
 
-def run_all(folder: Path, seeds: int):
+def rows_of(folder: Path, size: str) -> list:
+    "The rows of the runs that have ended."
+    file = folder / f"{size}.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def run_all(folder: Path, seeds: int, size: str):
     "Run what has no row yet, seed by seed; each row is appended as its run ends."
-    rows, file = folder / "rows.jsonl", folder / "vit.safetensors"
-    kept = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
-    done = {(row["encoder"], row["head"], row["seed"]) for row in kept}
-    train, test = side("train", TRAIN), side("test", TEST)
+    rows, file = folder / f"{size}.jsonl", folder / "vit.safetensors"
+    done = {(row["encoder"], row["head"], row["seed"]) for row in rows_of(folder, size)}
+    train, test = (side(split, count) for split, count in SIZES[size].items())
     for seed, head, kind in product(range(seeds), HEADS, ENCODERS):
         if (kind, head, seed) in done:
             continue
@@ -211,27 +219,25 @@ def run_all(folder: Path, seeds: int):
 
 def collect(folder: Path, out: Path):
     "Write costs, settings and all rows."
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    settings = dict(motions=MOTIONS, frames=FRAMES, long=LONG, threads=torch.get_num_threads(), heads=HEADS)
+    settings["training"] = asdict(TRAINING)
+    settings["adapters"] = {kind: asdict(made()) for kind, made in ADAPTERS.items()}
+    world = {size: dict(clips=clips, rows=rows_of(folder, size)) for size, clips in SIZES.items()}
     vit = json.loads((folder / "vit.json").read_text())
-    settings = dict(motions=MOTIONS, train=TRAIN, test=TEST, frames=FRAMES, long=LONG, threads=torch.get_num_threads())
-    settings |= dict(
-        training=asdict(TRAINING), heads=HEADS, adapters={kind: asdict(made()) for kind, made in ADAPTERS.items()}
-    )
-    write_json(
-        out, dict(torch=torch.__version__.partition("+")[0], costs=costs(), vit=vit, settings=settings, rows=rows)
-    )
+    version = torch.__version__.partition("+")[0]
+    write_json(out, dict(torch=version, costs=costs(), vit=vit, settings=settings, world=world))
 
 
-def main(folder: Path, out: Path, seeds: int):
+def main(folder: Path, out: Path, seeds: int = 3, size: str = "full"):
     "The ViT, the runs that are missing, and the record."
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "vit.json").exists():
         write_json(folder / "vit.json", distil(folder / "vit.safetensors"))
     if seeds:
-        run_all(folder, seeds)
+        run_all(folder, seeds, size)
     collect(folder, out)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 3)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:4]), *sys.argv[4:5])
