@@ -3,8 +3,8 @@
     python benchmarks/adapters.py FOLDER benchmarks/adapters.json 3    # seeds; 0: write the record of what is there
     python benchmarks/adapters.py FOLDER benchmarks/adapters.json 1 pilot    # a tenth of the training clips
 
-The full run takes about an hour on one quiet core. FOLDER keeps the small ViT and each run's row: a cut run goes on where
-it stopped. The ViT learns from the shipped CLIP's image tower (its features of the world's pictures are the target), since
+The full run has ten times the pilot's clips. FOLDER keeps the small ViT and each run's row: a cut run goes on where it
+stopped. The ViT learns from the shipped CLIP's image tower (its features of the world's pictures are the target), since
 AIM needs self-attention."""
 
 import json
