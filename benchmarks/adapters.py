@@ -3,14 +3,15 @@
     python benchmarks/adapters.py FOLDER benchmarks/adapters.json 3    # seeds; 0: write the record of what is there
     python benchmarks/adapters.py FOLDER benchmarks/adapters.json 1 pilot    # a tenth of the training clips
 
-The full run has ten times the pilot's clips. FOLDER keeps the small ViT and each run's row: a cut run goes on where it
-stopped. The ViT learns from the shipped CLIP's image tower (its features of the world's pictures are the target), since
-AIM needs self-attention."""
+The full run has five times the pilot's clips and two rates. FOLDER keeps the small ViT and each run's row: a cut run
+goes on where it stopped. The ViT learns from the shipped CLIP's image tower (its features of the world's pictures are
+the target), since AIM needs self-attention."""
 
 import json
 import sys
 import time
 import torch
+from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -141,7 +142,8 @@ def costs() -> list:
 
 MOTIONS = ("drift left", "drift right", "grow", "shrink", "stop then go", "go then stop")
 FRAMES, LONG = 8, 60  # frames of a clip; passes of a head on frozen features in the longer column
-SIZES = dict(pilot=dict(train=96, test=120), full=dict(train=960, test=240))  # clips
+SIZES = dict(pilot=dict(train=96, test=120), full=dict(train=480, val=120, test=240))  # clips
+RATES = dict(pilot=(2e-3,), full=(2e-3, 1e-2))  # learning rates, of which each run takes the best on the clips of val
 TRAINING = TrainConfig(epochs=12, batch=8, lr=2e-3, workers=0)
 HEADS = dict(mean={}, statistics={}, vidprism=dict(rates=(2, 4, 8)))
 ENCODERS = ("none", "none, long", "st_adapter", "aim")
@@ -168,30 +170,35 @@ def accuracy(model, x, labels) -> float:
     return (logits.argmax(1) == labels).float().mean().item()
 
 
-def run(file: Path, kind: str, head: str, seed: int, train: tuple, test: tuple) -> dict:
-    "Train a head, with adapters inside the encoder or on the frozen features, and measure it on held-out clips."
-    encoder, start = frozen(file), time.perf_counter()
+def fitted(encoder, kind: str, head: str, seed: int, train: tuple, lr: float):
+    "A head that was trained with adapters inside the encoder, or on the frozen features."
     with seeded(seed):
         made = create_head(head, encoder.dim, len(MOTIONS), FRAMES, **HEADS[head])
-    config = replace(TRAINING, seed=seed, epochs=LONG if kind == "none, long" else TRAINING.epochs)
-    if kind.startswith("none"):
-        model = made
-        with torch.no_grad():
-            train, test = ((encoder(x).pooled, labels) for x, labels in (train, test))
-    else:
-        model = VideoModel(
-            add_adapters(encoder, kind, dict(num_positions=FRAMES) if kind == "aim" else {}, seed), made, MOTIONS
-        )
-    fit(model, TensorClips(*train), config=config)
-    model.eval()
-    shuffled = shuffle_time(test[0].flatten(2), seed).reshape(test[0].shape)
+    if not kind.startswith("none"):
+        more = dict(num_positions=FRAMES) if kind == "aim" else {}
+        adapted = add_adapters(deepcopy(encoder), kind, more, seed)
+        made = VideoModel(adapted, made, MOTIONS)
+    epochs = LONG if kind == "none, long" else TRAINING.epochs
+    fit(made, TensorClips(*train), config=replace(TRAINING, seed=seed, epochs=epochs, lr=lr))
+    return made.eval()
+
+
+def run(encoder, kind: str, head: str, seed: int, sides: dict, rates: tuple) -> dict:
+    "Train with each rate, take the best on the clips of val, and measure it on those of test."
+    start = time.perf_counter()
+    models = {lr: fitted(encoder, kind, head, seed, sides["train"], lr) for lr in rates}
+    held = {lr: accuracy(model, *sides["val"]) for lr, model in models.items()} if len(rates) > 1 else {rates[0]: 0}
+    lr = max(held, key=held.get)
+    model, (x, labels) = models[lr], sides["test"]
+    shuffled = shuffle_time(x.flatten(2), seed).reshape(x.shape)
     return dict(
         encoder=kind,
         head=head,
         seed=seed,
-        top1=accuracy(model, *test),
-        shuffled=accuracy(model, shuffled, test[1]),
-        train=accuracy(model, *train),
+        lr=lr,
+        top1=accuracy(model, x, labels),
+        shuffled=accuracy(model, shuffled, labels),
+        train=accuracy(model, *sides["train"]),
         tuned=count_parameters(model, trainable=True),
         seconds=round(time.perf_counter() - start, 1),
     )
@@ -207,11 +214,14 @@ def run_all(folder: Path, seeds: int, size: str):
     "Run what has no row yet, seed by seed; each row is appended as its run ends."
     rows, file = folder / f"{size}.jsonl", folder / "vit.safetensors"
     done = {(row["encoder"], row["head"], row["seed"]) for row in rows_of(folder, size)}
-    train, test = (side(split, count) for split, count in SIZES[size].items())
+    clips = {split: side(split, count) for split, count in SIZES[size].items()}
+    encoder = frozen(file)
+    with torch.no_grad():
+        features = {split: (encoder(x).pooled, labels) for split, (x, labels) in clips.items()}
     for seed, head, kind in product(range(seeds), HEADS, ENCODERS):
         if (kind, head, seed) in done:
             continue
-        row = run(file, kind, head, seed, train, test)
+        row = run(encoder, kind, head, seed, features if kind.startswith("none") else clips, RATES[size])
         with rows.open("a") as out:
             out.write(json.dumps(row) + "\n")
         print(row, flush=True)
@@ -222,7 +232,7 @@ def collect(folder: Path, out: Path):
     settings = dict(motions=MOTIONS, frames=FRAMES, long=LONG, threads=torch.get_num_threads(), heads=HEADS)
     settings["training"] = asdict(TRAINING)
     settings["adapters"] = {kind: asdict(made()) for kind, made in ADAPTERS.items()}
-    world = {size: dict(clips=clips, rows=rows_of(folder, size)) for size, clips in SIZES.items()}
+    world = {size: dict(clips=clips, rates=RATES[size], rows=rows_of(folder, size)) for size, clips in SIZES.items()}
     vit = json.loads((folder / "vit.json").read_text())
     version = torch.__version__.partition("+")[0]
     write_json(out, dict(torch=version, costs=costs(), vit=vit, settings=settings, world=world))
