@@ -225,6 +225,12 @@ CALLS = {
         collect=True,
     ),
     "encode_clips": lambda w: dict(encoder=w.encoder, items=[w.clip_path], num_frames=4, sampling="sparse", grid=False),
+    "STAdapterConfig": lambda w: dict(width=4, kernel=(3, 1, 1), layers=1, place="both", activation="none"),
+    "AIMConfig": lambda w: dict(width=4, layers=1, scale=0.5, num_positions=8),
+    "add_adapters": lambda w: dict(
+        encoder=vp.create_encoder("mini", text=False), kind="st_adapter", config=dict(width=4), seed=0
+    ),
+    "remove_adapters": lambda w: dict(encoder=vp.add_adapters(vp.create_encoder("mini", text=False))),
     "MotionEncoder": lambda w: dict(encoder=w.encoder, cells=2),
     "motion_features": lambda w: dict(grid=torch.randn(1, 4, 4, 4, 8, generator=generator(6)), cells=2),
     "RgSTA": lambda w: dict(dim=8, rate=2, alpha=0.7, tau=0.1, delta=0.5, keep=1, preset="paper"),
@@ -295,6 +301,8 @@ CALLS = {
         templates="mote",
         grid_search=False,
         finetune_encoder=False,
+        adapters="none",
+        adapter_options={},
         training=w.training,
     ),
     "evaluate_model": lambda w: dict(

@@ -20,6 +20,7 @@ Train
     fit(model, data, TrainConfig(...))      the loop alone
     choose_rates(benchmark)         at which rates, by one training of all sets of experts
     cache_features, create_encoder  frames in, features out
+    add_adapters, remove_adapters   ST-Adapter or AIM inside a frozen encoder
 
 Compare
     close_set, few_shot, zero_shot, cross_validate      protocols on a Benchmark
@@ -55,6 +56,7 @@ _WHERE = {
     "data.synthetic": "MOTIONS world_pictures world_clips",
     "encoders.base": "Features FrameEncoder Preprocess find_device",
     "encoders.factory": "create_encoder",
+    "encoders.adapters": "AIMConfig STAdapterConfig add_adapters remove_adapters",
     "encoders.cache": "FeatureCache cache_features encode_clips",
     "encoders.motion": "MotionEncoder motion_features",
     "heads.rgsta": "Merge RgSTA",

@@ -212,6 +212,14 @@ HEAD_OPTIONS = Option(
     "options", list[str], None, "an option of the head; may be repeated", ("--option",), dict(metavar="NAME=VALUE")
 )
 RATES = Option("rates", str, None, "rates of the experts, such as 2,4,8; auto: chosen on training clips")
+ADAPTER_OPTIONS = Option(
+    "adapter_options",
+    list[str],
+    None,
+    "an option of the adapters; may be repeated",
+    ("--adapter-option",),
+    dict(metavar="NAME=VALUE"),
+)
 
 # %% ../nbs/cli.ipynb #09d09a9f
 RUN = Panel(
@@ -237,6 +245,7 @@ RUN = Panel(
             "train the encoder, too, on augmented frames",
             ("--finetune-encoder/--no-finetune-encoder",),
         ),
+        Option("adapters", str, "none", "train adapters inside the frozen encoder, on frames: none, st_adapter or aim"),
         Option("lengths", str, "refuse", "features of clips of other lengths: refuse, or resample to --num-frames"),
     ),
 )
@@ -984,7 +993,7 @@ def run_features(data, encoder, views, cache, grid, export, workers, num_frames,
         print(*said, sep="\n")
 
 # %% ../nbs/cli.ipynb #d3dda6b7
-def training_run(recipe=None, options=None, views="1x1", rates=None, **values):
+def training_run(recipe=None, options=None, views="1x1", rates=None, adapter_options=None, **values):
     """Return the `Recipe` that the options of `train` ask for.
 
     Parameters
@@ -997,6 +1006,8 @@ def training_run(recipe=None, options=None, views="1x1", rates=None, **values):
         Temporal clips and crops of a test clip, such as "4x3".
     rates
         Of the experts, such as "2,4,8" or "auto"; None: those among the options.
+    adapter_options
+        Options of the adapters, such as "width=16".
     values
         The values of the options in `ENCODING`, `RUN` and `TRAINING`.
     """
@@ -1011,6 +1022,7 @@ def training_run(recipe=None, options=None, views="1x1", rates=None, **values):
         given |= dict([parse_option(f"rates={rates}")])
     training = TrainConfig(**pick(values, TRAINING))
     chosen = pick(values, ENCODING, RUN)
+    chosen["adapter_options"] = dict(map(parse_option, adapter_options or ()))
     return Recipe(options={**kept, **given}, views=parse_views(views), training=training, **chosen)
 
 
@@ -1110,7 +1122,7 @@ def watching_of(keep, watch, trackers, **_) -> dict:
     ENCODING,
     WORK,
     RUN,
-    Panel(RUN.title, (HEAD_OPTIONS, RATES)),
+    Panel(RUN.title, (HEAD_OPTIONS, RATES, ADAPTER_OPTIONS)),
     TRAINING,
     LONG_RUN,
     WATCHING,

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from .data.clips import Clip, read_clip, samples_folder
 from .data.manifests import read_class_names
+from .encoders.adapters import AdaptedEncoder, load_adapters
 from .encoders.base import Features, FrameEncoder, Preprocess, check_finite_features, check_preprocess
 
 # isort: split
@@ -373,6 +374,11 @@ def _disk_state(module: nn.Module, half: bool, what: str) -> dict:
     return state
 
 
+def _without_adapters(encoder: FrameEncoder) -> FrameEncoder:
+    "The frozen encoder of an adapted one; any other as it is."
+    return encoder.encoder if isinstance(encoder, AdaptedEncoder) else encoder
+
+
 def _is_copied(encoder: FrameEncoder, weights, asked: bool) -> bool:
     "Whether the encoder's weights go into the folder: if asked for, or if its name does not bring them back."
     if asked is not None:
@@ -383,21 +389,26 @@ def _is_copied(encoder: FrameEncoder, weights, asked: bool) -> bool:
 def _disk_states(model: VideoModel, half: bool, asked: bool, weights) -> dict:
     "The state dicts that are written, by file name; weights that are not written are finite, too."
     states = {WEIGHT_FILES[0]: _disk_state(model.head, half, "head")}
-    if _is_copied(model.encoder, weights, asked):
-        states[WEIGHT_FILES[1]] = _disk_state(model.encoder, half, "encoder")
+    encoder = _without_adapters(model.encoder)
+    if _is_copied(encoder, weights, asked):
+        states[WEIGHT_FILES[1]] = _disk_state(encoder, half, "encoder")
     else:
-        check_finite(dict(model.encoder.named_parameters()), "The model is not saved: its encoder")
+        check_finite(dict(encoder.named_parameters()), "The model is not saved: its encoder")
+    if encoder is not model.encoder:
+        states[WEIGHT_FILES[2]] = _disk_state(model.encoder.adapters, half, "adapters")
     return states
 
 
 def _model_config(model: VideoModel, metadata: dict) -> dict:
     "What `config.json` says."
-    encoder, head = model.encoder, model.head
+    encoder, head = _without_adapters(model.encoder), model.head
     if isinstance(encoder, GivenFeatures):
         how, weights = encoder.known_how, encoder.known_weights
     else:
         how, weights = encoder.how, None if encoder.origin is None else weights_hash(encoder)
     own = {} if model.templates == _ZERO_SHOT else dict(templates=list(model.templates))
+    if encoder is not model.encoder:
+        own["adapters"] = model.encoder.described()
     return dict(
         **own,
         encoder=encoder.name,
@@ -609,8 +620,8 @@ def _check_copied(folder, c: dict, state: dict):
     _check_shapes(bare, state, f"the encoder in {folder}")
 
 
-def _load_encoder(folder: Path, c: dict, state, encoder=None) -> FrameEncoder:
-    "By name or as given, with the weights that were saved, if any were."
+def _load_encoder(folder: Path, c: dict, state, adapters, encoder=None) -> FrameEncoder:
+    "By name or as given, with the weights that were saved, if any were, and the adapters."
     copied = state is not None
     if copied and encoder is None:
         _check_copied(folder, c, state)
@@ -621,7 +632,9 @@ def _load_encoder(folder: Path, c: dict, state, encoder=None) -> FrameEncoder:
         e.origin = None if e.origin is None else f"saved {e.origin}"
     elif saved and not isinstance(e, GivenFeatures) and weights_hash(e) != saved:
         raise ConfigError(f"The encoder {e.name} has other weights now than when the model in {folder} was saved.")
-    return e
+    if adapters is None:
+        return e
+    return load_adapters(e, **c["adapters"], state=adapters, what=f"the adapters in {folder}")
 
 # %% ../nbs/model.ipynb #9d51b7c2
 class _TornError(ConfigError):
@@ -648,13 +661,16 @@ def _read_state(path: Path) -> dict:
 
 
 def _read_folder(folder: Path) -> tuple:
-    "(config, state dict of the head, that of the encoder or None): all that a folder holds."
+    "(config, state dicts of the head, of the encoder or None, of the adapters or None): all that a folder holds."
     c = read_config(folder)
-    head, encoder = (folder / name for name in WEIGHT_FILES)
-    if not _is_whole(head, c):
-        raise ConfigError(f"{folder} lacks {head.name}.")
+    head, encoder, adapters = (folder / name for name in WEIGHT_FILES)
+    needed = [head, adapters] if "adapters" in c else [head]
+    for path in needed:
+        if not _is_whole(path, c):
+            raise ConfigError(f"{folder} lacks {path.name}.")
     copied = _is_whole(encoder, c)
-    return c, _todays_names(_read_state(head)), _read_state(encoder) if copied else None
+    found = _read_state(encoder) if copied else None
+    return c, _todays_names(_read_state(head)), found, _read_state(adapters) if "adapters" in c else None
 
 
 def _marks(folder: Path) -> list:
@@ -758,12 +774,12 @@ def from_pretrained(cls: VideoModel, name, labels=None, encoder=None, **options)
         preprocessing now.
     """
     folder = _fetch_folder(name, **options)
-    c, head, weights = _read_steadily(folder, lambda: _read_folder(folder))
+    c, head, weights, adapters = _read_steadily(folder, lambda: _read_folder(folder))
     if labels is not None and list(labels) != c["labels"]:
         first = ", ".join(c["labels"][:5])
         raise ConfigError(f"The model in {folder} has other labels: {first} ...")
     head = _load_head(folder, c, head)
-    encoder = _load_encoder(folder, c, weights, encoder)
+    encoder = _load_encoder(folder, c, weights, adapters, encoder)
     return cls(encoder, head, c["labels"], c["sampling"], c.get("templates")).eval()
 
 # %% ../nbs/model.ipynb #8dc03f9c

@@ -115,12 +115,13 @@ def _check_options(name: str, options: dict, where):
 
 # %% ../nbs/model_config.ipynb #5b67667e
 _HASH = Rule("64 hexadecimal digits", lambda value: isinstance(value, str) and len(value) == 64)
-WEIGHT_FILES = ("head.safetensors", "encoder.safetensors")
+WEIGHT_FILES = ("head.safetensors", "encoder.safetensors", "adapters.safetensors")
 _RULES = dict(
     encoder=text(500),
     encoder_options=mapping(),
     preprocess=maybe(mapping()),
     encoder_weights=maybe(text(64)),
+    adapters=mapping(),
     head=text(200),
     options=mapping(),
     labels=listed(text(1000), 1, 1_000_000),
@@ -137,7 +138,23 @@ _PREPROCESS = dict(
     interpolation=choice("bicubic", "bilinear"),
     resize=maybe(whole(1, 4096)),
 )
+_LAYERS = dict(width=whole(0, 16384), layers=whole(0, 256))
+_ADAPTERS = dict(  # the options of each kind of adapter inside the encoder
+    st_adapter=dict(
+        **_LAYERS,
+        kernel=listed(whole(1, 15), 3, 3),
+        place=choice("attention", "mlp", "both"),
+        activation=choice("gelu", "none"),
+    ),
+    aim=dict(**_LAYERS, scale=real(0, 1e9), num_positions=whole(0, 4096)),
+)
 _NEEDED = ("encoder", "head", "options", "labels", "sampling")
+
+
+def _check_adapters(adapters: dict, where):
+    "Refuse adapters of an unknown kind, or with an option that it does not have or that is out of range."
+    check_object(adapters, dict(kind=choice(*_ADAPTERS), config=mapping()), where, needed=("kind", "config"))
+    check_object(adapters["config"], _ADAPTERS[adapters["kind"]], f"{where}, config")
 
 
 def check_config(config: dict, where) -> dict:
@@ -170,6 +187,8 @@ def check_config(config: dict, where) -> dict:
     if len(config["labels"]) != options["num_classes"]:
         names = len(config["labels"])
         raise ConfigError(f"{where}: labels has {names} names, and options.num_classes is {options['num_classes']}.")
+    if "adapters" in config:
+        _check_adapters(config["adapters"], f"{where}, adapters")
     if config.get("preprocess") is not None:
         check_object(config["preprocess"], _PREPROCESS, f"{where}, preprocess", needed=("size", "mean", "std"))
     check_object(config.get("sha256", {}), dict.fromkeys(WEIGHT_FILES, _HASH), f"{where}, sha256")

@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from typing import Literal, NamedTuple
+from ..encoders.adapters import AdaptedEncoder
 from ..encoders.base import evaluation_mode, find_device, modes_kept
 from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, NonNegative, Width, checked
 
@@ -573,7 +574,7 @@ class Part(NamedTuple):
     Attributes
     ----------
     name : str
-        "encoder", "text tower", or "head." with the name of a child of the head.
+        "encoder", "adapters", "text tower", or "head." with the name of a child of the head.
     parameters : int
         All its parameters.
     trainable : int
@@ -751,13 +752,15 @@ def _part(name: str, module: nn.Module, macs: int) -> Part:
 
 
 def _encoder_parts(encoder: nn.Module, frames: Tensor) -> list:
-    "The image tower, and the text tower where there is one."
+    "The image tower, which computes the adapters inside it, too; the adapters and the text tower where there are some."
     named = encoder.named_modules()
     tower = next((module for name, module in named if name.endswith("visual")), encoder)
     parts = [_part("encoder", tower, count_macs(encoder, frames))]
-    text = count_parameters(encoder) - count_parameters(tower)
+    if isinstance(encoder, AdaptedEncoder):
+        parts.append(_part("adapters", encoder.adapters, 0))
+    text = count_parameters(encoder) - sum(part.parameters for part in parts)
     if text:
-        learning = count_parameters(encoder, True) - count_parameters(tower, True)
+        learning = count_parameters(encoder, True) - sum(part.trainable for part in parts)
         parts.append(Part("text tower", text, learning, 0))
     return parts
 

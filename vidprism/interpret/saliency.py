@@ -148,7 +148,7 @@ class Seen(NamedTuple):
 
 
 def encode_pixels(encoder: nn.Module, pixels: Tensor) -> Tensor:
-    """Encode pictures that are already prepared, `encoder.chunk` at a time.
+    """Encode the pictures of one clip that are already prepared, `encoder.chunk` at a time unless they are mixed.
 
     Parameters
     ----------
@@ -162,7 +162,8 @@ def encode_pixels(encoder: nn.Module, pixels: Tensor) -> Tensor:
     Tensor
         `[T,D]` features.
     """
-    parts = [encoder.encode(part).pooled for part in pixels.split(encoder.chunk)]
+    chunk = len(pixels) if encoder.window > 1 else encoder.chunk  # an encoder that mixes time reads the clip whole
+    parts = [encoder.encode(part).pooled for part in pixels.split(chunk)]
     return torch.cat(parts)
 
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RECIPES', 'CHOSEN_RATES', 'TRACKERS', 'OWN_FILES', 'Recipe', 'PaperRecipe', 'paper_recipe', 'find_encoder',
            'encoder_for', 'find_clips', 'recipe_for', 'Split', 'split_clips', 'default_cache', 'side_of', 'bench_of',
-           'evaluate_model', 'Trained', 'kept_clips', 'fresh_head', 'finetune_clips', 'kept_rates', 'train_clips']
+           'evaluate_model', 'Trained', 'kept_clips', 'fresh_head', 'with_adapters', 'finetune_clips', 'kept_rates',
+           'train_clips']
 
 # %% ../../nbs/training/pipeline.ipynb #d7e3ecc8
 import json
@@ -25,6 +26,7 @@ from ..data.dataset import ClipDataset
 from ..data.decoding import readers_by_default
 from ..data.manifests import parse
 from ..data.shards import PackedClips, is_packed, is_shard_folder, shard_list
+from ..encoders.adapters import ADAPTERS, adapter_config, add_adapters
 from ..encoders.base import FrameEncoder, find_device
 from ..encoders.cache import FeatureCache, cache_features
 from ..encoders.factory import create_encoder
@@ -90,6 +92,10 @@ class Recipe:
         Choose learning rate and weight decay on held-out training clips first.
     finetune_encoder : bool
         Train the encoder, too, on decoded and augmented frames.
+    adapters : str
+        "none"; or "st_adapter" or "aim" to train adapters inside the frozen encoder, on such frames.
+    adapter_options : dict
+        Settings of the adapters, see `STAdapterConfig` and `AIMConfig`; AIM learns a position for each of `num_frames`.
     lengths : str
         Of features made elsewhere: "refuse" clips of another length than the first, whose length is T; or "resample"
         all to `num_frames`.
@@ -111,6 +117,8 @@ class Recipe:
     templates: str = "mote"
     grid_search: bool = False
     finetune_encoder: bool = False
+    adapters: str = "none"
+    adapter_options: dict = field(default_factory=dict)
     lengths: str = "refuse"
     training: TrainConfig = TrainConfig()
 
@@ -118,6 +126,8 @@ class Recipe:
         one_of(self.split, ("auto", "own", "source"), "split")
         one_of(self.classifier, ("linear", "text"), "classifier")
         one_of(self.lengths, LENGTHS, "lengths")
+        one_of(self.adapters, ("none", *ADAPTERS), "adapters")
+        self._check_adapters()
         if self.finetune_encoder and self.grid_search:
             raise ConfigError(
                 "grid_search chooses settings on cached features, so it does not go with finetune_encoder."
@@ -126,6 +136,22 @@ class Recipe:
             raise ConfigError(f"folds must be 2 or more, not {self.folds}.")
         if not 0 <= self.fold < self.folds:
             raise ConfigError(f"fold must be 0 to {self.folds - 1}, not {self.fold}.")
+
+    def _check_adapters(self):
+        "Refuse options of adapters that are not there, and adapters beside another training of the encoder."
+        if self.adapters == "none":
+            if self.adapter_options:
+                raise ConfigError("adapter_options are for adapters, and adapters is none.")
+            return
+        adapter_config(self.adapters, self.adapter_options)
+        if self.finetune_encoder or self.grid_search:
+            other = "finetune_encoder" if self.finetune_encoder else "grid_search"
+            raise ConfigError(f"adapters are trained in a frozen encoder on frames, so they do not go with {other}.")
+
+    @property
+    def learns_on_frames(self) -> bool:
+        "Whether training reads frames, since something inside the encoder learns."
+        return self.finetune_encoder or self.adapters != "none"
 
     @property
     def chooses_rates(self) -> bool:
@@ -384,9 +410,9 @@ def recipe_for(clips: ClipList, recipe: Recipe) -> Recipe:
     """
     if not holds_features(clips):
         return recipe
-    if recipe.finetune_encoder or tuple(recipe.views) != (1, 1):
+    if recipe.learns_on_frames or tuple(recipe.views) != (1, 1):
         raise ConfigError(
-            f"{clips.root} holds features: the encoder cannot be finetuned, and there are no other views."
+            f"{clips.root} holds features: the encoder cannot be finetuned or adapted, and there are no other views."
         )
     length = feature_shape(clips.paths[0])[-2]
     num_frames = recipe.num_frames if recipe.lengths == "resample" else length
@@ -741,6 +767,7 @@ OWN_FILES = (
     "config.json",
     "head.safetensors",
     "encoder.safetensors",
+    "adapters.safetensors",
     "result.json",
     "curves.json",
     WATCH_FILE,
@@ -886,6 +913,29 @@ def fresh_head(recipe: Recipe, encoder: FrameEncoder, classes, text=None) -> nn.
     return create_head(recipe.head, encoder.dim, len(classes), tokens, text=text, **options)
 
 
+def with_adapters(encoder: FrameEncoder, recipe: Recipe) -> FrameEncoder:
+    """The encoder with the adapters that a recipe asks for.
+
+    Parameters
+    ----------
+    encoder : FrameEncoder
+        The encoder; it is frozen where there are adapters.
+    recipe : Recipe
+        Its `adapters`, their options and the seed of its `training`.
+
+    Returns
+    -------
+    FrameEncoder
+        The same encoder where the recipe asks for none.
+    """
+    if recipe.adapters == "none":
+        return encoder
+    options = dict(recipe.adapter_options)
+    if recipe.adapters == "aim":
+        options.setdefault("num_positions", recipe.num_frames)
+    return add_adapters(encoder, recipe.adapters, options, recipe.training.seed)
+
+
 def _tell_loss(rows: list):
     "Report the last epoch on the error stream."
     last = rows[-1]
@@ -893,9 +943,10 @@ def _tell_loss(rows: list):
 
 
 def _model_to_tune(split: Split, recipe: Recipe, encoder: FrameEncoder) -> VideoModel:
-    "An encoder whose image tower learns, with a fresh head."
+    "An encoder whose image tower or whose adapters learn, with a fresh head."
     classes = split.train.classes
     text = _class_text(recipe, encoder, classes)
+    encoder = with_adapters(encoder, recipe)
     with seeded(recipe.training.seed):
         head = fresh_head(recipe, encoder, classes, text)
     return finetune_encoder(VideoModel(encoder, head, classes, recipe.sampling))
@@ -959,7 +1010,7 @@ def finetune_clips(
     run: AnyPath | None = None,
     **checkpoints,
 ) -> Trained:
-    """Train the image tower and the head on augmented frames. The text tower stays frozen.
+    """Train the image tower, or adapters inside it, and the head on augmented frames. The text tower stays frozen.
 
     Rates that are to be chosen are chosen on the features of the encoder as it is before.
 
@@ -1015,7 +1066,8 @@ def _how_finetuned(split: Split, recipe: Recipe, result: Result, history: Histor
         seconds=history.seconds,
         classifier=recipe.classifier,
         prompts=_prompts_used(recipe),
-        finetuned_encoder=True,
+        finetuned_encoder=recipe.finetune_encoder,
+        adapters=None if recipe.adapters == "none" else dict(kind=recipe.adapters, options=recipe.adapter_options),
     )
 
 
@@ -1156,7 +1208,7 @@ def train_clips(
     split = split_clips(clips, recipe)
     fresh_head(_trial_recipe(recipe, encoder), encoder, clips.classes)  # wrong options raise before clips are read
     kept = _checkpoints_in(folder, resume, every, keep, trackers)
-    if recipe.finetune_encoder:
+    if recipe.learns_on_frames:
         return finetune_clips(split, recipe, encoder, cache, workers, progress, team, watch, folder, **kept)
     bench = bench_of(split, recipe, encoder, cache, workers, progress, team)
     result, history = _train_on_features(bench, recipe, folder, watch, **kept)

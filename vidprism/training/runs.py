@@ -45,7 +45,7 @@ from vidprism.training.checkpoint import (
 from .pipeline import CHOSEN_RATES, OWN_FILES, TRACKERS, Recipe, Trained, encoder_for, find_clips
 
 # isort: split
-from .pipeline import fresh_head, kept_rates, recipe_for, train_clips
+from .pipeline import fresh_head, kept_rates, recipe_for, train_clips, with_adapters
 from .trainer import TrainConfig
 from .watch import WATCH_FILE, check_record, read_watch
 
@@ -159,7 +159,10 @@ def run_settings(source: Source, clips: ClipList, recipe: Recipe, encoder, worke
         "source", "recipe", "training", "workers" and "processes" as they are used, and "inputs": SHA-256 of list and
         encoder.
     """
-    chosen = {name: value for name, value in vars(recipe).items() if name != "training"}
+    left_out = {"training"}
+    if recipe.adapters == "none":  # runs from before there were adapters go on
+        left_out |= {"adapters", "adapter_options"}
+    chosen = {name: value for name, value in vars(recipe).items() if name not in left_out}
     inputs = dict(clips=_hash_of_list(clips), encoder=fingerprint(encoder))
     if holds_features(clips):
         inputs["features"] = _hash_of_files(clips)
@@ -458,6 +461,8 @@ def _recipe_of(settings: dict) -> Recipe:
     "The recipe that a record states; its checks are those of `Recipe` and `TrainConfig`."
     chosen = _as_tuples(settings["recipe"])
     chosen["options"] = _as_tuples(chosen["options"])
+    if "adapter_options" in chosen:
+        chosen["adapter_options"] = _as_tuples(chosen["adapter_options"])
     return Recipe(**chosen, training=TrainConfig(**settings["training"]))
 
 
@@ -604,7 +609,7 @@ def _unfinished_model(folder: Path, found: Checkpoint, encoder) -> VideoModel:
     if recipe.chooses_rates and (record := kept_rates(folder)):
         recipe = recipe.with_rates(record["rates"])
     head = fresh_head(recipe, encoder, classes, torch.zeros(len(classes), encoder.dim) if recipe.needs_text else None)
-    return VideoModel(encoder, head, classes, recipe.sampling)
+    return VideoModel(with_adapters(encoder, recipe), head, classes, recipe.sampling)
 
 
 def _load_into(model: VideoModel, found: Checkpoint) -> VideoModel:

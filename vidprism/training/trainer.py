@@ -30,6 +30,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 from typing import NamedTuple
 from ..data.shared_batches import SharedBatchLoader
+from ..encoders.adapters import AdaptedEncoder
 from ..encoders.base import evaluation_mode
 from ..errors import AnyPath, ConfigError, Count, Fraction, Natural, NonNegative, Positive, Seed
 
@@ -320,7 +321,8 @@ def make_optimizer(module: nn.Module, config: TrainConfig):
     Returns
     -------
     torch.optim.AdamW
-        With up to four groups of parameters: head and encoder, each with and without decay.
+        With up to four groups of parameters: head and encoder, each with and without decay. Adapters inside an encoder
+        learn at the head's rate.
 
     Raises
     ------
@@ -330,7 +332,7 @@ def make_optimizer(module: nn.Module, config: TrainConfig):
     members = {(encoder, decays): [] for encoder in (False, True) for decays in (True, False)}
     for name, p in module.named_parameters():
         if p.requires_grad:
-            encoder = name.startswith("encoder.")
+            encoder = name.startswith("encoder.") and not name.startswith("encoder.adapters.")
             decays = config.decay_all or p.ndim > 1
             members[encoder, decays].append(p)
     groups = [_parameter_group(ps, *kind, config) for kind, ps in members.items() if ps]
@@ -358,7 +360,9 @@ def _image_tower(encoder: nn.Module) -> nn.Module:
 
 @checked
 def finetune_encoder(model: nn.Module) -> nn.Module:
-    """Let the image tower of a model's encoder learn. The text tower stays frozen.
+    """Let the image tower of a model's encoder learn, or only its adapters, if it has some.
+
+    The text tower stays frozen.
 
     Parameters
     ----------
@@ -370,7 +374,9 @@ def finetune_encoder(model: nn.Module) -> nn.Module:
     nn.Module
         The same model.
     """
-    _image_tower(model.encoder).requires_grad_(True)
+    encoder = model.encoder
+    learns = encoder.adapters if isinstance(encoder, AdaptedEncoder) else _image_tower(encoder)
+    learns.requires_grad_(True)
     return model
 
 
