@@ -2,7 +2,7 @@
 
 Every row is kept in localisation.json with its settings; what is there is not measured again.
 
-    python benchmarks/localisation.py features      # encode JHMDB-21's clips at 15 frames a second, once
+    python benchmarks/small_data.py features        # encode JHMDB-21's clips once
     python benchmarks/localisation.py run world     # the embedded world: 2 to 4 motions, three seeds
     python benchmarks/localisation.py run jhmdb21   # 2 or 3 clips of different classes and sources, five folds
     python benchmarks/localisation.py table"""
@@ -16,15 +16,15 @@ import torch
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-from vidprism.data.clips import clip_info, frame_indices, read_frames
-from vidprism.data.splits import grouped_folds, source_of
+from vidprism.data.splits import grouped_folds
 from vidprism.encoders.base import evaluation_mode
 from vidprism.encoders.cache import FeatureCache
 from vidprism.encoders.factory import create_encoder
-from vidprism.evaluation.benchmark import Benchmark, FeatureSplit, find_commit, world_bench
+from vidprism.evaluation.benchmark import Benchmark, find_commit, world_bench
 from vidprism.evaluation.localisation import Segment, find_segments, frame_accuracy, localisation_map, smooth
 from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.evaluation.protocols import train_head
+from vidprism.experiments.studies import difference
 from vidprism.files import locked, write_json
 from vidprism.interpret.localise import WindowLogits
 from vidprism.schema import read_json
@@ -33,6 +33,8 @@ from vidprism.training.trainer import TrainConfig
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+from small_data import bench_of
+
 TABLE = HERE / "localisation.json"
 TIOUS = (0.3, 0.5, 0.7)
 EPOCHS = dict(world=30, jhmdb21=12)  # of a head that has more than a linear layer
@@ -142,45 +144,19 @@ def world_data(seed: int) -> Data:
     return Data(bench, tuning, test, 16.0)
 
 
-def encode_jhmdb(file):
-    "Features [n,D] of every second frame of each clip."
-    from mobilenet import make
-    from small_data import listed
+def jhmdb_data(file, fold: int) -> Data:
+    """A fold of five: its clips for the test videos; a fifth of the others, by source, for the tuning videos.
 
-    root, paths, labels, classes = listed()
-    encoder, rows = make(), []
-    for k, path in enumerate(paths):
-        frames = read_frames(root / path, range(0, clip_info(root / path).total, 2))
-        with torch.no_grad():
-            rows.append(encoder(frames[None]).pooled[0])
-        if k % 50 == 0:
-            print(f"{k} of {len(paths)} clips", flush=True)
-    torch.save(dict(rows=rows, labels=labels, items=paths, classes=classes), file)
-
-
-def jhmdb_data(file, fold: int, size: int = 16) -> Data:
-    "A fold of five: its clips for the test videos; a fifth of the others, by source, for the tuning videos."
-    kept = torch.load(file)
-    sources = [source_of(Path(p)) for p in kept["items"]]
-    folds = grouped_folds(kept["labels"], sources, 5, 0)
-    test, train = list(folds[fold].test), list(folds[fold].train)
-    inner = grouped_folds([kept["labels"][k] for k in train], [sources[k] for k in train], 5, 1)[0]
-    held, rest = [train[k] for k in inner.test], [train[k] for k in inner.train]
-
-    def clips(places):
-        return Clips(
-            [kept["rows"][k] for k in places], [kept["labels"][k] for k in places], [sources[k] for k in places]
-        )
-
-    def side(places):
-        rows = [kept["rows"][k] for k in places]
-        features = torch.stack([row[frame_indices(len(row), size)] for row in rows])
-        return FeatureSplit(features, torch.tensor(clips(places).labels), places, clips(places).sources)
-
-    metadata = dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=size, sampling="sparse", views=[1, 1])
-    bench = Benchmark("jhmdb21", side(rest), side(test), kept["classes"], metadata)
-    videos = [splice(clips(p), bench.classes, n, 3, 15.0, fold, 1.0) for p, n in ((held, 40), (test, 100))]
-    return Data(bench, *videos, 15.0)
+    Each clip is the 16 frames that `small_data.py features` encodes; times count 16 frames as a second."""
+    bench = bench_of(file)
+    side = bench.train
+    folds = grouped_folds(side.labels.tolist(), side.sources, 5, 0)
+    test, train = side.rows(folds[fold].test), side.rows(folds[fold].train)
+    inner = grouped_folds(train.labels.tolist(), train.sources, 5, 1)[0]
+    held, rest = train.rows(inner.test), train.rows(inner.train)
+    sides = [Clips(list(s.features), s.labels.tolist(), s.sources) for s in (held, test)]
+    videos = [splice(s, bench.classes, n, 3, 16.0, fold) for s, n in zip(sides, (40, 100))]
+    return Data(replace(bench, train=rest, test=test), *videos, 16.0)
 
 
 def split_logits_of(head, video: Video, size: int):
@@ -338,15 +314,13 @@ def tables() -> list:
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("what", choices=("features", "run", "table"))
+    ask.add_argument("what", choices=("run", "table"))
     ask.add_argument("data", nargs="?", choices=("world", "jhmdb21"), default="world")
-    ask.add_argument("--features", default=str(Path(tempfile.gettempdir()) / "vidprism_jhmdb21_dense.pt"))
+    ask.add_argument("--features", default=str(Path(tempfile.gettempdir()) / "vidprism_jhmdb21.pt"))
     ask.add_argument("--seeds", type=int, nargs="+")
     a = ask.parse_args()
     torch.set_num_threads(1)
-    if a.what == "features":
-        encode_jhmdb(a.features)
-    elif a.what == "run":
+    if a.what == "run":
         run(a.data, a.features, a.seeds or (range(3) if a.data == "world" else range(5)))
     else:
         print(*tables(), sep="\n")
