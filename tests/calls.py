@@ -371,6 +371,7 @@ CALLS = {
         smoothing=0.1,
         cache=w.new("cache"),
         progress=False,
+        method="sliding",
     ),
     "clip_table": lambda w: dict(
         model=w.model,

@@ -814,8 +814,9 @@ def explain_heading(model, clip) -> str:
             Option("window", Positive, 2.0, "seconds that the model sees at a time: those of its training clips"),
             Option("threshold", Fraction, 0.5, "probability that the frames of a segment reach"),
             Option("min_length", NonNegative, None, "seconds; shorter segments are left out (default: window / 4)"),
-            Option("overlap", Fraction, 0.5, "part that a window shares with the next"),
-            Option("smoothing", NonNegative, None, "seconds that are averaged over (default: window / 4)"),
+            Option("method", str, "split", "split: each frame's exact part of the answer; sliding: short windows"),
+            Option("overlap", Fraction, None, "part that a window shares with the next"),
+            Option("smoothing", NonNegative, None, "seconds that are averaged over (default: window / 2)"),
             Option("cache", str, None, "folder of the features (default: VIDPRISM_CACHE or the user's cache)"),
             Option("out", str, None, "a page with the video and its timeline"),
             Option("as_json", bool, False, "one JSON line a segment", ("--json",)),
@@ -824,7 +825,7 @@ def explain_heading(model, clip) -> str:
     panel="One clip",
     example="vidprism localise lecture.mp4 --model my_model --window 2 --out timeline.html",
 )
-def run_localise(video, model, encoder, out, as_json, cache, window, overlap, smoothing, threshold, min_length):
+def run_localise(video, model, encoder, out, as_json, cache, threshold, min_length, **how):
     "Print what happens when in a video of any length, and write its timeline; a run that was stopped goes on."
     from vidprism.interpret.localise import localise, video_scores
     from vidprism.training.pipeline import default_cache
@@ -832,7 +833,7 @@ def run_localise(video, model, encoder, out, as_json, cache, window, overlap, sm
     if out:
         check_output(out, PAGES, [video])
     m = load_named(model, encoder)
-    scores = video_scores(m, video, window, overlap, smoothing, cache or default_cache(), sys.stderr.isatty())
+    scores = video_scores(m, video, cache=cache or default_cache(), progress=sys.stderr.isatty(), **how)
     segments = localise(m, scores, threshold=threshold, min_length=min_length)
     print(*segment_lines(segments, as_json), sep="\n")
     if out:
