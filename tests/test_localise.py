@@ -16,6 +16,7 @@ from fastcore.test import test_close as close
 from real import shared
 from test_page import opened
 from vidprism.data import decoding
+from vidprism.encoders.feature_files import GivenFeatures
 from vidprism.errors import ConfigError, VidPrismError
 from vidprism.evaluation.localisation import Segment, find_segments, localisation_map, temporal_iou
 from vidprism.heads.base import HEADS, create_head
@@ -256,9 +257,7 @@ def test_a_folder_without_frames(tmp_path, model):
 
 def test_a_model_of_features_has_nothing_to_read_with(model):
     head = create_head("mean", 4, 2, 3)
-    from vidprism.encoders.feature_files import given_features
-
-    given = vp.VideoModel(given_features(4), head, ["a", "b"])
+    given = vp.VideoModel(GivenFeatures("an encoder", 4), head, ["a", "b"])
     with pytest.raises(ConfigError, match="no encoder"):
         vp.localise(given, vp.sample_clips()[0])
 
@@ -290,8 +289,6 @@ def test_mean_average_precision_has_its_laws():
         assert localisation_map(truth, turned).mean == pytest.approx(before)
         worse = {k: v + [Segment(90, 91, "class 0", -1.0)] for k, v in found.items()}
         assert localisation_map(truth, worse).mean == pytest.approx(before)  # wrong ones at the end cost nothing
-        doubled = {k: v + [s._replace(score=s.score + 9) for s in v] for k, v in found.items()}
-        assert all(localisation_map(truth, doubled).mean[t] <= before[t] + 1e-12 for t in before)
 
 
 def test_segments_cover_what_reaches_the_threshold():
