@@ -39,8 +39,8 @@ TABLE = HERE / "localisation.json"
 TIOUS = (0.3, 0.5, 0.7)
 EPOCHS = dict(world=25, jhmdb21=12)  # of a head that has more than a linear layer
 THRESHOLDS = (0.3, 0.5, 0.7)  # of all heads
-SMOOTHINGS = (0.125, 0.25, 0.5, 1.0)  # parts of a window; the best on the tuning videos is taken
-SIZES = (0.25, 0.5, 1.0)  # parts of a window that a sliding window has
+SMOOTHINGS = (0.125, 0.25, 0.5, 1.0)  # parts of the head's frames; the best on the tuning videos is taken
+SIZES = (0.25, 0.5, 1.0)  # parts of the head's frames that a window has; the best on the tuning videos is taken
 PREDICTED = (
     "Predicted before: split VidPrism above sliding mean pooling at .3 and below it at .7; MoTE best of the splits."
 )
@@ -189,8 +189,8 @@ def measures_of(logits: list, videos: list, labels, seconds: float, rate: float)
 
 
 def best_readout(data: Data, head, readout: str, size: int) -> dict:
-    "The smoothing, and for sliding windows the size, that are best on the tuning videos; and the measures on the test."
-    sizes = [max(2, round(part * size)) for part in SIZES] if readout == "sliding" else [size]
+    "The size of the windows and the smoothing that are best on the tuning videos; and the measures on the test."
+    sizes = [max(2, round(part * size)) for part in SIZES]
     read = sliding_logits_of if readout == "sliding" else split_logits_of
     labels, tried = data.bench.classes, []
     for own in sizes:

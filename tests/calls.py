@@ -372,6 +372,7 @@ CALLS = {
         cache=w.new("cache"),
         progress=False,
         method="sliding",
+        context=0.5,
     ),
     "clip_table": lambda w: dict(
         model=w.model,

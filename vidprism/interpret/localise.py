@@ -313,12 +313,11 @@ class _How(NamedTuple):
 
     method: str
     overlap: float | None
+    context: float
 
     def windows(self, head: Head, count: int, block: int = 1) -> WindowLogits:
         "The windows of so many features."
-        size = head.config.num_frames
-        if self.method == "sliding":
-            size = max(1, size // 2 // block) * block
+        size = max(1, round(head.config.num_frames * self.context / block)) * block
         overlap = WINDOW_OVERLAPS[self.method] if self.overlap is None else self.overlap
         return WindowLogits(head, count, size, overlap, block, self.method)
 
@@ -357,6 +356,7 @@ def video_scores(
     cache: AnyPath | None = None,
     progress: bool | Callable = False,
     method: str = "split",
+    context: Fraction = 0.5,
 ) -> VideoScores:
     """Score each moment of a video of any length, in bounded memory; each frame is decoded and encoded once.
 
@@ -378,8 +378,11 @@ def video_scores(
     progress : bool or callable
         A bar, nothing, or a function that gets (what, done, total).
     method : str
-        "split": each frame's exact part of the logits of windows of all the model's frames; "sliding": the logits of
-        windows of half as many. Sliding windows also take heads without `frame_terms`.
+        "split": each frame's exact part of a window's logits; "sliding": the window's logits, which also heads without
+        `frame_terms` have.
+    context : float
+        Part of the model's frames that the head reads at a time, 0 to 1. 1: whole windows, as in training; less is
+        better where events are shorter than a window.
 
     Returns
     -------
@@ -392,7 +395,7 @@ def video_scores(
     ConfigError
         If the model has no encoder, its head does not say what each frame adds, or its answer is NaN or infinite.
     """
-    how = _How(one_of(method, WINDOW_OVERLAPS, "method"), overlap)
+    how = _How(one_of(method, WINDOW_OVERLAPS, "method"), overlap, context)
     with torch.no_grad(), evaluation_mode(model):
         if isinstance(video, Clip):
             logits, edges = _clip_logits(model, video, how)
@@ -418,6 +421,7 @@ def localise(
     cache: AnyPath | None = None,
     progress: bool | Callable = False,
     method: str = "split",
+    context: Fraction = 0.5,
 ) -> list:
     """Find what happens when, with a model that was trained on labels of whole clips.
 
@@ -433,7 +437,7 @@ def localise(
         Probability that the frames of a segment reach, 0 to 1.
     min_length : float, optional
         Seconds; shorter segments are left out. None: a quarter of the window.
-    overlap, smoothing, cache, progress, method
+    overlap, smoothing, cache, progress, method, context
         As of `video_scores`.
 
     Returns
@@ -450,6 +454,6 @@ def localise(
     """
     scores = video
     if not isinstance(video, VideoScores):
-        scores = video_scores(model, video, window, overlap, smoothing, cache, progress, method)
+        scores = video_scores(model, video, window, overlap, smoothing, cache, progress, method, context)
     least = scores.window / 4 if min_length is None else min_length
     return find_segments(scores.values, scores.edges, scores.labels, threshold, least)
