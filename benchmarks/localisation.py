@@ -188,9 +188,12 @@ def measures_of(logits: list, videos: list, labels, seconds: float, rate: float)
     return dict(map={str(t): v for t, v in result.mean.items()}, frames=statistics.fmean(accuracies))
 
 
+READOUTS = ("split", "split, whole windows", "sliding")
+
+
 def best_readout(data: Data, head, readout: str, size: int) -> dict:
     "The size of the windows and the smoothing that are best on the tuning videos; and the measures on the test."
-    sizes = [max(2, round(part * size)) for part in SIZES]
+    sizes = [size] if readout == "split, whole windows" else [max(2, round(part * size)) for part in SIZES]
     read = sliding_logits_of if readout == "sliding" else split_logits_of
     labels, tried = data.bench.classes, []
     for own in sizes:
