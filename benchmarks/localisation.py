@@ -26,7 +26,7 @@ from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.evaluation.protocols import train_head
 from vidprism.experiments.studies import difference
 from vidprism.files import locked, write_json
-from vidprism.interpret.localise import WindowLogits
+from vidprism.interpret.long_videos import WindowLogits
 from vidprism.schema import read_json
 from vidprism.training.pipeline import default_cache
 from vidprism.training.trainer import TrainConfig

@@ -20,9 +20,9 @@ from vidprism.encoders.feature_files import GivenFeatures
 from vidprism.errors import ConfigError, VidPrismError
 from vidprism.evaluation.localisation import Segment, find_segments, localisation_map, temporal_iou
 from vidprism.heads.base import HEADS, create_head
-from vidprism.interpret import localise as module
-from vidprism.interpret.frame_scores import split_logits
-from vidprism.interpret.localise import video_scores
+from vidprism.interpret import long_videos as module
+from vidprism.interpret.framewise import split_logits
+from vidprism.interpret.long_videos import video_scores
 from vidprism.viz.timeline import timeline_page
 
 
@@ -142,7 +142,7 @@ def test_what_is_held_does_not_grow(minute, model, monkeypatch):
 
 KILLED = """
 import os, signal, sys, vidprism as vp
-from vidprism.interpret.localise import video_scores
+from vidprism.interpret.long_videos import video_scores
 def report(what, done, total):
     if done: os.kill(os.getpid(), signal.SIGKILL)
 video_scores(vp.sample_model(), sys.argv[1], cache=sys.argv[2], progress=report)

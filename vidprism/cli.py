@@ -828,7 +828,7 @@ def explain_heading(model, clip) -> str:
 )
 def run_localise(video, model, encoder, out, as_json, cache, threshold, min_length, **how):
     "Print what happens when in a video of any length, and write its timeline; a run that was stopped goes on."
-    from vidprism.interpret.localise import localise, video_scores
+    from vidprism.interpret.long_videos import localise, video_scores
     from vidprism.training.pipeline import default_cache
 
     if out:

@@ -18,7 +18,7 @@ from ..data.clips import clip_info, read_frames
 from ..errors import AnyPath, Count, Natural, VidPrismError, checked
 from ..evaluation.localisation import Segment
 from ..files import check_output, make_folder, write_text
-from ..interpret.localise import VideoScores
+from ..interpret.long_videos import VideoScores
 from .html import DOM_JS, page_policy, page_text
 from .player import HEAD, ClipPlayer, container_type, picture_uris, spread_places
 from .style import clip_name, displayable
