@@ -815,7 +815,7 @@ def explain_heading(model, clip) -> str:
             Option("threshold", Fraction, 0.5, "probability that the frames of a segment reach"),
             Option("min_length", NonNegative, None, "seconds; shorter segments are left out (default: window / 4)"),
             Option("method", str, "split", "split: each frame's exact part of an answer; sliding: answers as they are"),
-            Option("context", Fraction, 0.5, "part of the model's frames that are read at a time"),
+            Option("context", Fraction, 1.0, "part of the model's frames that are read at a time"),
             Option("overlap", Fraction, None, "part that a window shares with the next"),
             Option("smoothing", NonNegative, None, "seconds that are averaged over (default: window / 2)"),
             Option("cache", str, None, "folder of the features (default: VIDPRISM_CACHE or the user's cache)"),

@@ -356,7 +356,7 @@ def video_scores(
     cache: AnyPath | None = None,
     progress: bool | Callable = False,
     method: str = "split",
-    context: Fraction = 0.5,
+    context: Fraction = 1.0,
 ) -> VideoScores:
     """Score each moment of a video of any length, in bounded memory; each frame is decoded and encoded once.
 
@@ -421,7 +421,7 @@ def localise(
     cache: AnyPath | None = None,
     progress: bool | Callable = False,
     method: str = "split",
-    context: Fraction = 0.5,
+    context: Fraction = 1.0,
 ) -> list:
     """Find what happens when, with a model that was trained on labels of whole clips.
 
