@@ -380,6 +380,20 @@ CALLS = {
         model=w.model, clip=w.clip_path, expert=0, target=0, method="gradcam", active_experts=None
     ),
     "expert_usage": lambda w: dict(head=w.head, bench=w.bench, permutations=5, seed=0),
+    "frame_scores": lambda w: dict(model=w.model, clip=w.clip_path, active_experts=[0, 1]),
+    "localise": lambda w: dict(
+        model=w.model,
+        video=w.clip_path,
+        window=2.0,
+        threshold=0.5,
+        min_length=0.1,
+        overlap=0.5,
+        smoothing=0.1,
+        cache=w.new("cache"),
+        progress=False,
+        method="sliding",
+        context=0.5,
+    ),
     "clip_table": lambda w: dict(
         model=w.model,
         clips=w.model_features,

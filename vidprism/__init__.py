@@ -8,6 +8,8 @@ Look at a clip
     DatasetInspector(model, clips)  the widget for a whole set: table, map, usage by class, confusions, linked
     explain, describe               what a model did with a clip, as arrays: an Explanation
     clip_table(model, clips)        what it did with each clip of a data set: one row a clip
+    frame_scores(model, clip)       what each frame added to each class's logit: an exact sum
+    localise(model, video)          what happens when, in a video of any length
 
 Use a model
     VideoModel                      from_pretrained, save_pretrained, predict, embed
@@ -74,6 +76,8 @@ _WHERE = {
     "results_table",
     "evaluation.cost": "Cost head_cost measure_cost paper_costs draw_paper_costs",
     "interpret.explanation": "Explanation describe explain",
+    "interpret.framewise": "frame_scores",
+    "interpret.long_videos": "localise",
     "interpret.usage": "expert_usage",
     "interpret.clip_tables": "clip_table",
     "viz.html": "prism_page",

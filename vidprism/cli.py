@@ -813,6 +813,62 @@ def explain_heading(model, clip) -> str:
     read = f"{clip.path}: {clip.total} frames, {len(clip.indices)} of them read by {clip.decoder}"
     return f"{read}; encoder {model.encoder.name}, head {model.head.name}, on {find_device().type}"
 
+# %% ../nbs/cli.ipynb #971e326f
+@command(
+    "localise",
+    argument("video", str, "FILE", "a video of any length"),
+    Panel(ANSWER.title, ANSWER.options[:2]),
+    Panel(
+        "What happens when",
+        (
+            Option("window", Positive, 2.0, "seconds that the model sees at a time: those of its training clips"),
+            Option("threshold", Fraction, 0.5, "probability that the frames of a segment reach"),
+            Option("min_length", NonNegative, None, "seconds; shorter segments are left out (default: window / 4)"),
+            Option("method", str, "split", "split: each frame's exact part of an answer; sliding: answers as they are"),
+            Option("context", Fraction, 1.0, "part of the model's frames that are read at a time"),
+            Option("overlap", Fraction, None, "part that a window shares with the next"),
+            Option("smoothing", NonNegative, None, "seconds that are averaged over (default: window / 2)"),
+            Option("cache", str, None, "folder of the features (default: VIDPRISM_CACHE or the user's cache)"),
+            Option("out", str, None, "a page with the video and its timeline"),
+            Option("as_json", bool, False, "one JSON line a segment", ("--json",)),
+        ),
+    ),
+    panel="One clip",
+    example="vidprism localise lecture.mp4 --model my_model --window 2 --out timeline.html",
+)
+def run_localise(video, model, encoder, out, as_json, cache, threshold, min_length, **how):
+    "Print what happens when in a video of any length, and write its timeline; a run that was stopped goes on."
+    from vidprism.interpret.long_videos import localise, video_scores
+    from vidprism.training.pipeline import default_cache
+
+    if out:
+        check_output(out, PAGES, [video])
+    m = load_named(model, encoder)
+    scores = video_scores(m, video, cache=cache or default_cache(), progress=sys.stderr.isatty(), **how)
+    segments = localise(m, scores, threshold=threshold, min_length=min_length)
+    print(*segment_lines(segments, as_json), sep="\n")
+    if out:
+        from vidprism.viz.timeline import timeline_page
+
+        print(f"page: {timeline_page(scores, segments, out)}", file=sys.stderr if as_json else sys.stdout)
+
+
+def segment_lines(segments, as_json: bool = False) -> list:
+    """Return a line for each segment.
+
+    Parameters
+    ----------
+    segments
+        What `localise` returned.
+    as_json
+        Whether each line is JSON.
+    """
+    if as_json:
+        return [json.dumps(segment._asdict()) for segment in segments]
+    rows = [f"{s.start:9.2f} {s.end:9.2f}  {s.score:6.1%}  {s.label}" for s in segments]
+    head = f"{'from (s)':>9} {'to (s)':>9}  {'score':>6}  class"
+    return [head, *rows] if rows else ["no segment reaches the threshold"]
+
 # %% ../nbs/cli.ipynb #3a7147f4
 def progress_bar(unit: str) -> tuple:
     """Return a progress bar on standard error and the function (done, total) that moves it.

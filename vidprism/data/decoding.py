@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reader_fault', 'check_reader', 'first_reader', 'readers_by_default', 'Probe', 'probe_clip', 'check_bounds',
-           'DecodedFrames', 'FitInto', 'read_wanted']
+           'DecodedFrames', 'FitInto', 'read_wanted', 'probe_times', 'walk_frames']
 
 # %% ../../nbs/data/decoding.ipynb #06383244
 import av
@@ -1180,3 +1180,66 @@ def read_wanted(
         if kind == "folder":
             return _read_images(path, choose, each, short, fps or 25.0)
         return _read_file(path, choose, each, short, decoder, whole)
+
+# %% ../../nbs/data/decoding.ipynb #58c54e80
+def probe_times(probe: Probe) -> tuple[Tensor, float]:
+    """When each listed frame is shown, by the container's own stamps.
+
+    Parameters
+    ----------
+    probe : of a video file
+
+    Returns
+    -------
+    [N] float64, seconds from the first frame; and the seconds to the end of the last
+    """
+    stamps = probe.stamps.tolist() or [None] * probe.count
+    times = _seconds(stamps, probe.base, probe.rate)
+    last = times[-1] - times[-2] if len(times) > 1 else 1 / probe.rate
+    return times, float(times[-1] + last)
+
+
+def _walk_from_key(probe: Probe, first: int, scale: tuple | None):
+    "Yield (place, picture) from the keyframe before a frame on; `_Unsafe` where a frame is not the one that is listed."
+    start = _spans(probe, torch.tensor([first]))[0].start
+    with _opened(probe.path) as container:
+        stream, reformat = _stream(container, probe.path), VideoReformatter().reformat
+        try:
+            for k, frame in _jump(container, stream, probe, _Span(start, probe.count)):
+                yield k, lambda: _picture(frame, probe, scale, reformat)
+        except (*_BROKEN, MemoryError):
+            raise _Unsafe from None
+
+
+def walk_frames(probe: Probe, first: int = 0, short: int | FitInto | None = None):
+    """Yield the frames of a video file in showing order; each is decoded once, and only the one that is shown is held.
+
+    Parameters
+    ----------
+    probe : of a video file, from `probe_clip`
+    first : the first frame that is wanted, from 0
+    short : as of `read_wanted`
+
+    Yields
+    ------
+    (place, picture) from `first` on; `picture()` is [H,W,3] uint8, to be called before the next frame is asked for
+
+    Raises
+    ------
+    ClipError : the file cannot be decoded
+    """
+    scale, done = _scaled(probe, short), first - 1
+    with _refusing(probe.path):
+        if first > 0:
+            with suppress(_Unsafe):
+                for k, picture in _walk_from_key(probe, first, scale):
+                    if k > done:
+                        yield k, picture
+                        done = k
+                return
+        try:
+            for k, (_, picture) in enumerate(_walk_pyav(probe, scale)):
+                if k > done:
+                    yield k, picture
+        except _Damaged as broke:
+            raise _damaged(probe, broke) from None

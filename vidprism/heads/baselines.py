@@ -19,6 +19,7 @@ from ..errors import ConfigError, Fraction, FrameCount, NonNegative, Positive, S
 # isort: split
 from ..errors import one_of
 from vidprism.heads.base import (
+    FrameTerms,
     Head,
     HeadConfig,
     HeadOutput,
@@ -31,7 +32,7 @@ from vidprism.heads.base import (
 from .dbi import Exchange
 from .hmoe import HMoE, QuickGELU
 from .losses import gate_balance_loss
-from .lowdata import STATISTICS, Standardise, time_statistics
+from .lowdata import STATISTICS, Standardise, statistic_terms, time_statistics
 from .rgsta import Merge
 
 # isort: split
@@ -93,6 +94,25 @@ class MeanHead(Head):
         logits = self.classifier(video, text)
         losses = {} if labels is None else classified(logits, labels)
         return HeadOutput(logits, video, losses)
+
+    def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
+        """The clip's vector as a sum over its frames.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features that the head was called with.
+        output : HeadOutput
+            Ignored: the features say it all.
+        active_experts : optional
+            Ignored: there are no experts.
+
+        Returns
+        -------
+        FrameTerms
+            The features divided by T; the rest is 0.
+        """
+        return FrameTerms(features / features.shape[1], features.new_zeros(features.shape[-1]))
 
 
 def classified(logits: Tensor, labels: Tensor, **more) -> dict:
@@ -204,6 +224,28 @@ class StatisticsHead(Head):
         losses = {} if labels is None else classified(logits, labels)
         return HeadOutput(logits, video, losses)
 
+    def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
+        """The clip's vector as a sum over its frames.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features that the head was called with.
+        output : HeadOutput
+            Ignored: the features say it all.
+        active_experts : optional
+            Ignored: there are no experts.
+
+        Returns
+        -------
+        FrameTerms
+            Each frame's part of each statistic, see `statistic_terms`; the rest is what the standardisation took away.
+        """
+        c = self.config
+        terms = torch.cat(statistic_terms(features, c.statistics, c.power), -1)
+        slope = c.scale / math.sqrt(c.dim) / self.clip_scale.spread()
+        return FrameTerms(terms * slope, -self.clip_scale.mean * slope)
+
 # %% ../../nbs/heads/baselines.ipynb #075d3c6d
 class Route(NamedTuple):
     """Which experts a layer runs: for each projection an index, or N merge weights.
@@ -307,6 +349,8 @@ class TemporalTrace(NamedTuple):
         L of them, what each layer ran.
     attention : list of Tensor or None
         L of [B,heads,T,T] with `inspect=True`, otherwise None.
+    frames : Tensor or None
+        [B,T,D], the (modulated) sum of both parts at each frame, whose mean is the clip's vector.
     """
 
     spatial: Tensor
@@ -314,6 +358,7 @@ class TemporalTrace(NamedTuple):
     modulation: Tensor
     routes: list
     attention: list | None
+    frames: Tensor | None = None
 
 
 class TemporalLayer(nn.Module):
@@ -501,6 +546,26 @@ class TemporalHead(Head):
         tokens = torch.stack([t.spatial, t.modulation[:, None] * t.temporal], 1)
         return Parts(tokens, t.spatial.new_zeros(t.spatial.shape[1]), [1, 1])
 
+    def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
+        """The clip's vector as a sum over its frames: both parts are means over frames.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features that the head was called with.
+        output : HeadOutput
+            What the head returned.
+        active_experts : sequence of int, optional
+            Ignored: the frames are in the output.
+
+        Returns
+        -------
+        FrameTerms
+            The rest is 0; what a frame took from others by attention counts for itself.
+        """
+        frames = output.trace.frames
+        return FrameTerms(frames / frames.shape[1], frames.new_zeros(frames.shape[-1]))
+
 
 @register_head("transformer")
 class TransformerHead(TemporalHead):
@@ -560,7 +625,7 @@ class TransformerHead(TemporalHead):
         routes = [Route(0, 0)] * self.config.layers
         h, attention = self.temporal(features, routes, inspect)
         modulation = features.new_ones(len(features))
-        trace = TemporalTrace(features.mean(1), h.mean(1), modulation, routes, attention)
+        trace = TemporalTrace(features.mean(1), h.mean(1), modulation, routes, attention, features + h)
         video = trace.spatial + trace.temporal
         logits = self.classifier(video, text)
         losses = {} if labels is None else classified(logits, labels)

@@ -15,7 +15,15 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..errors import ConfigError, Count, NonNegative, Positive, SmallCount, one_of
-from .base import HeadOutput, Parts, check_features, create_head, make_classifier, make_in_proj
+from vidprism.heads.base import (
+    FrameTerms,
+    HeadOutput,
+    Parts,
+    check_features,
+    create_head,
+    make_classifier,
+    make_in_proj,
+)
 from .baselines import EXPERT_SHAPES, Route, TemporalHead, TemporalModule, TemporalTrace
 from .hmoe import check_active_experts
 
@@ -322,10 +330,39 @@ class MoTEHead(TemporalHead):
         ConfigError
             If `aggregation` is "ensemble".
         """
+        self._refuse_ensemble()
+        return super().video_parts(output, active_experts)
+
+    def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
+        """The clip's vector as a sum over its frames.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features that the head was called with.
+        output : HeadOutput
+            What the head returned.
+        active_experts : sequence of int, optional
+            Ignored: the frames are in the output.
+
+        Returns
+        -------
+        FrameTerms
+            The rest is 0.
+
+        Raises
+        ------
+        ConfigError
+            If `aggregation` is "ensemble".
+        """
+        self._refuse_ensemble()
+        return super().frame_terms(features, output, active_experts)
+
+    def _refuse_ensemble(self):
+        "Refuse to take apart the mean of several networks' answers."
         if self.config.aggregation == "ensemble":
             answer = "An ensemble's answer is a mean of several networks' and is not taken apart"
             raise ConfigError(f"{answer}: use aggregation='merge'.")
-        return super().video_parts(output, active_experts)
 
     def for_inference(self) -> nn.Module:
         """The merged network, without the experts.
@@ -462,7 +499,8 @@ def run(self: MoTEHead, features: Tensor, routes: list, inspect: bool = False, t
     temporal = hidden.mean(1)
     rho = self._modulation(spatial, text)
     video = spatial + rho[:, None] * temporal
-    trace = TemporalTrace(spatial, temporal, rho, routes, attention)
+    frames = features + rho[:, None, None] * hidden
+    trace = TemporalTrace(spatial, temporal, rho, routes, attention, frames)
     return Pass(self.classifier(video, text), video, hidden, trace)
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from typing import NamedTuple
 from ..errors import ConfigError, SmallCount, Width, checked, one_of
-from .base import Head, HeadConfig, HeadOutput, InProjConfig, Parts, Positions, check_features
+from .base import FrameTerms, Head, HeadConfig, HeadOutput, InProjConfig, Parts, Positions
 
 # isort: split
-from .base import POSITIONS, make_classifier, make_in_proj, register_head
+from .base import POSITIONS, check_features, make_classifier, make_in_proj, register_head
 from .baselines import classified
+from .hmoe import norm_parts, secant_parts
 
 # %% ../../nbs/heads/probes.ipynb #a9b1dd9f
 class ProbeTrace(NamedTuple):
@@ -212,6 +213,26 @@ class LinearProbeHead(Head):
         rest = t.constant.expand(t.values.shape[-1]) if t.constant.ndim == 1 else t.constant.expand_as(output.video)
         return Parts(t.values / frames, rest, [frames])
 
+    def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
+        """The clip's vector as a sum over its frames, which are the tokens of `video_parts`.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features that the head was called with.
+        output : HeadOutput
+            What the head returned.
+        active_experts : optional
+            Ignored: there are no experts.
+
+        Returns
+        -------
+        FrameTerms
+            The rest is what the normalisation took away.
+        """
+        tokens, rest, _ = self.video_parts(output)
+        return FrameTerms(tokens, rest)
+
 # %% ../../nbs/heads/probes.ipynb #b1accf58
 class ProbeMLP(nn.Module):
     """LayerNorm, then two layers with a GELU between: what a residual branch adds.
@@ -242,6 +263,26 @@ class ProbeMLP(nn.Module):
             [...,W].
         """
         return self.fc2(F.gelu(self.fc1(self.ln(x))))
+
+    def split(self, terms: Tensor, rest: Tensor) -> tuple:
+        """What is added to a sum, as a sum.
+
+        Parameters
+        ----------
+        terms : Tensor
+            [B,N,W].
+        rest : Tensor
+            [W] or [B,W].
+
+        Returns
+        -------
+        tuple of Tensor
+            Terms [B,N,W] and rest that sum to what is added. The LayerNorm keeps the scale that the whole sum has, and
+            the GELU its slope between the rest and the whole sum.
+        """
+        terms, rest = norm_parts(self.ln, terms, rest)
+        terms, rest = secant_parts(F.gelu, F.linear(terms, self.fc1.weight), self.fc1(rest))
+        return F.linear(terms, self.fc2.weight), self.fc2(rest)
 
 
 class SelfAttentionLayer(nn.Module):
@@ -495,3 +536,24 @@ class AttentiveProbeHead(Head):
         t = output.trace
         tokens = torch.cat([self.readout.frame_terms(t), t.added[:, None]], 1)
         return Parts(tokens, t.constant, [t.values.shape[1], 1])
+
+    def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
+        """The clip's vector as a sum over its frames: what each added through the attention, and through the network.
+
+        Parameters
+        ----------
+        features : Tensor
+            [B,T,D] frame features that the head was called with.
+        output : HeadOutput
+            What the head returned.
+        active_experts : sequence of int, optional
+            Ignored: there are no experts.
+
+        Returns
+        -------
+        FrameTerms
+            The network is not linear: its part is split at the clip's own values, see `ProbeMLP.split`.
+        """
+        frames, constant = self.readout.frame_terms(output.trace), output.trace.constant
+        added, rest = self.readout.mlp.split(frames, constant)
+        return FrameTerms(frames + added, constant + rest)
