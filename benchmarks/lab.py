@@ -1,0 +1,305 @@
+"""Experts that earn their place: attempts on JHMDB-21's 650 clips, each predicted before it is run.
+
+    python benchmarks/lab.py run [NAME ...]     # the attempts that are not there yet, in order
+    python benchmarks/lab.py confirm NAME ...   # the same on folds drawn anew, five times
+    python benchmarks/lab.py table
+
+An expert is a vector of each clip with a classifier of its own: ridge regression, its strength and the temperature of
+its scores chosen on source-grouped folds inside the training side. Experts are joined in one of four ways:
+`joined` (one classifier on all vectors side by side), `mean` (mean log-probability), `stacked` (log-probabilities
+weighted by what they are worth on the inner folds), `head` (a head of the kit in its own training).
+The twin of an attempt is its first expert alone. Results are in lab.json, a fold at a time."""
+
+import argparse
+import json
+import numpy as np
+import statistics
+import sys
+import tempfile
+import time
+import torch
+from functools import cache
+from pathlib import Path
+from scipy.optimize import minimize
+from typing import NamedTuple
+from vidprism.data.splits import grouped_folds, source_of
+from vidprism.evaluation.benchmark import find_commit
+from vidprism.evaluation.metrics import view_logits
+from vidprism.evaluation.protocols import train_head
+from vidprism.experiments.studies import difference
+from vidprism.files import locked, write_json
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from lab_views import read_view
+from small_data import FULL, bench_of, listed
+
+TABLE = HERE / "lab.json"
+FOLDS, INNER = 10, 4
+RIDGES = 10.0 ** np.arange(-4, 3.1, 0.5)
+TEMPERATURES = 2.0 ** np.arange(-1, 6.1, 0.5)
+
+
+class Attempt(NamedTuple):
+    "What is tried: views of the clips, one an expert, how they are joined, and what was predicted."
+
+    experts: tuple
+    join: str
+    predicted: str
+
+
+PLAN = {
+    "statistics": Attempt(("statistics",), "head", "65: five folds gave 65.1, and ten leave more clips to train on."),
+    "ridge": Attempt(
+        ("statistics",), "joined", "65: the same vector, and ridge regression is as strong as the trained layer."
+    ),
+    "moving, joined": Attempt(
+        ("statistics", "moving"), "joined", "+1 over the twin: appearance where something moves is half new."
+    ),
+    "moving, late": Attempt(
+        ("statistics", "moving"), "mean", "+1.5: two classifiers that err apart; a joined one overfits more."
+    ),
+    "moving and cells, late": Attempt(
+        ("statistics", "moving", "cells"), "mean", "+2: the quadrants' change adds where it moves."
+    ),
+    "moving and cells, stacked": Attempt(
+        ("statistics", "moving", "cells"), "stacked", "+2: weights bring nothing over the mean with three experts."
+    ),
+}
+
+
+def standardised(x, train):
+    "Clips less the training clips' mean, over their deviation with a floor, at a mean squared length of 1."
+    seen = x[train]
+    deviation = seen.std(0)
+    z = (x - seen.mean(0)) / (deviation + 0.1 * deviation.mean() + 1e-6)
+    return z / np.sqrt(np.square(z[train]).sum(1).mean())
+
+
+def solve(kernel, targets, train):
+    "Ridge scores of all clips for every strength: [R,N,C], from the training clips' targets."
+    values, vectors = np.linalg.eigh(kernel[np.ix_(train, train)])
+    onto = kernel[:, train] @ vectors
+    seen = vectors.T @ targets[train]
+    return np.stack([onto @ (seen / (values + ridge)[:, None]) for ridge in RIDGES])
+
+
+def log_softmax(scores):
+    "Log-probabilities over the last axis."
+    scores = scores - scores.max(-1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+
+
+def log_loss(logs, labels):
+    "Mean negative log-probability of the labels."
+    return -logs[np.arange(len(labels)), labels].mean()
+
+
+class Clips(NamedTuple):
+    "Labels and sources of the clips."
+
+    labels: np.ndarray
+    sources: list
+    classes: list
+
+
+@cache
+def find_clips():
+    "The 650 clips."
+    _, paths, labels, classes = listed()
+    return Clips(np.array(labels), [source_of(Path(p)) for p in paths], classes)
+
+
+def inner_folds(train, seed):
+    "Source-grouped folds of the training side, as places among all clips."
+    clips = find_clips()
+    train = np.array(train)
+    folds = grouped_folds(clips.labels[train].tolist(), [clips.sources[i] for i in train], INNER, seed)
+    return [(train[f.train], train[f.test]) for f in folds]
+
+
+def classify(kernel_of, train, seed):
+    """Log-probabilities of all clips [N,C], and those that the inner folds gave to training clips.
+
+    `kernel_of` gives the clips' products [N,N] for a training side. The strength has the best inner accuracy, ties
+    go to the lower loss at the best temperature; the temperature has the lowest inner loss."""
+    labels, _, classes = find_clips()
+    targets = np.eye(len(classes))[labels] - 1 / len(classes)
+    inner = np.zeros((len(RIDGES), len(labels), len(classes)))
+    for kept, held in inner_folds(train, seed):
+        inner[:, held] = solve(kernel_of(kept), targets, kept)[:, held]
+    rows = []
+    for r, scores in enumerate(inner):
+        losses = [log_loss(log_softmax(t * scores[train]), labels[train]) for t in TEMPERATURES]
+        best = int(np.argmin(losses))
+        rows.append((-(scores[train].argmax(1) == labels[train]).mean(), losses[best], r, TEMPERATURES[best]))
+    _, _, r, temperature = min(rows)
+    outer = solve(kernel_of(train), targets, train)[r]
+    return log_softmax(temperature * outer), log_softmax(temperature * inner[r])
+
+
+def stack(inner, train):
+    "Weights of the experts, 0 or more, with the lowest loss of their weighted log-probabilities on the inner folds."
+    labels = find_clips().labels[train]
+    seen = np.stack([logs[train] for logs in inner])
+
+    def loss(weights):
+        return log_loss(log_softmax(np.tensordot(weights, seen, 1)), labels) + 0.01 * np.square(weights).sum()
+
+    start = np.full(len(seen), 1 / len(seen))
+    return minimize(loss, start, bounds=[(0, None)] * len(seen), method="L-BFGS-B").x
+
+
+def join(attempt, folder, fold, seed):
+    "Log-probabilities of all clips [N,C] for each stage: all experts, and the first alone; and the weights."
+    views = [read_view(folder, name) for name in attempt.experts]
+
+    def kernel_of(view):
+        def find(train):
+            z = standardised(view, train)
+            return z @ z.T
+
+        return find
+
+    if attempt.join == "joined":
+        kernels = [kernel_of(v) for v in views]
+        both, _ = classify(lambda train: sum(k(train) for k in kernels), fold.train, seed)
+        alone = both if len(views) == 1 else classify(kernels[0], fold.train, seed)[0]
+        return both, alone, None
+    outer, inner = zip(*[classify(kernel_of(v), fold.train, seed) for v in views])
+    weights = np.ones(len(views)) / len(views)
+    if attempt.join == "stacked":
+        weights = stack(inner, fold.train)
+    return np.tensordot(weights, np.stack(outer), 1), outer[0], weights.tolist()
+
+
+def measures(logs, fold):
+    "Top-1 of the fold's clips, and how many of its sit and stand clips are told apart, and of how many."
+    labels, _, classes = find_clips()
+    test = np.array(fold.test)
+    pair = [classes.index("sit"), classes.index("stand")]
+    asked = test[np.isin(labels[test], pair)]
+    told = (logs[asked][:, pair].argmax(1) == (labels[asked] == pair[1])).sum()
+    return dict(top1=float((logs[test].argmax(1) == labels[test]).mean()), told=int(told), asked=len(asked))
+
+
+def train_and_score(head, folder, fold):
+    "Log-probabilities of all clips [N,C] that a head of the kit gives after its own training."
+    bench = bench_of(folder / "features.pt")
+    model, _ = train_head(bench, bench.train.rows(fold.train), head, {}, FULL, 0)
+    return log_softmax(view_logits(model, bench.test.features).double().numpy())
+
+
+def run_fold(name, folder, fold, seed):
+    "What one fold gives: measures of the attempt, top-1 of its twin, its experts' weights, seconds."
+    attempt, taken = PLAN[name], time.process_time()
+    if attempt.join == "head":
+        logs, weights = train_and_score(attempt.experts[0], folder, fold), None
+        alone = logs
+    else:
+        logs, alone, weights = join(attempt, folder, fold, seed)
+    twin = measures(alone, fold)["top1"]
+    seconds = round(time.process_time() - taken, 1)
+    return dict(**measures(logs, fold), twin=twin, weights=weights, cpu_seconds=seconds)
+
+
+def read():
+    "All rows of the results."
+    return json.loads(TABLE.read_text())["rows"] if TABLE.exists() else []
+
+
+def keep(row):
+    "Put a row in the place of the one of the same name and splits, or at the end."
+    with locked(TABLE):
+        rows = read()
+        same = [k for k, r in enumerate(rows) if (r["name"], r["splits"]) == (row["name"], row["splits"])]
+        at = same[0] if same else len(rows)
+        rows[at : at + 1] = [row]
+        write_json(TABLE, dict(rows=rows))
+
+
+def new_row(name, splits):
+    "A row without folds."
+    attempt = PLAN[name]
+    return dict(name=name, **attempt._asdict(), splits=splits, commit=find_commit(), folds=[])
+
+
+def run_row(name, folder, splits):
+    "Measure the folds of an attempt that are not there yet, and keep each."
+    labels, sources, _ = find_clips()
+    row = next((r for r in read() if (r["name"], r["splits"]) == (name, splits)), new_row(name, splits))
+    for fold in grouped_folds(labels.tolist(), sources, FOLDS, splits)[len(row["folds"]) :]:
+        row["folds"].append(run_fold(name, folder, fold, splits))
+        keep(row)
+    top1, twin = (100 * statistics.fmean(f[k] for f in row["folds"]) for k in ("top1", "twin"))
+    print(f"{name:36s} splits {splits}: {top1:.1f}, twin {twin:.1f}", flush=True)
+
+
+def folds_of(rows, name, splits, key="top1"):
+    "Points of every fold of a name over some ways of splitting."
+    chosen = [r for r in rows if r["name"] == name and r["splits"] in splits]
+    return [100 * fold[key] for r in sorted(chosen, key=lambda r: r["splits"]) for fold in r["folds"]]
+
+
+def above(rows, name, splits, other="statistics", key="top1"):
+    """Paired difference over folds, with the interval of Nadeau and Bengio (2003); None where folds are missing.
+
+    `other` is a name, or None for the twin of the attempt itself."""
+    own = folds_of(rows, name, splits)
+    base = folds_of(rows, other or name, splits, key if other else "twin")
+    if len(own) != len(base) or len(own) < 2:
+        return None
+    return difference([a - b for a, b in zip(own, base)], shared=1 / (FOLDS - 1))
+
+
+def said(d):
+    "A difference in words; empty for none."
+    return f"{d.mean:+.1f} ({d.low:+.1f} to {d.high:+.1f})" if d else ""
+
+
+def table(rows, splits=(0,)):
+    "Markdown: every attempt, what was predicted, top-1, above `statistics` and above its twin, order, cost."
+    lines = [
+        "| attempt | predicted | top-1 | above statistics (95%) | above its twin (95%) | sit or stand | CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in PLAN:
+        v = folds_of(rows, name, splits)
+        if not v:
+            continue
+        folds = [f for r in rows if r["name"] == name and r["splits"] in splits for f in r["folds"]]
+        order = 100 * sum(f["told"] for f in folds) / sum(f["asked"] for f in folds)
+        cells = (
+            name,
+            PLAN[name].predicted,
+            f"{statistics.fmean(v):.1f}",
+            said(above(rows, name, splits)) if name != "statistics" else "",
+            said(above(rows, name, splits, None)) if len(PLAN[name].experts) > 1 else "",
+            f"{order:.0f}",
+            f"{sum(f['cpu_seconds'] for f in folds):.0f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+DEVELOPMENT, CONFIRMATION = (0,), (10, 11, 12, 13, 14)
+
+
+def main():
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("what", choices=("run", "confirm", "table"))
+    ask.add_argument("names", nargs="*")
+    ask.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "vidprism_lab")
+    a = ask.parse_args()
+    torch.set_num_threads(1)
+    if a.what == "table":
+        for splits in (DEVELOPMENT, CONFIRMATION):
+            print(table(read(), splits), end="\n\n")
+        return
+    for splits in DEVELOPMENT if a.what == "run" else CONFIRMATION:
+        for name in a.names or PLAN:
+            run_row(name, a.cache, splits)
+
+
+if __name__ == "__main__":
+    main()
