@@ -65,6 +65,15 @@ PLAN = {
     "moving and cells, stacked": Attempt(
         ("statistics", "moving", "cells"), "stacked", "+2: weights bring nothing over the mean with three experts."
     ),
+    "differences at 1, 4, 8, late": Attempt(
+        ("statistics", "differences 1", "differences 4", "differences 8"),
+        "mean",
+        "-1: rise and fall of pooled features are in the statistics already; the mean gives them too much weight.",
+    ),
+    "differences at 1, 4, 8, stacked": Attempt(
+        ("statistics", "differences 1", "differences 4", "differences 8"), "stacked", "+0.5, as the weights shrink."
+    ),
+    "extremes, late": Attempt(("statistics", "extremes"), "mean", "0: the peak of a feature is close to its mean."),
     "flow layout, 1": Attempt(
         ("statistics", "layout 1"),
         "mean",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from functools import cache, partial
 from small_data import CELLS
-from vidprism.heads.lowdata import STATISTICS, time_statistics
+from vidprism.heads.lowdata import STATISTICS, power, time_statistics
 
 
 @cache
@@ -39,6 +39,19 @@ def view_moving(folder):
 def view_cells(folder):
     "How far each quadrant strays from its mean, averaged over time."
     return in_blocks(time_statistics(kept_features(folder)[1][..., : CELLS**2 * 1280], ("mean",), 0.5))
+
+
+def view_extremes(folder):
+    "Largest and smallest value of each pooled feature over time, after the signed root."
+    x = power(kept_features(folder)[0])
+    return in_blocks([x.amax(1), x.amin(1)])
+
+
+def view_differences(rate, folder):
+    "Mean rise and mean fall of each pooled feature over a rate's frames, after the signed root."
+    x = power(kept_features(folder)[0])
+    steps = x[:, rate:] - x[:, :-rate]
+    return in_blocks([steps.relu().mean(1), (-steps).relu().mean(1)])
 
 
 def read_cells(folder, rate):
@@ -84,7 +97,9 @@ def view_moments(rate, folder):
     return of_each_clip(second_moments, read_cells(folder, rate))
 
 
-VIEWS = dict(statistics=view_statistics, moving=view_moving, cells=view_cells)
+VIEWS = dict(statistics=view_statistics, moving=view_moving, cells=view_cells, extremes=view_extremes)
+for rate in (1, 4, 8):
+    VIEWS[f"differences {rate}"] = partial(view_differences, rate)
 for rate in (1, 2, 4):
     VIEWS[f"layout {rate}"] = partial(view_layout, rate)
     VIEWS[f"moments {rate}"] = partial(view_moments, rate)
