@@ -36,7 +36,7 @@ from small_data import FULL, bench_of, listed
 
 TABLE = HERE / "lab.json"
 FOLDS, INNER = 10, 4
-RIDGES = 10.0 ** np.arange(-4, 3.1, 0.5)
+RIDGES = (10.0 ** np.arange(-4, 2.1, 0.5)).astype(np.float32)
 TEMPERATURES = 2.0 ** np.arange(-1, 6.1, 0.5)
 
 
@@ -116,12 +116,12 @@ def standardised(x, train):
     return z / np.sqrt(np.square(z[train]).sum(1).mean())
 
 
-def solve(kernel, targets, train):
-    "Ridge scores of all clips for every strength: [R,N,C], from the training clips' targets."
+def solve(kernel, targets, train, test, ridges=RIDGES):
+    "Ridge scores of the test clips for every strength, [R,n,C], from the training clips' targets."
     values, vectors = np.linalg.eigh(kernel[np.ix_(train, train)])
-    onto = kernel[:, train] @ vectors
+    onto = kernel[np.ix_(test, train)] @ vectors
     seen = vectors.T @ targets[train]
-    return np.stack([onto @ (seen / (values + ridge)[:, None]) for ridge in RIDGES])
+    return np.stack([onto @ (seen / (values + ridge)[:, None]) for ridge in ridges])
 
 
 def log_softmax(scores):
@@ -167,14 +167,15 @@ def classify(kernel, train, seed):
     targets = (np.eye(len(classes))[labels] - 1 / len(classes)).astype(np.float32)
     inner = np.zeros((len(RIDGES), *targets.shape), np.float32)
     for kept, held in inner_folds(train, seed):
-        inner[:, held] = solve(kernel, targets, kept)[:, held]
+        inner[:, held] = solve(kernel, targets, kept, held)
     rows = []
     for r, scores in enumerate(inner):
         losses = [log_loss(log_softmax(t * scores[train]), labels[train]) for t in TEMPERATURES]
         best = int(np.argmin(losses))
         rows.append((-(scores[train].argmax(1) == labels[train]).mean(), losses[best], r, TEMPERATURES[best]))
     _, _, r, temperature = min(rows)
-    outer = solve(kernel, targets, train)[r]
+    everywhere = np.arange(len(labels))
+    outer = solve(kernel, targets, train, everywhere, RIDGES[[r]])[0]
     return log_softmax(temperature * outer), log_softmax(temperature * inner[r])
 
 
