@@ -97,6 +97,66 @@ def view_moments(rate, folder):
     return of_each_clip(second_moments, read_cells(folder, rate))
 
 
+def tubes_of(cells, kept=98):
+    "The tubes of 2x2 cells and 6 steps of a clip that move most, each a vector of 3 x 4 rooted histograms of length 1."
+    x = torch.from_numpy(np.asarray(cells, np.float32)).clamp_min(0)
+    starts = range(0, len(x) - 5, 3)
+    chunks = torch.stack([x[i : i + 6].unflatten(0, (3, 2)).mean(1) for i in starts])
+    tubes = chunks.unflatten(2, (7, 2)).unflatten(4, (7, 2)).permute(0, 2, 4, 1, 3, 5, 6).flatten(0, 2).flatten(1, 3)
+    fastest = tubes[..., :8].sum((1, 2)).topk(min(kept, len(tubes))).indices
+    kinds = tubes[fastest].sqrt().split([9, 8, 8, 8], -1)
+    return torch.cat([torch.nn.functional.normalize(kind.flatten(1), dim=-1) for kind in kinds], -1)
+
+
+def fit_mixture(x, components=16, rounds=12):
+    "Weights, means and variances of a mixture of Gaussians with diagonal covariance of [n,d]."
+    generator = torch.Generator().manual_seed(0)
+    means = x[torch.randperm(len(x), generator=generator)[:components]]
+    variances, weights = x.var(0).expand_as(means), x.new_full((components,), 1 / components)
+    for _ in range(rounds):
+        shares = responsibilities(x, weights, means, variances)
+        mass = shares.sum(0)[:, None] + 1e-3
+        means = shares.T @ x / mass
+        variances = (shares.T @ x.square() / mass - means.square()).clamp_min(1e-2)
+        weights = mass[:, 0] / mass.sum()
+    return weights, means, variances
+
+
+def responsibilities(x, weights, means, variances):
+    "How much of each row of [n,d] belongs to each component, [n,K]."
+    precise = 1 / variances
+    distance = x.square() @ precise.T - 2 * x @ (means * precise).T + (means.square() * precise).sum(1)
+    return (weights.log() - 0.5 * (distance + variances.log().sum(1))).softmax(1)
+
+
+def fisher_vector(x, weights, means, variances):
+    "Slopes of the log-likelihood of [n,d] by means and variances, signed roots, length 1: [2 K d]."
+    shares = responsibilities(x, weights, means, variances)
+    mass, deviation = shares.sum(0)[:, None], variances.sqrt()
+    first = (shares.T @ x - mass * means) / deviation
+    second = (shares.T @ x.square() - 2 * means * (shares.T @ x) + mass * means.square()) / variances - mass
+    scale = len(x) * weights.sqrt()[:, None]
+    found = torch.cat([first / scale, second / (scale * 2**0.5)]).flatten()
+    return torch.nn.functional.normalize(found.sign() * found.abs().sqrt(), dim=0)
+
+
+@cache
+def read_tubes(folder, rate):
+    "The tubes of every clip at a rate, a list of [n,396]."
+    return [tubes_of(clip) for clip in read_cells(folder, rate)]
+
+
+def view_tubes(rate, folder, train, width=48):
+    "Fisher vectors of tubes; their axes and mixture are those of the training clips' tubes."
+    tubes = read_tubes(folder, rate)
+    seen = torch.cat([tubes[i][::8] for i in train])
+    middle = seen.mean(0)
+    values, vectors = torch.linalg.eigh((seen - middle).T @ (seen - middle) / len(seen))
+    axes = vectors[:, -width:] / values[-width:].sqrt()
+    mixture = fit_mixture((seen - middle) @ axes)
+    return torch.stack([fisher_vector((x - middle) @ axes, *mixture) for x in tubes]).numpy()
+
+
 VIEWS = dict(statistics=view_statistics, moving=view_moving, cells=view_cells, extremes=view_extremes)
 for rate in (1, 4, 8):
     VIEWS[f"differences {rate}"] = partial(view_differences, rate)
@@ -113,3 +173,11 @@ def read_view(folder, name):
         file.parent.mkdir(exist_ok=True)
         np.save(file, VIEWS[name](folder).astype(np.float32))
     return np.load(file)
+
+
+LEARNED = {f"tubes {rate}": partial(view_tubes, rate) for rate in (1, 4)}  # these learn from the training clips
+
+
+def view_for(folder, name, train):
+    "The vectors of a view for a training side, [N,d]."
+    return LEARNED[name](folder, train) if name in LEARNED else read_view(folder, name)
