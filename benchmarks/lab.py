@@ -122,6 +122,21 @@ PLAN = {
     "flow and tubes, 1, joined": Attempt(
         ("statistics", "moments 1", "layout 1", "tubes 1"), "joined", "+1.5: flow has three quarters of the length."
     ),
+    "tubes of 1, 2, 4 frames, stacked": Attempt(
+        ("statistics", "short tubes 1", "tubes 1", "long tubes 1"),
+        "stacked",
+        "+2.5: `tubes, 1, stacked` gave +1.8; three rates see the same flow, so each adds little.",
+    ),
+    "tubes of 1, 2, 4 frames and flow, stacked": Attempt(
+        ("statistics", "short tubes 1", "tubes 1", "long tubes 1", "moments 1", "layout 1"),
+        "stacked",
+        "+2.5: where in the picture flow goes is missing in the tubes.",
+    ),
+    "tubes of 1, 2, 4 frames, late": Attempt(
+        ("statistics", "short tubes 1", "tubes 1", "long tubes 1"),
+        "mean",
+        "-3: three weak experts outvote the strong one.",
+    ),
     "tubes at 1 and 4, moving, stacked": Attempt(
         ("statistics", "tubes 1", "tubes 4", "moving"), "stacked", "+1.5: the longer rate adds half a point."
     ),

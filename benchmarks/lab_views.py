@@ -97,11 +97,14 @@ def view_moments(rate, folder):
     return of_each_clip(second_moments, read_cells(folder, rate))
 
 
-def tubes_of(cells, kept=98):
-    "The tubes of 2x2 cells and 6 steps of a clip that move most, each a vector of 3 x 4 rooted histograms of length 1."
+def tubes_of(cells, frames, kept=98):
+    """The tubes of a clip that move most, each a vector of rooted histograms of length 1: [kept,396].
+
+    A tube is 2x2 cells in space and 3 tokens in time, each the mean of some frames: this is the expert's rate."""
     x = torch.from_numpy(np.asarray(cells, np.float32)).clamp_min(0)
-    starts = range(0, len(x) - 5, 3)
-    chunks = torch.stack([x[i : i + 6].unflatten(0, (3, 2)).mean(1) for i in starts])
+    length = 3 * frames
+    starts = range(0, len(x) - length + 1, (length + 1) // 2)
+    chunks = torch.stack([x[i : i + length].unflatten(0, (3, frames)).mean(1) for i in starts])
     tubes = chunks.unflatten(2, (7, 2)).unflatten(4, (7, 2)).permute(0, 2, 4, 1, 3, 5, 6).flatten(0, 2).flatten(1, 3)
     fastest = tubes[..., :8].sum((1, 2)).topk(min(kept, len(tubes))).indices
     kinds = tubes[fastest].sqrt().split([9, 8, 8, 8], -1)
@@ -141,14 +144,14 @@ def fisher_vector(x, weights, means, variances):
 
 
 @cache
-def read_tubes(folder, rate):
-    "The tubes of every clip at a rate, a list of [n,396]."
-    return [tubes_of(clip) for clip in read_cells(folder, rate)]
+def read_tubes(folder, rate, frames):
+    "The tubes of every clip, of flow at a rate and tokens of some frames, a list of [n,396]."
+    return [tubes_of(clip, frames) for clip in read_cells(folder, rate)]
 
 
-def view_tubes(rate, folder, train, width=48):
+def view_tubes(rate, frames, folder, train, width=48):
     "Fisher vectors of tubes; their axes and mixture are those of the training clips' tubes."
-    tubes = read_tubes(folder, rate)
+    tubes = read_tubes(folder, rate, frames)
     seen = torch.cat([tubes[i][::8] for i in train])
     middle = seen.mean(0)
     values, vectors = torch.linalg.eigh((seen - middle).T @ (seen - middle) / len(seen))
@@ -175,7 +178,9 @@ def read_view(folder, name):
     return np.load(file)
 
 
-LEARNED = {f"tubes {rate}": partial(view_tubes, rate) for rate in (1, 4)}  # these learn from the training clips
+# These learn from the training clips.
+LEARNED = {f"tubes {rate}": partial(view_tubes, rate, 2) for rate in (1, 4)}
+LEARNED |= {"short tubes 1": partial(view_tubes, 1, 1), "long tubes 1": partial(view_tubes, 1, 4)}
 
 
 def view_for(folder, name, train):
