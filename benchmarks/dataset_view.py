@@ -49,7 +49,7 @@ SCRIPT = """async times => {
   }
   await time('sort a column', k => heads[3 + k % 3].click());
   await time('select a class', k => pick(menus[0], 1 + k % 18));
-  await time('select none', k => { pick(menus[2], 1 + k % 2); });
+  await time('select right or wrong', k => { pick(menus[2], 1 + k % 2); });
   none.click();
   await time('search', k => find('clip ' + (k + 1) * 7));
   find('');

@@ -13,6 +13,7 @@ import numpy as np
 import os
 import pandas as pd
 import re
+import time
 import torch
 import warnings
 from collections.abc import Callable, Sequence
@@ -215,6 +216,23 @@ def _sampled(asked: _Clips, most: int | None, seed: int) -> _Clips:
     note = f"{most:,} of {count:,} clips, drawn at random with seed {seed}."
     return _Clips(names, labels, paths, features, (*asked.notes, note))
 
+
+def _duration(seconds: float) -> str:
+    "Seconds in the unit that a person would use."
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
+def _whole_cost(count: int, done: int, seconds: float, source) -> str:
+    "What all clips would take, from what some of them took; clips of the cache cost no encoding."
+    total = (seconds - source.spent) * count / done
+    if source.made:
+        total += source.spent / source.made * (count - done + source.made)
+    encoded = f", {source.made:,} of them encoded" if source.paths else ""
+    return f"These took {_duration(seconds)}{encoded}; all {count:,} take about {_duration(total)}."
+
 # %% ../../nbs/interpret/clip_tables.ipynb #fbd25185
 _UNDONE = "stopped before this clip"
 
@@ -223,9 +241,9 @@ class _GivenFeatures:
     "Features [N,T,D] that the caller holds."
 
     def __init__(self, features: Tensor):
-        self.features = features
+        self.features, self.paths = features, None
         self.reasons = [None] * len(features)
-        self.stopped = False
+        self.stopped, self.made, self.spent = False, 0, 0.0
 
     def row(self, place: int) -> Tensor:
         "The features [T,D] of a clip."
@@ -243,14 +261,17 @@ class _StoredFeatures:
         self.options = _check_options(_Options(model.num_frames, model.sampling), model.encoder)
         self.encoder, self.paths, self.cache = model.encoder, paths, cache
         self.workers, self.timeout = workers, timeout
-        self.keys, self.reasons, self.stopped = [], [], False
+        self.keys, self.reasons = [], []
+        self.stopped, self.made, self.spent = False, 0, 0.0  # clips that were encoded, and the seconds it took
 
     def fill(self, progress: bool | Callable, stop: Callable | None):
         "Make what is not in the cache; after a stop, what is there counts."
         made = (self.options, Team(), self.workers, self.timeout, progress)
         try:
             with _asking(self.encoder, stop), evaluation_mode(self.encoder):
-                self.keys, self.reasons, _ = _fill_missing(self.cache, self.encoder, self.paths, *made)
+                start = time.monotonic()
+                self.keys, self.reasons, self.made = _fill_missing(self.cache, self.encoder, self.paths, *made)
+                self.spent = time.monotonic() - start
         except (KeyboardInterrupt, _Stop):
             self.stopped = True
             self.keys, self.reasons = self._found()
@@ -642,7 +663,8 @@ def clip_table(
     stop : callable, optional
         Called without arguments before each clip is encoded and before each batch; True stops the work.
     most : int, optional
-        Of more clips, so many are drawn at random; the notes say so. A row's index is then its place in the sample.
+        Of more clips, so many are drawn at random; the notes say so, and what all would take at the pace of these. A
+        row's index is then its place in the sample.
     seed : int
         Of that draw, which has a generator of its own.
 
@@ -658,8 +680,9 @@ def clip_table(
     WriteError
         If the cache cannot be written.
     """
-    names = tuple(model.labels)
-    asked = _sampled(_asked_clips(clips, names if classes is None else tuple(classes)), most, seed)
+    start, names = time.monotonic(), tuple(model.labels)
+    found = _asked_clips(clips, names if classes is None else tuple(classes))
+    asked = _sampled(found, most, seed)
     source = _opened(model, asked, cache, workers, timeout, progress, stop)
     rows = _measure_all(model, source, batch, progress and asked.paths is None, stop)
     times = _all_times(source, rows, progress, stop) if seconds and "top_frame" in rows.columns and asked.paths else {}
@@ -669,8 +692,10 @@ def clip_table(
     columns |= _frame_columns(rows, model.encoder.span, times)
     columns["error"] = _texts(rows.reasons)
     tensors = [rows.columns.get(name) for name in ("video", "logits", "usage", "importance")]
-    again = _Again(model, source, batch)
-    return ClipTable(pd.DataFrame(columns), *tensors, names, experts, asked.notes, source.stopped, again)
+    again, notes = _Again(model, source, batch), asked.notes
+    if asked is not found and not source.stopped:
+        notes = (*notes, _whole_cost(len(found.names), len(rows.reasons), time.monotonic() - start, source))
+    return ClipTable(pd.DataFrame(columns), *tensors, names, experts, notes, source.stopped, again)
 
 # %% ../../nbs/interpret/clip_tables.ipynb #921e91f8
 _MOST_CHARACTERS = 2000
