@@ -1,0 +1,84 @@
+"The lab of experts: what its numbers are made of, and that the results are those of the attempts as predicted."
+
+import numpy as np
+import pytest
+import sys
+import torch
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+lab = pytest.importorskip("lab")
+flow = pytest.importorskip("lab_flow")
+views = pytest.importorskip("lab_views")
+
+
+def picture(seed, side=64):
+    "A smooth picture [1,1,side,side] of 0 to 1."
+    x = flow.smooth(torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(seed)), 3)
+    return (x - x.min()) / (x.max() - x.min())
+
+
+@pytest.mark.parametrize("shift", [(1, 0), (0, -2), (3, 2)])
+def test_flow_finds_a_known_shift(shift):
+    first = picture(0)
+    second = torch.roll(first, (shift[1], shift[0]), (2, 3))
+    found = flow.find_flow(first, second, steps=3)[0, :, 12:-12, 12:-12]
+    wanted = torch.tensor(shift, dtype=torch.float32)
+    assert (found.flatten(1).median(1).values - wanted).abs().max() < 0.2
+
+
+def test_flow_of_a_still_picture_is_at_rest():
+    still = picture(1).expand(4, 1, 64, 64)
+    cells = flow.cells_of(still, 1)
+    assert cells.shape == (3, 16, 16, 33)
+    assert cells[..., :8].abs().max() < 1e-3 and (cells[..., 8] == 1).all()
+
+
+def test_directions_share_the_whole_length_and_turn_with_the_vector():
+    angle = torch.linspace(-3.1, 3.1, 63).expand(1, 2, 63)
+    found = flow.in_directions(2 * angle.cos(), 2 * angle.sin())
+    torch.testing.assert_close(found.sum(1), torch.full((1, 2, 63), 2.0))
+    opposite = flow.in_directions(-2 * angle.cos(), -2 * angle.sin())
+    torch.testing.assert_close(opposite, found.roll(4, 1), atol=1e-4, rtol=0)
+
+
+def test_fisher_vector_is_the_slope_of_the_likelihood():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    weights, means, variances = (v.double() for v in views.fit_mixture(x.float(), 2, 5))
+    means.requires_grad_()
+    each = -0.5 * ((x[:, None] - means).square() / variances).sum(-1) - 0.5 * variances.log().sum(-1)
+    (each + weights.log()).logsumexp(1).mean().backward()
+    first = means.grad * variances.sqrt() / weights.sqrt()[:, None]
+    found = views.fisher_vector(x, weights, means.detach(), variances)[:6]
+    wanted = (first.sign() * first.abs().sqrt()).flatten()
+    torch.testing.assert_close(found / found.norm(), wanted / wanted.norm(), atol=1e-8, rtol=1e-6)
+
+
+def test_ridge_scores_are_those_of_the_equation():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 5)), rng.normal(size=(12, 3))
+    train, test = np.arange(8), np.arange(8, 12)
+    found = lab.solve(x @ x.T, y, train, test, [0.7])[0]
+    weights = np.linalg.solve(x[train].T @ x[train] + 0.7 * np.eye(5), x[train].T @ y[train])
+    np.testing.assert_allclose(found, x[test] @ weights, atol=1e-8)
+
+
+def test_standardising_reads_the_training_clips_alone():
+    x = np.random.default_rng(0).normal(size=(20, 4))
+    train = list(range(10))
+    other = x.copy()
+    other[10:] += 100
+    np.testing.assert_array_equal(lab.standardised(x, train)[train], lab.standardised(other, train)[train])
+
+
+def test_results_are_of_the_attempts_as_predicted():
+    rows = lab.read()
+    assert rows, "benchmarks/lab.json has no rows"
+    for row in rows:
+        plan = lab.PLAN[row["name"]]
+        assert (tuple(row["experts"]), row["join"], row["predicted"]) == tuple(plan), row["name"]
+        assert len(row["folds"]) == lab.FOLDS, row["name"]
+    assert lab.folds_of(rows, "statistics", lab.DEVELOPMENT), "the baseline is missing"
+    assert not set(lab.DEVELOPMENT) & set(lab.CONFIRMATION)
