@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from torch import nn
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from ..data.augment import Augment
 from ..data.cliplist import ClipList
 from ..data.dataset import ClipDataset
@@ -117,7 +117,7 @@ class Recipe:
     templates: str = "mote"
     grid_search: bool = False
     finetune_encoder: bool = False
-    adapters: str = "none"
+    adapters: Literal["none", "st_adapter", "aim"] = "none"
     adapter_options: dict = field(default_factory=dict)
     lengths: str = "refuse"
     training: TrainConfig = TrainConfig()
