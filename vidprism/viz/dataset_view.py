@@ -743,7 +743,8 @@ _CSS = """
 .prism-set table.dataTable tbody tr.chosen { background: var(--chosen); color: var(--chosen-ink) }
 .prism-set table.dataTable tbody tr.current { box-shadow: inset 5px 0 #d55e00 }
 .prism-set .dt-scroll-body { background: var(--card) !important; border: 1px solid var(--line) }
-.prism-set .dt-container { color: var(--ink) }
+.prism-set .dt-container { color: var(--ink); background: var(--card) !important }
+.prism-set .dt-scroll-body thead { visibility: hidden } /* it gives the columns their widths */
 .prism-set tbody img { display: block; width: 80px; height: 45px; object-fit: contain; background: #8883 }
 .prism-set .share { display: block; background: linear-gradient(var(--c), var(--c)) left bottom/var(--w) 4px no-repeat }
 .prism-set .yes { color: #0072b2 }
