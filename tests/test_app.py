@@ -49,7 +49,8 @@ def running(site, folder, *argv, **more):
     for name in ("tmp", "state"):
         (folder / name).mkdir(exist_ok=True)
     state = folder / "state" / str(len(list((folder / "state").iterdir())))
-    env = lab_environment(state) | dict(PYTHONPATH=str(site), TMPDIR=str(folder / "tmp"), OMP_NUM_THREADS="1", **more)
+    kept = dict(TMPDIR=str(folder / "tmp"), TORCHINDUCTOR_CACHE_DIR=str(folder / "torch"))  # PyTorch makes the latter
+    env = lab_environment(state) | dict(PYTHONPATH=str(site), OMP_NUM_THREADS="1") | kept | more
     command = [sys.executable, "-m", "vidprism", *map(str, argv)]
     options = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=env)
     process = subprocess.Popen(command, preexec_fn=take_interrupts, start_new_session=True, **options)
