@@ -8,9 +8,6 @@ __all__ = ['ADAPTERS', 'STAdapterConfig', 'AIMConfig', 'adapter_config', 'STAdap
 
 # %% ../../nbs/encoders/adapters.ipynb #c9b71073
 import math
-import open_clip.modified_resnet
-import open_clip.transformer
-import timm.models
 import torch
 from annotated_types import Ge, Le
 from contextlib import contextmanager
@@ -564,23 +561,6 @@ class AdaptedEncoder(FrameEncoder):
     def processor(self) -> str:
         "What `how` leaves open about the preprocessing."
         return self.encoder.processor
-
-    def train(self, mode: bool = True):
-        """Set the adapters' mode; the frozen encoder stays in evaluation mode.
-
-        Parameters
-        ----------
-        mode : bool
-            Training mode, or evaluation mode.
-
-        Returns
-        -------
-        AdaptedEncoder
-            The encoder itself.
-        """
-        nn.Module.train(self, mode)
-        self.encoder.eval()
-        return self
 
     def prepare(self, frames: Tensor) -> Tensor:
         """Pictures as the frozen encoder prepares them.

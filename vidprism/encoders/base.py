@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['find_device', 'check_device', 'modes_kept', 'evaluation_mode', 'Features', 'Preprocess', 'check_preprocess',
-           'preprocess', 'FrameEncoder', 'weight_bytes', 'weights_hash', 'listen', 'to_grid', 'ModuleEncoder',
-           'check_finite_features']
+           'preprocess', 'FrameEncoder', 'weight_bytes', 'weights_hash', 'image_tower', 'listen', 'to_grid',
+           'ModuleEncoder', 'check_finite_features']
 
 # %% ../../nbs/encoders/base.ipynb #7206c301
 import math
@@ -576,6 +576,25 @@ def weights_hash(module: nn.Module) -> str:
     return f"{zlib.crc32(text):08x}{zlib.adler32(text):08x}"
 
 # %% ../../nbs/encoders/base.ipynb #17a60655
+def image_tower(encoder: nn.Module) -> nn.Module:
+    """The image tower of an encoder that has several towers.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        An encoder.
+
+    Returns
+    -------
+    nn.Module
+        Its first part whose name ends in "visual"; without one, the encoder itself.
+    """
+    for name, part in encoder.named_modules():
+        if name.endswith("visual"):
+            return part
+    return encoder
+
+
 @contextmanager
 def listen(layer: nn.Module):
     """Collect a layer's outputs in this thread; its hook is removed at the end, also after an error.

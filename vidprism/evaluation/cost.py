@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from typing import Literal, NamedTuple
 from ..encoders.adapters import AdaptedEncoder
-from ..encoders.base import evaluation_mode, find_device, modes_kept
+from ..encoders.base import evaluation_mode, find_device, image_tower, modes_kept
 from ..errors import AnyPath, ConfigError, Count, FrameCount, Natural, NonNegative, Width, checked
 
 # isort: split
@@ -753,8 +753,7 @@ def _part(name: str, module: nn.Module, macs: int) -> Part:
 
 def _encoder_parts(encoder: nn.Module, frames: Tensor) -> list:
     "The image tower, which computes the adapters inside it, too; the adapters and the text tower where there are some."
-    named = encoder.named_modules()
-    tower = next((module for name, module in named if name.endswith("visual")), encoder)
+    tower = image_tower(encoder)
     parts = [_part("encoder", tower, count_macs(encoder, frames))]
     if isinstance(encoder, AdaptedEncoder):
         parts.append(_part("adapters", encoder.adapters, 0))

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from typing import NamedTuple
 from ..data.shared_batches import SharedBatchLoader
 from ..encoders.adapters import AdaptedEncoder
-from ..encoders.base import evaluation_mode
+from ..encoders.base import evaluation_mode, image_tower
 from ..errors import AnyPath, ConfigError, Count, Fraction, Natural, NonNegative, Positive, Seed
 
 # isort: split
@@ -350,14 +350,6 @@ def _make_schedule(optimizer, steps: int, warmup: float) -> LambdaLR:
     return LambdaLR(optimizer, rate)
 
 # %% ../../nbs/training/trainer.ipynb #a696d053
-def _image_tower(encoder: nn.Module) -> nn.Module:
-    "The image tower of an encoder that has several towers; else the encoder."
-    for name, part in encoder.named_modules():
-        if name.endswith("visual"):
-            return part
-    return encoder
-
-
 @checked
 def finetune_encoder(model: nn.Module) -> nn.Module:
     """Let the image tower of a model's encoder learn, or only its adapters, if it has some.
@@ -375,7 +367,7 @@ def finetune_encoder(model: nn.Module) -> nn.Module:
         The same model.
     """
     encoder = model.encoder
-    learns = encoder.adapters if isinstance(encoder, AdaptedEncoder) else _image_tower(encoder)
+    learns = encoder.adapters if isinstance(encoder, AdaptedEncoder) else image_tower(encoder)
     learns.requires_grad_(True)
     return model
 

@@ -376,12 +376,16 @@ class Player {
     this.show();
   }
 
-  open(serial) { // another clip
+  begin(serial) { // nothing of the last clip is left
     this.pause();
     this.forget();
     Object.assign(this, {serial, place: 0, seen: new Map(), failed: new Set(), asking: false, marked: null});
     Object.assign(this, {answered: this.turn, untold: null, followed: null}); // what was told is of the last clip
     this.root.setAttribute('aria-label', `playback of ${this.state.name}`);
+  }
+
+  open(serial) { // another clip
+    this.begin(serial);
     const type = this.state.mime;
     const may = type && (this.video.canPlayType(type) || this.video.canPlayType(NEWER[type] || ''));
     if (!may) {

@@ -19,7 +19,7 @@ from ..errors import AnyPath, Count, Natural, VidPrismError, checked
 from ..evaluation.localisation import Segment
 from ..files import check_output, make_folder, write_text
 from ..interpret.long_videos import VideoScores
-from .html import DOM_JS, page_policy, page_text
+from .html import page_policy, page_text
 from .player import HEAD, ClipPlayer, container_type, picture_uris, spread_places
 from .style import clip_name, displayable
 
@@ -130,10 +130,9 @@ td button {
 .vidprism-player video, .vidprism-player .stage img { height: min(46vh, 420px) }
 .vidprism-player .found { fill: none; stroke: var(--ink); stroke-width: 1.5 }
 """
-_PLAYER = ClipPlayer._esm.default_value.removeprefix(DOM_JS).partition("export default")[0]
+_PLAYER = ClipPlayer._esm.default_value.partition("export default")[0]
 _JS = (
-    DOM_JS
-    + _PLAYER
+    _PLAYER
     + """
 const page = JSON.parse(document.getElementById('timeline').textContent);
 const rows = [...document.querySelectorAll('tr[data-start]')];
@@ -152,8 +151,7 @@ class Timeline extends Player {
       super.open(serial);
       return;
     }
-    Object.assign(this, {serial, place: 0, seen: new Map(), failed: new Set(), asking: false, marked: null});
-    this.root.setAttribute('aria-label', `playback of ${this.state.name}`);
+    this.begin(serial);
     this.setMode('loading');
     this.video.src = page.src;
     this.patience = setTimeout(() => this.refused(), 8000);
