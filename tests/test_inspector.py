@@ -49,23 +49,41 @@ def lab_environment(state):
     )
 
 
-def wait_for_lab(server, port, token, log):
-    "Return when JupyterLab answers; about a minute at most."
+def wait_for_server(server, address, log):
+    "Return when a server answers; about a minute at most."
     for _ in range(240):
         if server.poll() is not None:
-            raise RuntimeError(f"JupyterLab stopped: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"The server stopped: {log.read_text()[-2000:]}")
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=2).close()
+            urllib.request.urlopen(address, timeout=2).close()
             break
-        except OSError:
+        except OSError as error:
+            if getattr(error, "code", None) == 404:  # there is no such page, which is an answer
+                break
             time.sleep(0.25)
+
+
+@contextmanager
+def serving(command, folder, state, address):
+    "A server that runs in a folder and keeps its settings in another, until the end of the block."
+    log = folder / "server.txt"
+    with open(log, "wb") as file:
+        server = subprocess.Popen(command, env=lab_environment(state), stdout=file, stderr=file, cwd=folder)
+    try:
+        wait_for_server(server, address, log)
+        yield
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 @contextmanager
 def jupyterlab(folder):
     "JupyterLab on a folder, its settings and state in there, too; yields its address."
     port, token = free_port(), secrets.token_hex(16)
-    env = lab_environment(folder / "state")
     command = [
         sys.executable,
         "-m",
@@ -79,17 +97,9 @@ def jupyterlab(folder):
         "--LabApp.expose_app_in_browser=True",
         "--allow-root",
     ]
-    with open(folder / "lab.txt", "wb") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=folder)
-    try:
-        wait_for_lab(server, port, token, folder / "lab.txt")
-        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
+    address = f"http://127.0.0.1:{port}"
+    with serving(command, folder, folder / "state", f"{address}/api?token={token}"):
+        yield f"{address}/lab/tree/{{}}?token={token}"
 
 
 # How often each code cell of the notebook in front ran.

@@ -1,13 +1,10 @@
 """The same notebooks under Voila: the inspectors are there, and answer a person, without a line of code in sight."""
 
 import pytest
-import subprocess
 import sys
-import time
-import urllib.request
 from contextlib import contextmanager
 from test_dataset_inspector import SetView
-from test_inspector import Inspector, free_port, lab_environment, write_notebook
+from test_inspector import Inspector, free_port, serving, write_notebook
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("voila", reason="voila is not installed")
@@ -27,25 +24,9 @@ def voila(folder, name):
     "A notebook under Voila; yields its address."
     port = free_port()
     command = [sys.executable, "-m", "voila", name, "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
-    with open(folder / "voila.txt", "wb") as log:
-        server = subprocess.Popen(command, env=lab_environment(folder), stdout=log, stderr=log, cwd=folder)
     address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(240):
-            if server.poll() is not None:
-                raise RuntimeError((folder / "voila.txt").read_text()[-2000:])
-            try:
-                urllib.request.urlopen(f"{address}static/", timeout=2).close()
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.25)
-            else:
-                break
+    with serving(command, folder, folder, f"{address}static/"):  # the notebook itself would be run
         yield address
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 @contextmanager
