@@ -6,7 +6,7 @@
 __all__ = ['BUILT_IN', 'HEADS', 'MOST_WEIGHTS', 'POSITIONS', 'Trace', 'HeadOutput', 'Parts', 'FrameTerms', 'Contributions',
            'Head', 'MixtureHead', 'HeadRegistry', 'register_head', 'make_config', 'create_head', 'check_features',
            'HeadConfig', 'InProjConfig', 'LinearClassifier', 'TextClassifier', 'make_classifier', 'make_in_proj',
-           'sinusoids', 'Positions', 'Variant', 'variant']
+           'sinusoids', 'Positions', 'Variant', 'all_tensors', 'variant']
 
 # %% ../../nbs/heads/base.ipynb #48f4a050
 import difflib
@@ -912,21 +912,32 @@ def _twin(head: Head) -> Head:
     return deepcopy(head, shared).eval()
 
 
-def _tensors(module: nn.Module) -> dict:
-    "Parameters and buffers by name."
+def all_tensors(module: nn.Module) -> dict:
+    """Parameters and buffers of a module, those of its parts too.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any module.
+
+    Returns
+    -------
+    dict
+        Name -> Tensor, the module's own; buffers that are not saved are among them.
+    """
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
 def _lacking(new: nn.Module, old: nn.Module) -> list:
     "Names of the tensors of `new` that `old` does not have in this shape."
-    have = _tensors(old)
-    return [name for name, t in _tensors(new).items() if name not in have or have[name].shape != t.shape]
+    have = all_tensors(old)
+    return [name for name, t in all_tensors(new).items() if name not in have or have[name].shape != t.shape]
 
 
 def _share(new: nn.Module, old: nn.Module):
     "Put every tensor of `old` that fits into `new`, and tell its classifiers whether text was given."
-    lacking, have = set(_lacking(new, old)), _tensors(old)
-    for name in _tensors(new):
+    lacking, have = set(_lacking(new, old)), all_tensors(old)
+    for name in all_tensors(new):
         if name not in lacking:
             owner, _, leaf = name.rpartition(".")
             setattr(new.get_submodule(owner), leaf, have[name])

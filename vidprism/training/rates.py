@@ -23,7 +23,7 @@ from ..data.splits import grouped_folds
 from ..errors import ConfigError, Count, Rates, Seed, SmallCount, checked
 from ..evaluation.benchmark import Benchmark, FeatureSplit
 from ..evaluation.protocols import build_head
-from ..heads.base import HEADS, HeadOutput
+from ..heads.base import HEADS, HeadOutput, TextClassifier, all_tensors
 from ..heads.vidprism import VidPrismHead
 from .trainer import TensorClips, TrainConfig, fit, seeded
 
@@ -115,11 +115,6 @@ def _name_in_whole(name: str, places: Sequence[int], count: int) -> str:
     return name
 
 
-def _tensors(module: nn.Module) -> dict:
-    "Parameters and buffers by name."
-    return dict(module.named_parameters()) | dict(module.named_buffers())
-
-
 def _need_rates(head: nn.Module):
     "Refuse a head that has no experts at rates."
     if not isinstance(head, VidPrismHead):
@@ -166,7 +161,7 @@ def _find_names(self: RateSubset):
     "Where each tensor stands in the whole head, and of which only some rows are taken."
     every = self.head.config.rates
     self.places = [every.index(rate) for rate in self.rates]
-    have, need = _tensors(self.head), _tensors(self.form)
+    have, need = all_tensors(self.head), all_tensors(self.form)
     self.names = {name: _name_in_whole(name, self.places, len(every)) for name in need}
     lost = [name for name, there in self.names.items() if there not in have]
     if lost:
@@ -184,7 +179,7 @@ def tensors(self: RateSubset) -> dict:
         Name in a head of these rates -> Tensor, the whole head's own; a readout with a query for each expert gives
         the rows of these experts.
     """
-    have = _tensors(self.head)
+    have = all_tensors(self.head)
     found = {name: have[there] for name, there in self.names.items()}
     return {name: t[self.places] if name in self.in_rows else t for name, t in found.items()}
 
@@ -209,8 +204,9 @@ def __call__(self: RateSubset, features: Tensor, labels: Tensor = None, **call) 
     """
     self.form.train(self.head.training)
     for name in ("classifier", "contrast"):
-        if hasattr(getattr(self.head, name), "given"):
-            getattr(self.form, name).given = getattr(self.head, name).given
+        classifier = getattr(self.head, name)
+        if isinstance(classifier, TextClassifier):
+            getattr(self.form, name).given = classifier.given
     return functional_call(self.form, self.tensors(), (features, labels), call)
 
 
