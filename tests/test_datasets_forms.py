@@ -339,8 +339,9 @@ def test_what_does_not_fit_names_file_and_line(tmp_path):
         r"None of the 1 clips that .*l\.txt lists is there; the first is looked for at .*x\.mp4: "
         r"say where they lie with root"
     )
+    alone = tmp_path / "a" / "b" / "c"  # a root is guessed from the two folders above, too
     with pytest.raises(ConfigError, match=says):
-        ClipList.from_any(write(tmp_path / "l.txt", "x.mp4 0"))
+        ClipList.from_any(write(alone / "l.txt", "x.mp4 0"))
     with pytest.raises(ConfigError, match="format must be one of folders, frames"):
         ClipList.from_any(tmp_path, format="ucf")
     assert ClipList.from_any(tmp_path, format="folders").classes == ["brush hair", "clap"]

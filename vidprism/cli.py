@@ -25,9 +25,8 @@ from typing import Annotated, NamedTuple, get_args, get_origin
 from vidprism.errors import ClassCount, ConfigError, Count, Fraction, FrameCount, Natural, NonNegative, Positive, Seed
 
 # isort: split
-from vidprism.errors import VidPrismError, WorkerCount, check_argument
+from vidprism.errors import Port, VidPrismError, WorkerCount, check_argument
 from vidprism.files import check_output, refuse_foreign, write_json
-from vidprism.lab import Port
 
 # %% ../nbs/cli.ipynb #c4a81337
 def plain_kind(kind) -> tuple:

@@ -16,8 +16,8 @@ import struct
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
-from ..errors import checked
-from ..lab import LOOPBACK, Port, find_browser, listen_here, open_browser
+from ..errors import Port, checked
+from ..lab import LOOPBACK, find_browser, listen_here, open_browser
 from .inspector import ClipInspector
 from .player import ClipPlayer
 from .widget import PanelView
