@@ -12,7 +12,7 @@ NEWEST := .venv-newest
 PYTEST  = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: demo demo-plan lab lint test test-long mutants test-oldest test-oldest-guides test-newest soak test-seeds world tables
-.PHONY: tables-real notebooks readme clean bench resolve reading
+.PHONY: tables-real notebooks docs readme clean bench resolve reading
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,13 @@ test: $(VENV)/.dev            ## every notebook's tests and the tests beside the
 
 test-long: $(VENV)/.dev       ## the attacks that take long: kills, races, browsers, very large clips
 	$(call PYTEST,$(VENV)) -m long
+
+$(VENV)/.docs: $(VENV)/.dev
+	@$(BIN)/python tools/install.py dev docs
+	@touch $@
+
+docs: $(VENV)/.docs          ## the documentation site, _docs/html/index.html, which needs no network
+	$(BIN)/python tools/docs.py
 
 $(OLDEST)/.dev: settings.ini setup.py pyproject.toml tools/bounds.py tools/colab.txt
 	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)

@@ -37,7 +37,7 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         k: cfg[f"{k}_requirements"].split()
-        for k in ("dev", "tensorboard", "torchcodec", "transformers", "umap", "videomae")
+        for k in ("dev", "docs", "tensorboard", "torchcodec", "transformers", "umap", "videomae")
     },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,

@@ -15,12 +15,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BOUND = re.compile(r"(?:>=|==)([0-9][0-9A-Za-z.]*)")
 
 
+TOOLS = ("dev_requirements", "docs_requirements")  # of development, whose newest versions are used
+
+
 def requirements(settings: Path = SETTINGS) -> list[str]:
     "What the kit and its extras ask for; the development tools are not of them."
     parser = ConfigParser(delimiters=["="])
     parser.read(settings, encoding="utf-8")
     section = parser["DEFAULT"]
-    extras = [key for key in section if key.endswith("_requirements") and key != "dev_requirements"]
+    extras = [key for key in section if key.endswith("_requirements") and key not in TOOLS]
     return [entry for key in ("requirements", *extras) for entry in section[key].split()]
 
 
