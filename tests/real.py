@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pytest
 import signal
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,6 +17,12 @@ def module_order():
     "The modules, such as heads/rgsta, in the order of nbs/order.txt."
     lines = (ROOT / "nbs" / "order.txt").read_text().splitlines()
     return [line for line in lines if line and line[0] != "#"]
+
+
+def handbook():
+    "The handbook as markdown, as README is made."
+    sys.path.insert(0, str(ROOT / "tools"))
+    return load_script("tools", "readme").make(name="handbook")
 
 
 def shared(*parts):

@@ -10,7 +10,7 @@ import sys
 import timm
 import torch
 from packaging.version import Version
-from real import ROOT, load_script
+from real import ROOT, handbook, load_script
 from safetensors.torch import load_file, save_file
 from vidprism.data.clips import sample_clips
 from vidprism.encoders.base import FrameEncoder, Preprocess
@@ -766,7 +766,7 @@ def test_features_and_training_by_command(hub, tmp_path, capsys, monkeypatch):
 
 
 def test_the_kept_table_holds():
-    "What the README shows: every difference within 1e-5, of the architectures that the issue names."
+    "What the handbook shows: every difference within 1e-5, of the architectures that the issue names."
     runs = json.loads((ROOT / "benchmarks" / "encoders.json").read_text())["runs"]
     newest = max(runs, key=Version)
     assert {row["key"] for row in runs[newest]["rows"]} == set(bench.TINY)
@@ -774,5 +774,4 @@ def test_the_kept_table_holds():
         for row in run["rows"]:
             differences = [value for key, value in row.items() if key.endswith("_difference")]
             assert len(differences) >= 2 and max(differences) <= 1e-5, row["key"]
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"| {row['title']} |" in readme for row in runs[newest]["rows"])
+    assert all(f"| {row['title']} |" in handbook() for row in runs[newest]["rows"])

@@ -93,7 +93,7 @@ def test_no_repository_no_links(address):
     "Nothing that leads nowhere is shown as an address."
     assert project_urls(address, "main") == {} and badges(address, "main") == ""
     assert "colab" not in readme.make(address or "None").partition("## ")[0]
-    said = absolute_links("See [the list](PROMISES.md), ![a](nbs/prism.png) and [x](https://a.b).", address, "main")
+    said = absolute_links("See [the list](PROMISES.md), ![a](nbs/inspector.gif) and [x](https://a.b).", address, "main")
     assert said == "See the list,  and [x](https://a.b)."
 
 
@@ -106,9 +106,9 @@ def test_one_setting_makes_all_links(address):
         place = f"https://colab.research.google.com/github/someone/vidprism/blob/main/nbs/guides/{guide}.ipynb"
         assert readme.make(address).count(f"]({place})") == 1
         assert (ROOT / "nbs" / "guides" / f"{guide}.ipynb").is_file()
-    said = absolute_links("[the list](PROMISES.md) ![a](nbs/prism.png) [x](https://a.b) [y](#z)", address, "main")
+    said = absolute_links("[the list](PROMISES.md) ![a](nbs/inspector.gif) [x](https://a.b) [y](#z)", address, "main")
     assert said == (
-        f"[the list]({REAL}/blob/main/PROMISES.md) ![a]({REAL}/raw/main/nbs/prism.png) [x](https://a.b) [y](#z)"
+        f"[the list]({REAL}/blob/main/PROMISES.md) ![a]({REAL}/raw/main/nbs/inspector.gif) [x](https://a.b) [y](#z)"
     )
 
 
@@ -163,7 +163,7 @@ def test_first_five_minutes_are_words_of_the_command():
     lines = re.search(r"```sh\n(.*?)```", section, re.S)[1].splitlines()
     assert [line.split("#")[0].split() for line in lines] == [
         ["pip", "install", "vidprism"],
-        ["vidprism", "show"],
         ["vidprism", "inspect"],
+        ["vidprism", "show"],
         ["vidprism", "lab"],
     ]

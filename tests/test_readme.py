@@ -1,4 +1,4 @@
-"Every Python block of the README runs when it is pasted alone."
+"Every Python block of the README and the handbook runs when it is pasted alone."
 
 import os
 import pytest
@@ -6,17 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
-from real import ROOT
+from real import ROOT, handbook
 from test_mote_file import fusion_state, write
 from vidprism.data.clips import sample_clips
 from vidprism.encoders.factory import create_encoder
 from vidprism.experiments.samples import write_sources
 
-BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-SMALLER = {  # text of the README -> what the test runs in its place
+TEXT = (ROOT / "README.md").read_text() + handbook()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
+SMALLER = {  # text of a block -> what the test runs in its place
     '"open_clip:ViT-B-16-quickgelu/openai"': '"mini"',  # tests download no weights
-    # clips; by default 2,160 and 540
-    'world_bench(create_encoder("mini"))': 'world_bench(create_encoder("mini"), 36, 18)',
+    'world_bench(create_encoder("mini"), train=360, test=180)': 'world_bench(create_encoder("mini"), 36, 18)',
     'result = close_set(bench, "mote", seeds=(0, 1, 2))': (
         'from vidprism import TrainConfig\n'
         'result = close_set(bench, "mote", seeds=(0, 1, 2), config=TrainConfig(epochs=1))'
@@ -32,7 +32,7 @@ def first_line(block):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "The files that the README names: `my_clips`, a folder of class folders, `new.mp4`, and MoTE's with a small CLIP."
+    "The files that the blocks name: `my_clips`, a folder of class folders, `new.mp4`, and MoTE's with a small CLIP."
     path = tmp_path_factory.mktemp("readme")
     tower = {k: v for k, v in create_encoder("mini").model.state_dict().items() if "visual" in k or "scale" in k}
     write(path / "MoTE_B16.pt", tower, fusion_state(128, 400))
@@ -41,9 +41,9 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_replaced_text_is_in_the_readme():
+def test_replaced_text_is_in_a_block():
     "A replacement that no block needs is out of date."
-    assert len(BLOCKS) >= 7
+    assert len(BLOCKS) >= 12
     for text in SMALLER:
         assert any(text in block for block in BLOCKS), text
 

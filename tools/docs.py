@@ -27,10 +27,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 NBS = ROOT / "nbs"
-DIRECTIVE = re.compile(r"^#\| (?:default_exp|export|exports|hide|eval).*\n?", re.M)  # of nbdev
+DIRECTIVE = re.compile(r"^#\| (?:default_exp|export|exports|hide|echo|eval).*\n?", re.M)  # of nbdev
 FIGURE = "application/vnd.plotly.v1+json"
 MARKDOWN_PAGES = {"CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing", "SECURITY.md": "security"}
 MARKDOWN_PAGES["PROMISES.md"] = "promises"
+PAGES_OF_THEIR_OWN = ("index", "handbook")  # beside the library
 # Notebooks that are run for the site, so that their figures are interactive; each takes seconds.
 LIVE = ("guides/01_explore_clip", "heads/rgsta", "viz/charts", "viz/maps", "viz/strips")
 
@@ -134,8 +135,7 @@ def interactive(output, alternative: str) -> None:
 
 def show_code(cell, above: str) -> None:
     "A code cell as the site shows it: imports folded, figures with a text alternative."
-    if only_imports(cell.source):
-        cell.metadata["tags"] = ["hide-input"]
+    cell.metadata["tags"] = tags_of(cell.source)
     cell.source = DIRECTIVE.sub("", cell.source)
     cell.metadata["mystnb"] = {"image": {"alt": described(above)}}
     for output in cell.outputs:
@@ -146,6 +146,15 @@ def only_imports(source: str) -> bool:
     "Whether a cell only imports."
     lines = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
     return bool(lines) and all(line.startswith(("import ", "from ")) for line in lines)
+
+
+def tags_of(source: str) -> list:
+    "How MyST-NB shows a cell: `#| hide` and `#| echo: false` are nbdev's."
+    if source.startswith("#| hide"):
+        return ["remove-cell"]
+    if source.startswith("#| echo: false"):
+        return ["remove-input"]
+    return ["hide-input"] if only_imports(source) else []
 
 
 def prepared(name: str, known: set, public: set, live: bool):
@@ -189,7 +198,7 @@ def write_sections(folder: Path) -> None:
         names = [name for part in section.folders for name in notebooks(part)]
         (folder / f"{section.name}.md").write_text(f"# {section.title}\n\n{section.text}\n\n{tree(names)}")
     parts = [f"## `{name}/`\n\n{text}.\n\n{tree(notebooks(name))}" for name, text in FOLDERS.items()]
-    top = tree([name for name in notebooks() if name != "index"])
+    top = tree([name for name in notebooks() if name not in PAGES_OF_THEIR_OWN])
     text = "The notebooks that define and test the library. Each one exports the module of its name."
     (folder / "library.md").write_text("\n".join([f"# Library\n\n{text}\n\n## Top level\n\n{top}", *parts]))
 
@@ -213,7 +222,7 @@ def write_api(folder: Path) -> set:
 
 def exporting() -> list:
     "Notebooks that export a module."
-    return [name for folder in ("", *FOLDERS) for name in notebooks(folder) if name != "index"]
+    return [name for folder in ("", *FOLDERS) for name in notebooks(folder) if name not in PAGES_OF_THEIR_OWN]
 
 
 def write_module(folder: Path, name: str, public: set) -> str:
