@@ -41,7 +41,7 @@ The folders: data (files to batches), encoders, heads (the papers), model, train
 answer), viz (pictures), experiments (tables), cli (the command `vidprism`).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from importlib import import_module as _import_module
 
