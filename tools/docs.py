@@ -326,21 +326,26 @@ def write_source(folder: Path, live: tuple) -> None:
     write_front(folder)
 
 
+def build(folder: Path) -> int:
+    "Build the site from its pages; 0 if there is no warning."
+    strict = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(folder / "cache")]
+    return build_main([*strict, str(folder / "source"), str(folder / "html")])
+
+
 def main() -> int:
     "Write the pages and build the site."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "_docs")
     parser.add_argument("--no-live", action="store_true", help="saved pictures instead of interactive figures")
+    parser.add_argument("--as-is", action="store_true", help="build the pages that are in the folder already")
     args = parser.parse_args()
     os.environ["VIDPRISM_ROOT"] = str(ROOT)
     sys.path.insert(0, str(ROOT))
-    source, html = args.folder / "source", args.folder / "html"
-    write_source(source, () if args.no_live else LIVE)
-    shutil.rmtree(html, ignore_errors=True)
-    code = build_main(
-        ["-q", "-b", "html", "-W", "--keep-going", "-d", str(args.folder / "cache"), str(source), str(html)]
-    )
-    print(f"{html / 'index.html'}" if not code else "The site has errors.")
+    if not args.as_is:
+        shutil.rmtree(args.folder / "html", ignore_errors=True)
+        write_source(args.folder / "source", () if args.no_live else LIVE)
+    code = build(args.folder)
+    print("The site has errors." if code else args.folder / "html" / "index.html")
     return code
 
 
