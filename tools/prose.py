@@ -28,6 +28,7 @@ PARTICIPLE = (
 PASSIVE = re.compile(
     rf"\b(?:is|are|was|were|be|been|being)\s+(?:(?:not|never|then|also|only)\s+)?({PARTICIPLE})\b", re.I
 )
+STARTS = re.compile(r"\d+\. |[*\w, ]+ : ")  # an item of a numbered list, a parameter of a docstring
 ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|sec|eq|fig|al|approx)\.$", re.I)
 
 
@@ -146,7 +147,7 @@ def blocks(passage: Passage) -> list:
     found, block = [], []
     for line in [*passage.text.splitlines(), ""]:
         bare = line.strip()
-        starts = not bare or bare.startswith(("#", "- ", "* ", "|", "> ")) or re.match(r"\d+\. ", bare)
+        starts = not bare or bare.startswith(("#", "- ", "* ", "|", "> ")) or STARTS.match(bare)
         if starts or re.fullmatch(r"-{3,}", bare):
             found.append(" ".join(block))
             block = []
