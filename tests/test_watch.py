@@ -290,7 +290,7 @@ def test_a_tracker_that_is_missing_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="tracker must be"):
         trained("mean", trackers=["paper"], logs=tmp_path)
-    with pytest.raises(ConfigError, match="in which folder"):
+    with pytest.raises(ConfigError, match="give their folder"):
         trained("mean", trackers=["tensorboard"])
 
 
