@@ -88,6 +88,7 @@ class TrainConfig:
 
     encoder_lr : float
         Encoder's learning rate, as a part of `lr`; .06 to .07 in the papers' scripts.
+
     checkpointing : bool
         Recompute the encoder's blocks in the backward pass: less memory, a third more time.
     workers : int
