@@ -92,6 +92,7 @@ class Recipe:
         "linear", or "text": similarity to the classes' text.
     templates : str
         Prompts of that text, a name for `find_templates`.
+
     grid_search : bool
         First choose learning rate and weight decay on held-out training clips.
     finetune_encoder : bool
@@ -697,6 +698,17 @@ def _versions() -> dict:
 
 
 @checked
+def _what_measured(clips: ClipList, side: FeatureSplit, unreadable: list) -> dict:
+    "Record entries of the clips and the kit's version."
+    return dict(
+        clips=len(side.labels),
+        unreadable=unreadable,
+        label_map=clips.map_hash,
+        commit=find_commit(),
+        versions=_versions(),
+    )
+
+
 def _one_run(run: dict) -> dict:
     "Record entries of a single run."
     return dict(top1=mean_and_std([run["top1"]]), top5=mean_and_std([run["top5"]]), runs=[run])
@@ -752,18 +764,9 @@ def evaluate_model(
     num_frames = model.head.config.num_frames if holds_features(clips) else model.num_frames
     how = (num_frames, model.sampling, views, workers, progress, lengths, team)
     side, unreadable = side_of(clips, model.encoder, cache, *how)
-    y = numbers[side.labels]
-    run = rows_of(measure(view_logits(model.head, side.features, batch), y))
-    record = dict(
-        **_how_measured(model, clips, views),
-        clips=len(y),
-        unreadable=unreadable,
-        label_map=clips.map_hash,
-        commit=find_commit(),
-        versions=_versions(),
-        **_one_run(run),
-    )
-    return Result(record, [model.head])
+    run = rows_of(measure(view_logits(model.head, side.features, batch), numbers[side.labels]))
+    how, what = _how_measured(model, clips, views), _what_measured(clips, side, unreadable)
+    return Result({**how, **what, **_one_run(run)}, [model.head])
 
 # %% ../../nbs/training/pipeline.ipynb #6c5b2644
 _SAVED_WITH_THE_MODEL = ("training", "split", "label_map", "clips", "top1", "commit", "versions")
