@@ -444,7 +444,7 @@ def test_the_panel_follows_and_never_breaks_a_training(tmp_path):
     panel(history.watched + [dict(history.watched[-1], epoch=4)])
     assert panel.epoch.value == 2  # a slider that somebody moved stays
     missing = TrainingPanel(tmp_path / "later")
-    assert "There is no folder" in missing.status.value and missing.record == []
+    assert "does not exist" in missing.status.value and missing.record == []
     trained("vidprism", watch=True, folder=tmp_path / "later", keep="all")
     assert missing.refresh() == history.watched and list(missing.kept) == [1, 2, 3]
     assert missing.open_epoch(2) is None and "give the model" in missing.status.value
