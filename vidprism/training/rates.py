@@ -299,7 +299,7 @@ class RateChoice(NamedTuple):
         The first set of the ranking.
     rows : list of dict
         One per set, best first: "rates", held-out "top1" (0 to 1), its 95% interval "low" and "high", "loss", and
-        "share" (of resamples that it wins).
+        "share" of won resamples.
 
     candidates : tuple of int
         All candidates.
