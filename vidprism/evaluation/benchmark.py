@@ -188,7 +188,6 @@ class Benchmark:
             raise ConfigError(f"The training side has no clip of {names}, which the test side has.")
 
     def __getitem__(self, side: Literal["train", "test"]):
-        "The side \"train\" or \"test\"."
         return getattr(self, side)
 
     @property
@@ -272,7 +271,6 @@ def encode_world(
     labels : sequence of str, optional
         Motions to draw from; None: all.
     cache : FeatureCache, optional
-        Feature cache.
 
     Returns
     -------
@@ -363,7 +361,6 @@ def world_bench(
     templates : str or sequence of str, optional
         As for `find_templates`. None: no text.
     cache : FeatureCache, optional
-        Feature cache.
 
     Returns
     -------
@@ -453,7 +450,6 @@ def clip_bench(
     name : str
         Name of the bench.
     cache : FeatureCache, optional
-        Feature cache.
 
     Returns
     -------
@@ -637,7 +633,6 @@ def _summary_line(r: dict) -> str:
 
 
 def _classes_line(classes: list) -> str:
-    "Number of classes and the first names."
     more = " ..." if len(classes) > 6 else ""
     return f"  classes      {len(classes)}: {', '.join(classes[:6])}{more}"
 
@@ -668,5 +663,4 @@ def __str__(self: Result):
 
 @patch
 def __repr__(self: Result):
-    "As `str`."
     return str(self)

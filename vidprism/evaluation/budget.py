@@ -342,9 +342,9 @@ class Plan(NamedTuple):
     bottleneck : str
         The slowest stage.
     cores_needed : int
-        Reading cores that keep the GPUs busy.
+        Reading cores for busy GPUs.
     disk : dict
-        "clips", "frames" as JPEG, or "features" -> bytes.
+        "clips", "frames", "features" -> bytes.
 
     gflops : float
         Multiply-adds of encoder and head per view, in 10^9.

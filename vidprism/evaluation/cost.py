@@ -288,7 +288,6 @@ def paper_options(name: str, tower: Literal["B/16", "L/14"], num_frames: FrameCo
 
 
 def _table_row(cells) -> str:
-    "A line of a markdown table."
     return f"| {' | '.join(map(str, cells))} |"
 
 # %% ../../nbs/evaluation/cost.ipynb #6f7d770f
@@ -587,7 +586,6 @@ class Part(NamedTuple):
 
 
 def _bytes_of(module: nn.Module) -> int:
-    "Bytes of weights and buffers."
     tensors = *module.parameters(), *module.buffers()
     return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -745,7 +743,6 @@ def _peak(run, model: nn.Module, device: str) -> int:
 
 
 def _part(name: str, module: nn.Module, macs: int) -> Part:
-    "A module as a part."
     return Part(name, count_parameters(module), count_parameters(module, True), macs)
 
 
@@ -883,7 +880,6 @@ _PART_HEADS = ("part", "parameters, M", "trainable, M", "GFLOPs a view")
 
 
 def _part_cells(p: Part) -> tuple:
-    "The cells of a part."
     return p.name, f"{p.parameters / 1e6:.3f}", f"{p.trainable / 1e6:.3f}", f"{p.macs / 1e9:.4f}"
 
 

@@ -45,7 +45,6 @@ def build_head(
     head : str
         A registered head.
     options : dict, optional
-        Options of the head.
     seed : int
         Seed of the weights.
     classifier : str
@@ -95,13 +94,12 @@ def train_head(
     head : str
         A registered head.
     options : dict, optional
-        Options of the head.
     config : TrainConfig
         Training options, with `seed` as seed.
     seed : int
         Seed of weights and training.
     classifier : str
-        "linear", or "text": similarity to the classes' text.
+        "linear" or "text".
     test : FeatureSplit, optional
         Clips to measure after every epoch, one view [N,T,D].
 
@@ -176,7 +174,6 @@ def grid_search(
     head : str
         A registered head.
     options : dict, optional
-        Options of the head.
     config : TrainConfig
         Training options outside the grid.
     grid : dict, optional
@@ -184,7 +181,7 @@ def grid_search(
     seed : int
         Seed of fold, weights and training.
     classifier : str
-        "linear", or "text": similarity to the classes' text.
+        "linear" or "text".
     train : FeatureSplit, optional
         Training clips; one of 4 folds by source is held out. None: the benchmark's.
 
@@ -214,7 +211,6 @@ def grid_search(
 
 # %% ../../nbs/evaluation/protocols.ipynb #3c545ed0
 def _need_seeds(seeds):
-    "Raise `ConfigError` for an empty list of seeds."
     if not len(seeds):
         raise ConfigError("seeds must hold one seed or more.")
 
@@ -238,15 +234,13 @@ def close_set(
     head : str
         A registered head.
     options : dict, optional
-        Options of the head.
     config : TrainConfig
-        Training options.
     seeds : sequence of int
         One run each; one or more, each 0 or more.
     grid : dict, optional
         Grid to search first, with the first seed; None: no search.
     classifier : str
-        "linear", or "text": similarity to the classes' text.
+        "linear" or "text".
     curves : bool
         Record each epoch's loss, and top-1 on one-view test clips.
 
@@ -328,15 +322,13 @@ def few_shot(
     k : int
         Clips per class, 1 or more.
     options : dict, optional
-        Options of the head.
     config : TrainConfig
-        Training options.
     seeds : sequence of int
         One draw and run each; one or more, each 0 or more.
     grid : dict, optional
         Grid to search on each draw; None: no search.
     classifier : str
-        "linear", or "text": similarity to the classes' text.
+        "linear" or "text".
 
     Returns
     -------
@@ -537,9 +529,7 @@ def cross_validate(
     head : str
         A registered head.
     options : dict, optional
-        Options of the head.
     config : TrainConfig
-        Training options.
     folds : int
         Number of folds, 2 or more.
     seed : int
@@ -547,7 +537,7 @@ def cross_validate(
     grid : dict, optional
         Grid to search on each fold's training part; None: no search.
     classifier : str
-        "linear", or "text": similarity to the classes' text.
+        "linear" or "text".
 
     Returns
     -------

@@ -101,7 +101,6 @@ _MINI = dict(
 
 
 def _mini_model(seed: int) -> torch.nn.Module:
-    "The untrained mini CLIP."
     with seeded(seed):
         return open_clip.model.CLIP(**_MINI, init_logit_scale=math.log(1 / 0.07))
 
@@ -395,7 +394,6 @@ def _summarise(runs: list) -> dict:
 
 
 def _percentages(measured: list, measure: str) -> str:
-    "A measure of every run, in per cent."
     return ", ".join(f"{run[measure]:.1%}" for run in measured)
 
 

@@ -388,7 +388,6 @@ def _words(cell: Trial) -> list:
 
 
 def _folder_of(study: Study) -> Path:
-    "Folder of a study's JSON files."
     return Path(study.folder or study.name)
 
 
@@ -656,7 +655,6 @@ def _rows_here(study: Study, jobs: _Jobs):
 
 # %% ../../nbs/experiments/studies.ipynb #6e14bd5c
 def _end_with_parent():
-    "End this process when its parent has ended."
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
 
@@ -746,7 +744,6 @@ def _hand_out(jobs: _Jobs, idle: list, busy: dict):
 
 
 def _close_claims(busy: dict):
-    "Release the claims of unfinished runs."
     for job in busy.values():
         job.claim.close()
 
@@ -804,7 +801,6 @@ def _stopped_in_a_sentence(study: Study):
 
 # %% ../../nbs/experiments/studies.ipynb #fa294915
 def _most_workers() -> int:
-    "Largest number of workers on this machine."
     return max(8, 2 * (os.cpu_count() or 1))
 
 
@@ -832,7 +828,6 @@ def run_cells(study: Study, cells: Sequence[Trial], workers: WorkerCount = 0, pr
         Processes of one thread each, at most 8 or two per core; 0: this process. A script needs
         `if __name__ == "__main__"`.
     progress : bool
-        Show a progress bar.
 
     Returns
     -------
@@ -866,7 +861,6 @@ def run_cells(study: Study, cells: Sequence[Trial], workers: WorkerCount = 0, pr
 
 
 def _progress_bar(study: Study, left: list, progress: bool):
-    "Progress bar over the runs that are not done."
     return tqdm(total=len(left), unit="run", desc=study.name, disable=not progress, smoothing=0.05)
 
 
@@ -1028,7 +1022,6 @@ def world_study(
     Parameters
     ----------
     encoder : str or FrameEncoder
-        Encoder or its name.
     folder : str or Path, optional
         Folder of the JSON files. None: the study's name.
     text : bool
@@ -1079,7 +1072,6 @@ def clips_study(
     data : ClipList, str or Path
         The clips, or input of `ClipList.from_any`.
     encoder : str or FrameEncoder
-        Encoder or its name.
     folder : str or Path, optional
         Folder of the JSON files. None: name of the clips' folder.
     num_frames : int
@@ -1093,7 +1085,6 @@ def clips_study(
     cache : str, Path or FeatureCache, optional
         Feature cache.
     progress : bool
-        Show a progress bar.
     **options
         Further fields of `Study`.
 

@@ -161,7 +161,6 @@ def is_finite(module: nn.Module) -> bool:
 
 
 def _steps_in(folder) -> list:
-    "Checkpoint folders, the oldest first."
     found = [p for p in Path(folder).glob("step-*") if _STEP.fullmatch(p.name)]
     return sorted(found, key=lambda p: int(_STEP.fullmatch(p.name)[1]))
 
@@ -189,7 +188,6 @@ def write_checkpoint(folder, step: int, state: dict, tensors: dict, keep: int | 
     Parameters
     ----------
     folder : str or Path
-        Folder of checkpoints.
     step : int
         Finished steps.
     state : dict
@@ -270,7 +268,6 @@ def find_checkpoint(folder, warn: bool = True):
     Parameters
     ----------
     folder : str or Path
-        Folder of checkpoints.
     warn : bool
         Warn of each torn checkpoint.
 
@@ -359,7 +356,6 @@ def read_checkpoint(folder, warn: bool = True) -> Checkpoint:
     Parameters
     ----------
     folder : str or Path
-        Folder of checkpoints.
     warn : bool
         Warn of each torn checkpoint.
 
@@ -411,7 +407,6 @@ def kept_states(folder) -> dict:
     Parameters
     ----------
     folder : str or Path
-        Folder of checkpoints.
 
     Returns
     -------
@@ -427,7 +422,6 @@ def kept_epochs(folder) -> dict:
     Parameters
     ----------
     folder : str or Path
-        Folder of checkpoints.
 
     Returns
     -------

@@ -523,7 +523,7 @@ def side_of(
     encoder : FrameEncoder
         On its device.
     cache : str or Path, optional
-        Folder of features; default: `default_cache`.
+        Default: `default_cache`.
     num_frames : int
         T, frames per clip.
 
@@ -534,12 +534,11 @@ def side_of(
     workers : int
         Reading processes; 0: none.
     progress : bool
-        Show a progress bar.
 
     lengths : str
         For given features, as in `Recipe`.
     team : Team, optional
-        Processes that share the encoding; all make this call.
+        Processes that share the encoding.
 
     Returns
     -------
@@ -618,14 +617,13 @@ def bench_of(
     encoder : FrameEncoder or str, optional
         Replaces the recipe's.
     cache : str or Path, optional
-        Folder of features; default: `default_cache`.
+        Default: `default_cache`.
     workers : int
         Reading processes; 0: none.
 
     progress : bool
-        Show a progress bar.
     team : Team, optional
-        Processes that share the encoding; all make this call.
+        Processes that share the encoding.
 
     Returns
     -------
@@ -656,12 +654,10 @@ def bench_of(
 
 
 def _decoder_of(clips: ClipList) -> str:
-    "Decoder of the frames, for the record."
     return "features made elsewhere" if holds_features(clips) else readers_by_default()
 
 # %% ../../nbs/training/pipeline.ipynb #27df400e
 def _first_five(words: list) -> str:
-    "The first five words, and dots for more."
     more = " ..." if len(words) > 5 else ""
     return ", ".join(words[:5]) + more
 
@@ -693,7 +689,6 @@ def _how_measured(model: VideoModel, clips: ClipList, views) -> dict:
 
 
 def _versions() -> dict:
-    "Versions for a record."
     return dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version())
 
 
@@ -710,7 +705,6 @@ def _what_measured(clips: ClipList, side: FeatureSplit, unreadable: list) -> dic
 
 
 def _one_run(run: dict) -> dict:
-    "Record entries of a single run."
     return dict(top1=mean_and_std([run["top1"]]), top5=mean_and_std([run["top5"]]), runs=[run])
 
 
@@ -736,18 +730,17 @@ def evaluate_model(
     views : tuple
         Temporal clips and spatial crops (1 or 3). Logits are averaged over them.
     cache : str or Path, optional
-        Folder of features; default: `default_cache`.
+        Default: `default_cache`.
     workers : int
         Reading processes; 0: none.
 
     progress : bool
-        Show a progress bar.
     batch : int
         Clips per call of the head.
     lengths : str
         For given features, as in `Recipe`.
     team : Team, optional
-        Processes that share the encoding; all make this call.
+        Processes that share the encoding.
 
     Returns
     -------
@@ -948,7 +941,6 @@ def with_adapters(encoder: FrameEncoder, recipe: Recipe) -> FrameEncoder:
 
 
 def _tell_loss(rows: list):
-    "Print the last epoch's loss on stderr."
     last = rows[-1]
     print(f"epoch {last['epoch']}: loss {last['total']:.3f}", file=sys.stderr)
 
@@ -1190,7 +1182,7 @@ def train_clips(
     encoder : FrameEncoder or str, optional
         Replaces the recipe's.
     cache : str or Path, optional
-        Folder of features; default: `default_cache`.
+        Default: `default_cache`.
     workers : int
         Reading processes; 0: none, or with `finetune_encoder` those of `training`.
 
@@ -1204,7 +1196,7 @@ def train_clips(
     every : int
         Steps between checkpoints; 0: one after each epoch.
     team : Team, optional
-        Processes that train together; all make this call.
+        Processes that train together.
     watch : bool, Watch or callable
         As for `fit`, on a few test clips.
 

@@ -236,7 +236,6 @@ def subset_weights(head: VidPrismHead, rates: tuple[Count, ...]) -> dict:
 
 # %% ../../nbs/training/rates.ipynb #fd47b025
 def _mean_losses(outputs: list) -> dict:
-    "The mean of each loss."
     return {name: torch.stack([o.losses[name] for o in outputs]).mean() for name in outputs[0].losses}
 
 
@@ -438,7 +437,6 @@ def _head_of_all(benchmark: Benchmark, head: str, options: dict, rates: tuple, s
 
 
 def _spent_since(clock: float, processor: float) -> dict:
-    "Seconds and CPU seconds of this process since two readings."
     seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - processor
     return dict(seconds=round(seconds, 1), cpu_seconds=round(cpu_seconds, 1))
 
@@ -474,12 +472,11 @@ def choose_rates(
     options : dict, optional
         Further options of the head.
     config : TrainConfig
-        Training options.
     seed : int
         Seed of fold, weights, training, sets and resamples.
 
     classifier : str
-        "linear", or "text": similarity to the classes' text.
+        "linear" or "text".
     train : FeatureSplit, optional
         Training clips, one of 4 folds by source is held out. None: the benchmark's.
     sizes : sequence of int, optional

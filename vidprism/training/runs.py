@@ -123,18 +123,15 @@ def _hash_of_list(clips: ClipList) -> str:
 
 
 def _hash_of_files(clips: ClipList) -> str:
-    "SHA-256 of the content of all files."
     hashes = [sha256_of(path) for path in clips.paths]
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def _processes() -> int:
-    "Number of processes that train together."
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _is_first() -> bool:
-    "Whether this process writes shared files."
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -261,7 +258,6 @@ def _refuse_other_settings(saved: dict, settings: dict, folder: Path):
 
 
 def _changed_inputs(saved: dict, settings: dict) -> list:
-    "Names of the inputs with another hash."
     before = saved.get("inputs") if isinstance(saved.get("inputs"), dict) else {}
     return [name for name, found in settings["inputs"].items() if before.get(name) != found]
 
@@ -503,11 +499,10 @@ def rerun(folder, out, encoder=None, cache=None, progress: bool = False, team: T
     encoder : FrameEncoder or str, optional
         Default: the run's.
     cache : str or Path, optional
-        Folder of features; default: `default_cache`.
+        Default: `default_cache`.
     progress : bool
-        Show a progress bar.
     team : Team, optional
-        Processes that train together; all make this call.
+        Processes that train together.
 
     Returns
     -------
@@ -670,7 +665,6 @@ def _largest_difference(name: str, a: dict, b: dict) -> list:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
-    "Largest difference between two tensors."
     return float((a.double() - b.double()).abs().max())
 
 

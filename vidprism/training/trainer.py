@@ -234,7 +234,6 @@ class _SharedBatches(Sampler):
 
 # %% ../../nbs/training/trainer.ipynb #5b1f0c7e
 def _as_is(batch):
-    "Return a batch as the data set fetched it."
     return batch
 
 
@@ -669,7 +668,6 @@ def _shares(loop: _Loop):
 
 
 def _add_to(sums: dict, more: dict):
-    "Add numbers to sums of the same names."
     for name, value in more.items():
         sums[name] = sums.get(name, 0) + value
 
@@ -691,7 +689,6 @@ class NotFiniteError(VidPrismError):
 
 
 def _first_names(names: list, most: int = 5) -> str:
-    "The first names, and the number of others."
     more = f" and {len(names) - most} others" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -704,7 +701,6 @@ def _recorded(model: nn.Module) -> list:
 
 @torch.no_grad()
 def _put_back(recorded: list):
-    "Restore buffers from their copies."
     for owner, name, before in recorded:
         owner[name].copy_(before)
 
@@ -820,7 +816,6 @@ def _take_step(loop: _Loop, group: list):
 
 
 def _reduced(accelerator: Accelerator, value) -> float:
-    "Sum of a number over the processes."
     value = torch.as_tensor(value, device=accelerator.device)
     return float(accelerator.reduce(value.float()))
 
@@ -1127,7 +1122,6 @@ class _Watcher(NamedTuple):
 
 
 def _watcher_of(watch: Watch | None, test, train: Dataset, trackers) -> _Watcher:
-    "The `_Watcher` of a `Watch`."
     clips = None if watch is None else clips_of(watch, test, train)
     return _Watcher(watch, clips, bool(trackers), None if clips is None else clips.digest)
 
@@ -1255,7 +1249,6 @@ def fit(
     test : tuple or Dataset, optional
         Clips scored after each epoch: (features [N,T,D], labels [N]), or a data set.
     config : TrainConfig
-        Training options.
     folder : str or Path, optional
         Folder of checkpoints, visible to all processes.
     resume : bool

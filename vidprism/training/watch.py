@@ -84,12 +84,10 @@ def chance_cka(outputs: Tensor, seed: Seed = 0) -> float:
 
 # %% ../../nbs/training/watch.ipynb #a93ddc65
 def _answers_of(module: nn.Module, clips: Tensor, batch: int) -> Tensor:
-    "Predicted classes [B] of a module."
     return torch.cat([module(part).logits.argmax(1) for part in clips.split(batch)])
 
 
 def _accuracy(answers: Tensor, labels: Tensor) -> Tensor:
-    "Fraction of right answers [B] or [B,E]."
     right = answers.reshape(len(labels), -1) == labels[:, None]
     return right.double().mean(0).reshape(answers.shape[1:])
 
@@ -324,7 +322,6 @@ def _is_table(value, length: int, depth: int) -> bool:
 
 
 def _is_expert(name) -> bool:
-    "Whether a value is a rate or a name."
     return is_number(name, 1, 10**6, whole=True) or is_text(name, 200)
 
 
