@@ -329,20 +329,20 @@ class Plan(NamedTuple):
     Attributes
     ----------
     dataset : str
-        A name in `DATASETS`, or "your own".
+        A name in `DATASETS` or "your own".
     gpu_hours : float
         Training, or with a frozen encoder the encoding pass.
     test_gpu_hours : float
         One test over all views.
 
     wall_hours : float
-        Training at the rate of the bottleneck.
+        Training at the bottleneck's rate.
     rates : dict
         Stage ("gpus", "cores", "disk") -> clips per second.
     bottleneck : str
         The slowest stage.
     cores_needed : int
-        Reading cores for busy GPUs.
+        Cores for busy GPUs.
     disk : dict
         "clips", "frames", "features" -> bytes.
 
