@@ -238,7 +238,7 @@ def test_checkpoints_that_would_fill_the_disk_are_refused(tmp_path, monkeypatch)
     with pytest.raises(ConfigError, match="keep='all' would keep up to 3 checkpoints of .* keep fewer"):
         trained("mean", folder=tmp_path, keep="all")
     assert not list(tmp_path.glob("step-*"))
-    with pytest.raises(ConfigError, match="in a folder"):
+    with pytest.raises(ConfigError, match="folder of the checkpoints"):
         trained("mean", keep="all")
     for wrong in ("some", 0, -1):
         with pytest.raises(ConfigError, match="keep"):
