@@ -321,7 +321,6 @@ def _text_of(encoder: FrameEncoder, classes, templates):
 def _world_side(
     encoder: FrameEncoder, seed: int, num_frames: int, motions, cache, split: str, n: int, views: int
 ) -> FeatureSplit:
-    "One side of the world's bench; each clip is its own source."
     features, labels = encode_world(encoder, split, n, seed, num_frames, views, motions, cache)
     classes = list(motions or MOTIONS)
     items = [f"world {seed} {split} {classes[c]} {i}" for i, c in enumerate(labels.tolist())]
@@ -626,7 +625,6 @@ _HIDDEN = ("protocol", "head", "runs", "top1", "top5", "classes", "lists", "tuni
 
 
 def _summary_line(r: dict) -> str:
-    "Protocol, head and accuracy of a record."
     top1, top5 = r["top1"], r["top5"]["mean"]
     accuracy = f"top-1 {top1['mean']:.1%} ± {100 * top1['std']:.1f} over {top1['n']} runs (top-5 {top5:.1%})"
     return f"{r['protocol']}: {r['head']}, {accuracy}"
@@ -638,7 +636,6 @@ def _classes_line(classes: list) -> str:
 
 
 def _tuning_line(tuning: list) -> str:
-    "Grid and chosen point of a search."
     first = tuning[0]
     chosen = [search["chosen"] for search in tuning]
     return f"  tuning       {len(first['rows'])} points of {first['grid']}; chosen {chosen}"

@@ -103,7 +103,6 @@ class Measured:
 
 
 def _jpeg_bytes(picture: torch.Tensor) -> int:
-    "Bytes of a picture uint8 [S,S,3] as JPEG, quality 90."
     out = io.BytesIO()
     Image.fromarray(picture.numpy()).save(out, "JPEG", quality=90)
     return out.tell()
@@ -210,7 +209,6 @@ def _measured_of(rows: list, num_frames: int, size: int, gpu: dict) -> Measured:
 
 
 def _read_measured(path) -> Measured:
-    "Read the file of `measure_machine`."
     found = read_json(path, finite=False)
     check_values(found, _MEASURED, str(path))
     return make_config(Measured, **found)
@@ -317,7 +315,6 @@ class Assumed:
 
 
 def _check_views(views):
-    "Raise `ConfigError` unless views are two whole numbers of 1 or more."
     pair = isinstance(views, list | tuple) and len(views) == 2
     if not pair or not all(is_number(v, low=1, whole=True) for v in views):
         raise ConfigError(f"views must be two whole numbers of at least 1, not {views!r}.")
@@ -439,7 +436,6 @@ def _plan_inputs(
 
 
 def _plan_rates(x: _Inputs) -> dict:
-    "Clips per second of each stage."
     gpu = x.gpu_rate or x.flops / (x.passes * 2 * x.macs)
     cores = x.assumed.cores / x.read
     disk = x.assumed.disk_rate / x.clip_bytes
@@ -447,7 +443,6 @@ def _plan_rates(x: _Inputs) -> dict:
 
 
 def _plan_disk(x: _Inputs) -> dict:
-    "Bytes of clips, frames and features."
     frames = x.clips * x.frames
     scale = (x.side / x.measured.size) ** 2
     return dict(
@@ -469,7 +464,6 @@ def _gpu_speed(p: Plan, x: _Inputs) -> str:
 
 
 def _gpu_lines(p: Plan, x: _Inputs) -> list:
-    "The arithmetic of the GPUs."
     rate = f"{p.rates['gpus']:.0f} clips/s"
     test_rate = f"{x.test_rate:.1f} views/s a GPU"
     return [
@@ -481,7 +475,6 @@ def _gpu_lines(p: Plan, x: _Inputs) -> list:
 
 
 def _reading_line(p: Plan, x: _Inputs) -> str:
-    "The arithmetic of reading clips."
     assumed = x.assumed.read_seconds
     source = "assumed" if assumed else "measured"
     scaled = ""
@@ -496,7 +489,6 @@ def _reading_line(p: Plan, x: _Inputs) -> str:
 
 
 def _disk_lines(p: Plan, x: _Inputs) -> list:
-    "The arithmetic of the disk: rate and space."
     source = "assumed" if x.assumed.bitrate else "measured"
     clip = f"{x.clip_bytes / 1e6:.2f} MB"
     bitrate = f"{x.clip_bytes / x.size.seconds / 1e3:.0f} kB/s"
@@ -514,7 +506,6 @@ def _disk_lines(p: Plan, x: _Inputs) -> list:
 
 
 def _plan_lines(p: Plan, x: _Inputs) -> list:
-    "The arithmetic in words."
     slowest = (
         f"slowest: {p.bottleneck}, {p.rates[p.bottleneck]:.0f} clips/s; "
         f"{x.size.train} x {x.epochs} clips take {p.wall_hours:.3g} hours"

@@ -95,7 +95,6 @@ def count_parameters(module: nn.Module, trainable: bool = False) -> int:
 
 # %% ../../nbs/evaluation/cost.ipynb #bd76ae38
 def _tower_config(architecture: str) -> dict:
-    "open_clip's configuration of an architecture with its own image tower."
     config = open_clip.get_model_config(architecture)
     layers = None if config is None else config["vision_cfg"].get("layers")
     if not isinstance(layers, int | list):
@@ -503,7 +502,6 @@ _COST_HEADS = (
 
 
 def _cost_cells(row: CostRow) -> tuple:
-    "The cells of a row of table 8."
     paper = row.quoted
     equations = f"{row.equations / 1e6:.2f}"
     released = "-" if row.released is None else f"{row.released / 1e6:.2f}"
@@ -558,7 +556,6 @@ class _LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.live)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        "Run an operation and count what it returns."
         out = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self.see, out)
         return out
@@ -724,7 +721,6 @@ def _seconds_of(run, on_gpu: bool) -> float:
 
 
 def _timed(run, device: str, repeats: int, warmup: int) -> list:
-    "Seconds of each of `repeats` runs, after `warmup` ones."
     for _ in range(warmup):
         run()
     return [_seconds_of(run, device.startswith("cuda")) for _ in range(repeats)]
@@ -810,7 +806,6 @@ def _kept_as_it_was(model: nn.Module):
 
 
 def _check_device(device: str):
-    "Raise `ConfigError` for a device that is unknown or not available."
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -884,7 +879,6 @@ def _part_cells(p: Part) -> tuple:
 
 
 def _count_text(c: ModelCost) -> str:
-    "A line on parameters and multiply-adds."
     clips, crops = c.views
     return (
         f"Parameters {c.parameters / 1e6:.2f} M, {c.trainable / 1e6:.2f} M trainable. "
@@ -894,7 +888,6 @@ def _count_text(c: ModelCost) -> str:
 
 
 def _speed_text(c: ModelCost) -> str:
-    "A line on throughput and memory."
     precision = "float32" if c.precision == "no" else c.precision
     plural = "s" if c.batch > 1 else ""
     all_views = c.views[0] * c.views[1]
@@ -1044,7 +1037,6 @@ def step_peak(model: nn.Module, frames: Tensor, precision: Literal["no", "bf16"]
 
 
 def _batch_peak(model: nn.Module, batch: int, precision: str) -> int:
-    "Peak bytes of a step on a batch of fake clips."
     side = model.encoder.image_size
     frames = torch.zeros(batch, model.num_frames, side, side, 3, dtype=torch.uint8)
     return step_peak(model, frames, precision)

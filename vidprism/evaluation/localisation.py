@@ -162,7 +162,6 @@ def find_segments(
 
 
 def _check_scores(values: Tensor, edges: Tensor, labels, thresholds: list):
-    "Raise `ConfigError` for shapes that do not fit and values that are not finite."
     if values.ndim != 2 or len(edges) != len(values) + 1 or len(labels) != values.shape[1]:
         shapes = f"{list(values.shape)}, {list(edges.shape)} and {len(labels)}"
         raise ConfigError(f"Values [T,C], edges [T+1] and C labels must fit, not {shapes}.")
@@ -173,7 +172,6 @@ def _check_scores(values: Tensor, edges: Tensor, labels, thresholds: list):
 
 
 def _segment(run: tuple, values: Tensor, edges: Tensor, label: str) -> Segment:
-    "Segment of a run of frames; its score is the mean over time."
     first, stop = run
     lengths = edges[first : stop + 1].diff()
     mean = (values[first:stop].double() * lengths).sum() / lengths.sum().clamp_min(1e-12)
@@ -244,7 +242,6 @@ def _is_hit(segment: Segment, truths: list, taken: set, tiou: float) -> bool:
 
 
 def _class_precision(truth: Mapping, found: Mapping, label: str, tiou: float) -> float:
-    "Average precision of a class."
     known = {video: [s for s in segments if s.label == label] for video, segments in truth.items()}
     ranked = [(s, video) for video, segments in found.items() for s in segments if s.label == label]
     ranked.sort(key=lambda pair: -pair[0].score)

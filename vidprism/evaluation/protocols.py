@@ -24,7 +24,6 @@ from ..training.trainer import TensorClips, TrainConfig, fit, seeded
 
 # %% ../../nbs/evaluation/protocols.ipynb #223c7ba5
 def _need_text(bench: Benchmark):
-    "Raise `ConfigError` for a bench without text features."
     if bench.text is None:
         encoder = bench.metadata.get("encoder")
         raise ConfigError(f"The bench {bench.name} has no text features from the encoder {encoder}.")
@@ -150,7 +149,6 @@ def _points(grid: dict) -> list:
 
 
 def _grid_row(point: dict, model: nn.Module, held: FeatureSplit) -> dict:
-    "A point of the grid with its held-out accuracy and loss."
     logits = view_logits(model, held.features)
     loss = nn.functional.cross_entropy(logits, held.labels).item()
     return dict(**point, top1=measure(logits, held.labels).top1, loss=loss)

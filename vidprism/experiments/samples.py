@@ -85,7 +85,6 @@ class _Stopwatch:
 
     @contextmanager
     def __call__(self, step: str):
-        "Measure the block."
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
@@ -111,7 +110,6 @@ def _decays(name: str, parameter) -> bool:
 
 
 def _clip_optimizer(model, lr: float):
-    "AdamW for the mini CLIP."
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         side = matrices if _decays(name, parameter) else rest
@@ -384,7 +382,6 @@ def _run_system(name: str, seed: int, train, test, config: BuildConfig) -> tuple
 
 # %% ../../nbs/experiments/samples.ipynb #f4e9b9da
 def _summarise(runs: list) -> dict:
-    "Mean and standard deviation over seeds: [{measure: number}] -> {measure: {mean, std, runs}}."
     summary = {}
     for measure in runs[0]:
         values = [run[measure] for run in runs]
@@ -398,7 +395,6 @@ def _percentages(measured: list, measure: str) -> str:
 
 
 def _ship(folder, name: str, encoder, head, measured: dict, commit: str, config: BuildConfig):
-    "Save a head with the encoder's name and metadata of its training."
     model = VideoModel(encoder, head, list(MOTIONS))
     place = Path(folder) / "heads" / name
     model.save_pretrained(place, half=True, measured=measured, commit=commit, **asdict(config))
@@ -433,7 +429,6 @@ def _kept_seconds(seconds: dict, heads) -> dict:
 
 
 def _build_clip_and_samples(folder: Path, config: BuildConfig, watch: _Stopwatch):
-    "Train and save the mini CLIP, and write the sample clips."
     with watch("mini CLIP"):
         _save_clip(_train_clip(config), folder / "mini_clip")
     with watch("sample clips"):
@@ -462,7 +457,6 @@ def _with_others(found: dict, kept: dict) -> dict:
 
 
 def _machine(device) -> dict:
-    "Device, threads and versions of the build."
     return dict(
         device=device.type, threads=torch.get_num_threads(), torch=torch.__version__, open_clip=open_clip.__version__
     )

@@ -415,7 +415,6 @@ _ROW = dict(_MEASURES, run=whole(0), top1=_PART, probes=optional(mapping()))
 
 
 def _check_row(row: dict, where: str):
-    "Check that the numbers of a run are there and in their ranges."
     check_values(row, _ROW, where)
     for name, probe in row.get("probes", {}).items():
         check_values(probe, _MEASURES, f"{where}, probe {name}")
@@ -488,7 +487,6 @@ def keep_run(study: Study, cell: Trial, row: dict):
 
 
 def _write_record(study: Study, cell: Trial, file: Path, runs: list):
-    "Write a trial's JSON file."
     record = dict(
         cell=asdict(cell),
         study=study.settings,
@@ -592,7 +590,6 @@ def runs_left(study: Study, cells: Sequence[Trial]) -> list:
 
 
 def _row_or_message(study: Study, cell: Trial, run: int) -> dict | str:
-    "Row of a run, or the message of its error."
     try:
         return run_cell(study, cell, run)
     except Exception as error:
@@ -723,7 +720,6 @@ def _crew(study: Study, count: int):
 
 @contextmanager
 def _lost_worker():
-    "Raise `VidPrismError` if a worker has ended."
     try:
         yield
     except (EOFError, OSError) as error:
@@ -805,7 +801,6 @@ def _most_workers() -> int:
 
 
 def _check_run(study: Study, left: list, workers: int):
-    "Check the number of workers and that the study has clips."
     if not is_number(workers, 0, _most_workers(), whole=True):
         raise ConfigError(f"workers must be a whole number from 0 to {_most_workers()} here, not {workers!r}.")
     if left and study.bench is None:
@@ -865,7 +860,6 @@ def _progress_bar(study: Study, left: list, progress: bool):
 
 
 def _keep_or_note(study: Study, cell: Trial, row: dict | str, failed: list):
-    "Keep a row, or add an error message to `failed`."
     if isinstance(row, str):
         failed.append(row)
     else:

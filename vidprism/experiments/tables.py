@@ -142,7 +142,6 @@ def format_pick(study: Study, pick: Metric | None, base: AnyPath) -> str:
 
 # %% ../../nbs/experiments/tables.ipynb #bf681df8
 def _best(column: list, heading: str) -> float | None:
-    "Largest mean of a column; None for seconds or without runs."
     if "seconds" in heading:
         return None
     return max((mean for mean in column if mean is not None), default=None)
@@ -153,7 +152,6 @@ def _line(parts: list) -> str:
 
 
 def _header(table: Table) -> list:
-    "The first two lines of a table in Markdown."
     headings = [""]
     headings += [f"paper: {name}" for name in table.quoted]
     headings += [f"measured: {name}" for name in table.measured]

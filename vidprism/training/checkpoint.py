@@ -237,7 +237,6 @@ def _refuse_other_files(folder: Path):
 
 
 def _refuse_other_parts(checkpoint: Path):
-    "Raise `ConfigError` if a checkpoint has a file that does not belong to it."
     for path in sorted(checkpoint.iterdir()):
         if not _NAMES.fullmatch(path.name) or path.is_symlink() or not path.is_file():
             raise ConfigError(

@@ -443,7 +443,6 @@ class Split(NamedTuple):
 
 
 def _own_test_part(clips: ClipList):
-    "Test part of a data set with training and test parts, else None."
     if "train" not in clips.parts:
         return None
     for name in ("test", "val"):
@@ -694,7 +693,6 @@ def _versions() -> dict:
 
 @checked
 def _what_measured(clips: ClipList, side: FeatureSplit, unreadable: list) -> dict:
-    "Record entries of the clips and the kit's version."
     return dict(
         clips=len(side.labels),
         unreadable=unreadable,
@@ -946,7 +944,6 @@ def _tell_loss(rows: list):
 
 
 def _model_to_tune(split: Split, recipe: Recipe, encoder: FrameEncoder) -> VideoModel:
-    "An encoder whose image tower or adapters learn, with a fresh head."
     classes = split.train.classes
     text = _class_text(recipe, encoder, classes)
     encoder = with_adapters(encoder, recipe)
@@ -1082,7 +1079,6 @@ def _is_first_process() -> bool:
 
 
 def _kept_tuning(path) -> dict | None:
-    "Record of a run's grid search, or None."
     try:
         record = read_kept(path)
         chosen = [record["chosen"][name] for name in GRID]

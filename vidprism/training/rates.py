@@ -116,7 +116,6 @@ def _name_in_whole(name: str, places: Sequence[int], count: int) -> str:
 
 
 def _need_rates(head: nn.Module):
-    "Raise `ConfigError` if a head has no experts at rates."
     if not isinstance(head, VidPrismHead):
         name = getattr(head, "name", type(head).__name__)
         raise ConfigError(f"The head {name!r} has no experts at rates; vidprism and vidprism_lowdata have.")
@@ -374,7 +373,6 @@ def _answers(subset: RateSubset, held: FeatureSplit) -> tuple:
 
 
 def _ask_all(head: VidPrismHead, sets: list, held: FeatureSplit) -> _Answers:
-    "Answers of every set of a trained head."
     head.eval()
     rows = [_answers(RateSubset(head, chosen), held) for chosen in sets]
     return _Answers(np.stack([right for right, _ in rows]), np.stack([loss for _, loss in rows]))
@@ -418,7 +416,6 @@ def _need_classes(benchmark: Benchmark, train: FeatureSplit):
 
 
 def _train_jointly(head: nn.Module, sets: list, kept: FeatureSplit, config: TrainConfig, seed: int) -> int:
-    "Train a head and its subsets; return the number of steps."
     joint = JointTraining(head, seed, sets)
     with seeded(seed):
         fit(joint, TensorClips(kept.features, kept.labels, kept.items), None, replace(config, seed=seed))
@@ -427,7 +424,6 @@ def _train_jointly(head: nn.Module, sets: list, kept: FeatureSplit, config: Trai
 
 
 def _head_of_all(benchmark: Benchmark, head: str, options: dict, rates: tuple, seed: int, classifier: str) -> nn.Module:
-    "A fresh head with all candidates."
     kind = HEADS.get(head)
     if kind is not None and not issubclass(kind, VidPrismHead):
         raise ConfigError(f"The head {head!r} has no experts at rates; vidprism and vidprism_lowdata have.")

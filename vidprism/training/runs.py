@@ -195,7 +195,6 @@ def _read(path: Path) -> dict | None:
 
 
 def _step_reached(folder: Path) -> int:
-    "Step of the newest whole checkpoint, else 0."
     with contextlib.suppress(ConfigError):
         if found := find_checkpoint(folder / "checkpoints", warn=False):
             return int(found.name.removeprefix("step-"))
@@ -203,7 +202,6 @@ def _step_reached(folder: Path) -> int:
 
 
 def _command_of(state: dict, more: str) -> str:
-    "The command that began a run, with one more option."
     words = [str(word) for word in state.get("command") or ["train"]]
     words = [word for word in words if word not in ("--resume", "--overwrite")]
     return shlex.join(["vidprism", *words, more])
@@ -248,7 +246,6 @@ _COMPARED = ("source", "recipe", "training")
 
 
 def _refuse_other_settings(saved: dict, settings: dict, folder: Path):
-    "Raise `ConfigError` if a run began with other options."
     other = [text for name in _COMPARED for text in differences(saved.get(name), settings[name])]
     plain = {name: settings[name] for name in ("workers", "processes")}
     other += differences({name: saved.get(name) for name in plain}, plain)
@@ -451,7 +448,6 @@ def _as_tuples(options: dict) -> dict:
 
 
 def _recipe_of(settings: dict) -> Recipe:
-    "The recipe of a record, checked by `Recipe` and `TrainConfig`."
     chosen = _as_tuples(settings["recipe"])
     chosen["options"] = _as_tuples(chosen["options"])
     if "adapter_options" in chosen:
@@ -531,7 +527,6 @@ def rerun(folder, out, encoder=None, cache=None, progress: bool = False, team: T
 
 
 def _changes(record: dict, settings: dict) -> list:
-    "Inputs and circumstances that differ from the record."
     inputs = [f"the content of the {name}" for name in _changed_inputs(record["settings"], settings)]
     now = _circumstances()
     versions = differences(record.get("versions"), now.pop("versions"))
@@ -669,7 +664,6 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 
 def _weights_in(folder: Path) -> dict:
-    "Weights of a model's folder, by file."
     try:
         return {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
     except (OSError, SafetensorError) as error:
@@ -680,7 +674,6 @@ _MEASURES = ("top1", "top5", "per_class", "confusion")
 
 
 def _measures_in(folder: Path) -> dict:
-    "Measures of a run."
     try:
         run = read_kept(folder / "result.json")["runs"][0]
         return {name: run[name] for name in _MEASURES if name in run}

@@ -274,7 +274,6 @@ def _make_loader(
 
 
 def _begin_epoch(loader: DataLoader, epoch: int):
-    "Set the epoch of the order and of the data set."
     for part in (loader.batch_sampler, loader.dataset):
         if hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
@@ -305,7 +304,6 @@ def rate_at(step: int, steps: int, warmup: float) -> float:
 
 # %% ../../nbs/training/trainer.ipynb #71a2e9b4
 def _parameter_group(parameters: list, encoder: bool, decays: bool, config: TrainConfig) -> dict:
-    "A parameter group of AdamW, with learning rate and decay."
     lr = config.lr * config.encoder_lr if encoder else config.lr
     weight_decay = config.weight_decay if decays else 0.0
     return dict(params=parameters, lr=lr, weight_decay=weight_decay)
@@ -522,7 +520,6 @@ class _Store(NamedTuple):
 
 
 def _hash_of_clips(data) -> str:
-    "Hash of the clips' number, names and labels, as far as a data set has them."
     labels = torch.as_tensor(getattr(data, "labels", [])).tolist()
     text = json.dumps([len(data), labels, list(map(str, getattr(data, "items", [])))])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -542,14 +539,12 @@ def _check_shared(saved: dict, shared: dict, folder):
 
 
 def _check_watched(state: dict, store: _Store):
-    "Raise `ConfigError` if other clips were watched."
     before = state.get("watched_clips")
     if store.watched and state.get("watched") and before != store.watched:
         raise ConfigError(f"The training in {store.folder} was watched on other clips.")
 
 
 def _progress_of(state: dict, epochs: int, path) -> _Progress:
-    "The checked progress of a checkpoint."
     kept = {name: state.get(name) for name in _KEPT_PROGRESS}
     kept["watched"] = check_record(kept["watched"] or [], path)  # older checkpoints have none
     counts = all(is_number(kept[name], 0, whole=True) for name in ("batches", "step", "skipped", "in_a_row"))
@@ -585,7 +580,6 @@ class _Share(NamedTuple):
 
 
 def _count_everywhere(accelerator: Accelerator, own: int) -> int:
-    "Sum of a count over the processes."
     if accelerator.num_processes == 1:
         return own
     counted = torch.tensor(own, device=accelerator.device)
@@ -999,7 +993,6 @@ def _own_folder(folder, accelerator: Accelerator):
 
 # %% ../../nbs/training/trainer.ipynb #3f92b2e0
 def _start(accelerator: Accelerator, module: nn.Module, train: Dataset, config: TrainConfig, store: _Store) -> _Loop:
-    "Make loader, optimizer and schedule, and prepare the model."
     process, processes = accelerator.process_index, accelerator.num_processes
     loader = _make_loader(train, config.batch, config.seed, config.workers, process, processes)
     steps = config.epochs * math.ceil(len(loader) / config.accumulate)
@@ -1010,7 +1003,6 @@ def _start(accelerator: Accelerator, module: nn.Module, train: Dataset, config: 
 
 
 def _bytes_of_all(accelerator: Accelerator, own: bytes) -> list:
-    "Bytes of every process, in order."
     if accelerator.num_processes == 1:
         return [own]
     mine = torch.frombuffer(bytearray(own), dtype=torch.uint8).to(accelerator.device)
@@ -1052,7 +1044,6 @@ def _save(loop: _Loop):
 
 
 def _set_schedule(schedule: LambdaLR, step: int):
-    "Set the schedule and the optimizer's rates to a step."
     schedule.last_epoch = step
     schedule._step_count = step + 1
     rates = [base * rate(step) for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas)]
@@ -1127,7 +1118,6 @@ def _watcher_of(watch: Watch | None, test, train: Dataset, trackers) -> _Watcher
 
 
 def _watch_epoch(loop: _Loop, watcher: _Watcher):
-    "Add an entry to the record, in the main process."
     device = loop.accelerator.device
     clips, labels = watcher.clips.clips.to(device), watcher.clips.labels.to(device)
     with loop.accelerator.autocast():
@@ -1138,7 +1128,6 @@ def _watch_epoch(loop: _Loop, watcher: _Watcher):
 
 
 def _track_epoch(loop: _Loop):
-    "Log the last row and the last entry of the record to the trackers."
     row = loop.progress.rows[-1]
     scalars = {name: value for name, value in row.items() if is_number(value)}
     epoch = int(scalars.pop("epoch"))
@@ -1205,7 +1194,6 @@ def _checkpoints_kept(keep, module: nn.Module, folder, most: int):
 
 
 def _most_checkpoints(train: Dataset, config: TrainConfig, every: int) -> int:
-    "Largest number of checkpoints that a training writes."
     if not every:
         return config.epochs
     steps = config.epochs * math.ceil(len(train) / config.batch)

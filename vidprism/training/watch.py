@@ -254,7 +254,6 @@ class Watch:
 
 
 def _given_clips(clips) -> WatchedClips:
-    "Given clips, from two tensors or a data set."
     if isinstance(clips, Dataset):
         return choose_clips(clips, max(1, len(clips)))
     if len(clips) != 2 or not all(isinstance(part, Tensor) for part in clips):
@@ -326,7 +325,6 @@ def _is_expert(name) -> bool:
 
 
 def _rules_of(experts: int) -> dict:
-    "Allowed values of an entry's columns."
     row = Rule(f"a list of {experts} numbers from 0 to 1", lambda value: _is_table(value, experts, 1))
     table = Rule(f"{experts} lists of {experts} numbers from 0 to 1", lambda value: _is_table(value, experts, 2))
     part = Rule("a number from 0 to 1", _is_part)
