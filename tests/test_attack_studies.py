@@ -179,7 +179,7 @@ def test_stopped_in_a_sentence(tmp_path, number, workers):
     wait_for(lambda: list(kept.glob("*-*.json")))
     os.killpg(process.pid, number)
     words = words_of(process)
-    assert words.count("Stopped: the runs that were finished are kept") == 1
+    assert words.count("Stopped: finished runs are kept") == 1
     assert "Process Spawn" not in words and "leaked" not in words
     if number == signal.SIGTERM:
         assert process.returncode == 143 and len(words.strip().splitlines()) == 1

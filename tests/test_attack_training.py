@@ -159,7 +159,7 @@ def test_a_part_that_is_no_plain_file_is_refused(broken, tmp_path, kind):
     content = tmp_path / "elsewhere"
     shutil.move(part, content)
     dict(link=lambda: part.symlink_to(content), fifo=lambda: os.mkfifo(part), folder=part.mkdir)[kind]()
-    with pytest.raises(ConfigError, match="model.safetensors, which is no part"):
+    with pytest.raises(ConfigError, match="model.safetensors, which is not part"):
         resumed(broken)
 
 
@@ -562,7 +562,7 @@ def test_a_stopped_command_goes_on(clips, number, code):
     assert not list((clips / out / "checkpoints").glob(".*.part*")) or code < 0
     again = command(clips, "train", "clips", "--out", out, *OPTIONS)
     assert again.returncode == 2 and len(again.stderr.strip().splitlines()) == 1
-    assert "unfinished run that reached step" in again.stderr and "--resume` goes on" in again.stderr
+    assert "unfinished run that reached step" in again.stderr and "--resume` continues" in again.stderr
     other = command(clips, "train", "clips", "--out", out, *OPTIONS, "--lr", "0.01", "--resume")
     assert other.returncode == 2 and "another lr (0.001, now 0.01)" in other.stderr
     done = command(clips, "train", "clips", "--out", out, *OPTIONS, "--resume")

@@ -238,7 +238,7 @@ def test_checkpoints_that_would_fill_the_disk_are_refused(tmp_path, monkeypatch)
     with pytest.raises(ConfigError, match="keep='all' would keep up to 3 checkpoints of .* keep fewer"):
         trained("mean", folder=tmp_path, keep="all")
     assert not list(tmp_path.glob("step-*"))
-    with pytest.raises(ConfigError, match="in a folder"):
+    with pytest.raises(ConfigError, match="folder of the checkpoints"):
         trained("mean", keep="all")
     for wrong in ("some", 0, -1):
         with pytest.raises(ConfigError, match="keep"):
@@ -290,7 +290,7 @@ def test_a_tracker_that_is_missing_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="tracker must be"):
         trained("mean", trackers=["paper"], logs=tmp_path)
-    with pytest.raises(ConfigError, match="in which folder"):
+    with pytest.raises(ConfigError, match="give their folder"):
         trained("mean", trackers=["tensorboard"])
 
 
@@ -444,7 +444,7 @@ def test_the_panel_follows_and_never_breaks_a_training(tmp_path):
     panel(history.watched + [dict(history.watched[-1], epoch=4)])
     assert panel.epoch.value == 2  # a slider that somebody moved stays
     missing = TrainingPanel(tmp_path / "later")
-    assert "There is no folder" in missing.status.value and missing.record == []
+    assert "does not exist" in missing.status.value and missing.record == []
     trained("vidprism", watch=True, folder=tmp_path / "later", keep="all")
     assert missing.refresh() == history.watched and list(missing.kept) == [1, 2, 3]
     assert missing.open_epoch(2) is None and "give the model" in missing.status.value

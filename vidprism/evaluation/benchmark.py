@@ -48,7 +48,7 @@ class FeatureSplit(NamedTuple):
     items : list
         N names of the clips.
     sources : list
-        N names of what the clips were cut from. Clips of one source never stand on both sides of a fold.
+        N names of sources. Folds keep the clips of a source together.
     """
 
     features: Tensor
@@ -57,17 +57,16 @@ class FeatureSplit(NamedTuple):
     sources: list
 
     def rows(self, indices: Sequence[int] | Tensor):
-        """A part of the side, in a given order.
+        """Select clips in a given order.
 
         Parameters
         ----------
         indices : sequence of int, or Tensor
-            [n] places of the clips, from 0.
+            [n] indices of the clips, from 0.
 
         Returns
         -------
         FeatureSplit
-            These clips.
         """
         i = torch.as_tensor(indices, dtype=torch.long)
         items = [self.items[k] for k in i.tolist()]
@@ -82,21 +81,21 @@ class FeatureSplit(NamedTuple):
         Parameters
         ----------
         clips : ClipList
-            As `feature_list` gives it.
+            From `feature_list`.
         num_frames : int, optional
-            T; None: that of the first clip.
+            T. None: that of the first clip.
         lengths : str
-            What becomes of clips of another length: "refuse", or "resample" (one feature of each of T equal segments).
+            Clips of another length: "refuse", or "resample" (one feature of each of T equal segments).
 
         Returns
         -------
         FeatureSplit
-            A row for each clip, or for each window of it; windows of a clip have one source.
+            One row per clip or window; windows of a clip share a source.
 
         Raises
         ------
         ConfigError
-            If a file is not as `read_features` wants it, or of another width or length.
+            If `read_features` rejects a file, or its width or length differs.
         """
         loaded, sources = load_features(clips, num_frames, lengths), clips.sources()
         labels = torch.tensor([clips.labels[place] for place in loaded.places])
@@ -112,32 +111,32 @@ class FeatureSplit(NamedTuple):
         num_frames: FrameCount = None,
         lengths: str = "refuse",
     ):
-        """Read features that `vidprism features --export` wrote, or that were made elsewhere.
+        """Read features from `vidprism features --export` or made elsewhere.
 
         Parameters
         ----------
         folder : str or Path
-            A `.npy` or `.safetensors` file [T,D] for each clip: with the kit's manifest, a list, or class folders.
+            A `.npy` or `.safetensors` file [T,D] per clip, with the kit's manifest, a list, or class folders.
         listing : str or Path, optional
-            A CSV or JSON with names and labels. Without it: the manifest, the folder's only list, or its class folders.
+            CSV or JSON with names and labels. None: the manifest, the folder's only list, or its class folders.
         part : str, optional
-            Only the clips of this part: "train", "val" or "test".
+            "train", "val" or "test": only this part.
         classes : sequence of str, optional
-            The order of the classes; None: that of the manifest, or of the alphabet (see `feature_list`).
+            Order of the classes. None: that of the manifest, or alphabetical (see `feature_list`).
         num_frames : int, optional
-            T; None: that of the first clip.
+            T. None: that of the first clip.
         lengths : str
-            What becomes of clips of another length: "refuse", or "resample" (one feature of each of T equal segments).
+            Clips of another length: "refuse", or "resample" (one feature of each of T equal segments).
 
         Returns
         -------
         FeatureSplit
-            A row for each clip, or for each window of it.
+            One row per clip or window.
 
         Raises
         ------
         ConfigError
-            If a clip is missing, a file lies outside of the folder, or is not as `read_features` wants it.
+            If a clip is missing, a file is outside the folder, or `read_features` rejects it.
         """
         clips = feature_list(folder, listing)
         clips = clips if classes is None else clips.with_classes(list(classes))
@@ -147,27 +146,27 @@ class FeatureSplit(NamedTuple):
 @checked
 @dataclass(frozen=True)
 class Benchmark:
-    """What heads are measured on.
+    """Data for measuring heads.
 
     Attributes
     ----------
     name : str
-        Stands in every record.
+        Name in every record.
     train : FeatureSplit
-        The training side.
+        Training side.
     test : FeatureSplit
-        The test side.
+        Test side.
     classes : list
         C names.
     metadata : dict
-        How the features were made: encoder, decoder, frames, views, prompts and more.
+        Settings of the features: encoder, decoder, frames, views, prompts and more.
     text : Tensor, optional
-        [C,D] text features of the classes, if there is a text tower.
+        [C,D] text features of the classes.
 
     Raises
     ------
     ConfigError
-        If a label has no class name, or the test side has a class of which the training side has no clip.
+        If a label has no class name, or a test class has no training clips.
     """
 
     name: str
@@ -189,21 +188,20 @@ class Benchmark:
             raise ConfigError(f"The training side has no clip of {names}, which the test side has.")
 
     def __getitem__(self, side: Literal["train", "test"]):
-        "The side \"train\" or \"test\"."
         return getattr(self, side)
 
     @property
     def dim(self):
-        "D, the width of the features."
+        "D, width of the features."
         return self.train.features.shape[-1]
 
     @property
     def num_frames(self):
-        "T, frames of a view."
+        "T, frames per view."
         return self.train.features.shape[-2]
 
 # %% ../../nbs/evaluation/benchmark.ipynb #517e73f1
-# sets of sentences; {} stands for the class name
+# sentences with {} for the class name
 TEMPLATES = dict(name=("{}",), clip=("a photo of a {}.",), mote=MOTE_TEMPLATES)
 
 
@@ -213,7 +211,7 @@ def find_templates(templates: str | Sequence[str]) -> tuple:
     Parameters
     ----------
     templates : str or sequence of str
-        A name in `TEMPLATES`, one sentence with {} for the class name, or your own sentences.
+        A name in `TEMPLATES`, or sentences with {} for the class name.
 
     Returns
     -------
@@ -254,26 +252,25 @@ def encode_world(
     labels: Sequence[str] | None = None,
     cache: FeatureCache | None = None,
 ):
-    """Pooled features of world clips, rendered and encoded a few at a time.
+    """Pooled features of world clips, rendered and encoded in small batches.
 
     Parameters
     ----------
     encoder : FrameEncoder
-        Frames to features.
     split : str
         "train" or "test".
     n : int
         Number of clips, 1 or more.
     seed : int
-        Of the world, 0 or more.
+        Seed of the world, 0 or more.
+
     num_frames : int
-        T, frames of a view.
+        T, frames per view.
     views : int
-        V, temporal views of T frames each, out of V * T rendered ones.
+        V, temporal views of T frames each; V * T frames are rendered.
     labels : sequence of str, optional
-        Motions to draw from. Default: all of `MOTIONS`.
+        Motions to draw from; None: all.
     cache : FeatureCache, optional
-        Where features are kept.
 
     Returns
     -------
@@ -295,7 +292,7 @@ def prompts(encoder: FrameEncoder, classes: Sequence[str], templates: str | Sequ
     Parameters
     ----------
     encoder : FrameEncoder
-        An encoder with a text tower.
+        With a text tower.
     classes : sequence of str
         C names.
     templates : str or sequence of str
@@ -315,7 +312,7 @@ def prompts(encoder: FrameEncoder, classes: Sequence[str], templates: str | Sequ
 
 
 def _text_of(encoder: FrameEncoder, classes, templates):
-    "Text features [C,D] and the sentences as a list, or (None, None) without templates."
+    "Text features [C,D] and the list of sentences, or (None, None) without templates."
     if templates is None:
         return None, None
     return prompts(encoder, classes, templates).cpu(), list(find_templates(templates))
@@ -324,7 +321,6 @@ def _text_of(encoder: FrameEncoder, classes, templates):
 def _world_side(
     encoder: FrameEncoder, seed: int, num_frames: int, motions, cache, split: str, n: int, views: int
 ) -> FeatureSplit:
-    "One side of the world's bench; each clip is a source of its own."
     features, labels = encode_world(encoder, split, n, seed, num_frames, views, motions, cache)
     classes = list(motions or MOTIONS)
     items = [f"world {seed} {split} {classes[c]} {i}" for i, c in enumerate(labels.tolist())]
@@ -348,23 +344,22 @@ def world_bench(
     Parameters
     ----------
     encoder : FrameEncoder
-        Frames to features.
     train : int
         Training clips.
     test : int
         Test clips.
     seed : int
-        Of the world.
+        Seed of the world.
+
     num_frames : int
-        T, frames of a view.
+        T, frames per view.
     views : int
         Temporal views of a test clip, 1 or more.
     motions : sequence of str, optional
-        Names of the classes. Default: all eighteen of `MOTIONS`.
+        Class names. None: all eighteen of `MOTIONS`.
     templates : str or sequence of str, optional
-        Of the text features, as for `find_templates`; None: no text.
+        As for `find_templates`. None: no text.
     cache : FeatureCache, optional
-        Where features are kept.
 
     Returns
     -------
@@ -407,7 +402,7 @@ def _encode_views(
 
 
 def _clip_side(encoder: FrameEncoder, num_frames: int, sources, cache, pairs, views) -> FeatureSplit:
-    "One side of a bench of clips: (path, class index) of each."
+    "One side of a bench of clips, from pairs (path, class index)."
     paths, labels = zip(*pairs)
     features = torch.stack([_encode_views(encoder, path, num_frames, views, cache) for path in paths])
     if tuple(views) == (1, 1):
@@ -435,35 +430,35 @@ def clip_bench(
     Parameters
     ----------
     encoder : FrameEncoder
-        Frames to features.
     train : sequence of (path, int)
-        Training clips with their class indices.
+        Training clips with class indices.
     test : sequence of (path, int)
-        Test clips with their class indices.
+        Test clips with class indices.
     classes : sequence of str
         C names.
+
     num_frames : int
-        T, frames of a view.
+        T, frames per view.
     views : tuple of int
-        (temporal views, crops) of a test clip, 1 or more of each.
+        (temporal views, crops) of a test clip, 1 or more each.
+
     templates : str or sequence of str, optional
-        Of the text features, as for `find_templates`; None: no text.
+        As for `find_templates`. None: no text.
     sources : callable, optional
-        Path -> name of what the clip was cut from. Default: the path.
+        Path -> name of the source. None: the path.
     name : str
-        Of the bench.
+        Name of the bench.
     cache : FeatureCache, optional
-        Where features are kept.
 
     Returns
     -------
     Benchmark
-        Training clips in one view, test clips in all of them.
+        Training clips in one view, test clips in all.
 
     Raises
     ------
     ConfigError
-        If a side has no clip, or something else than pairs.
+        If a side has no clips, or other entries than pairs.
     """
     for name, pairs in (("train", train), ("test", test)):
         if not len(pairs) or any(len(pair) != 2 for pair in pairs):
@@ -482,7 +477,7 @@ def clip_bench(
 
 # %% ../../nbs/evaluation/benchmark.ipynb #6fb8446c
 def _git_commit(root: Path):
-    "The commit of a checkout, or None: not a checkout, or git fails."
+    "Commit of a checkout; None without a checkout or if git fails."
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
@@ -505,12 +500,11 @@ def mean_and_std(values: Iterable[float]) -> dict:
     Parameters
     ----------
     values : iterable of float
-        Numbers.
 
     Returns
     -------
     dict
-        `mean` (NaN of no numbers), `std` (0 of fewer than two) and `n`.
+        `mean` (NaN without numbers), `std` (0 for fewer than two) and `n`.
     """
     known = [value for value in values if not math.isnan(value)]
     mean = statistics.mean(known) if known else math.nan
@@ -521,14 +515,14 @@ def mean_and_std(values: Iterable[float]) -> dict:
 @checked
 @dataclass(frozen=True)
 class Result:
-    """What a protocol did and found.
+    """Record and heads of a protocol.
 
     Attributes
     ----------
     record : dict
-        All of it, ready for JSON.
+        Settings and runs, as JSON values.
     heads : list
-        The trained heads, one a run.
+        Trained heads, one per run.
     """
 
     record: dict
@@ -551,12 +545,11 @@ class Result:
         Parameters
         ----------
         path : str or Path
-            The file to write.
 
         Raises
         ------
         WriteError
-            If it cannot be written; the old file is as it was.
+            If it cannot be written; the old file is unchanged.
         """
         write_json(path, self.record)
 
@@ -567,9 +560,8 @@ def rows_of(m: Measures, **more: object) -> dict:
     Parameters
     ----------
     m : Measures
-        What was measured.
     **more
-        What else the run says, such as seed, fold and seconds.
+        Further entries, such as seed, fold and seconds.
 
     Returns
     -------
@@ -583,24 +575,23 @@ def rows_of(m: Measures, **more: object) -> dict:
 def make_record(
     protocol: str, bench: Benchmark, head: str, options: dict | None, config: TrainConfig | None, runs: list, **more
 ) -> dict:
-    """Everything that a result depends on, and its runs.
+    """Settings and runs of a result.
 
     Parameters
     ----------
     protocol : str
         The protocol's name.
     bench : Benchmark
-        What was measured on.
     head : str
         The head's name.
     options : dict or None
         Options of the head.
     config : TrainConfig or None
-        How it was trained; None: it was not.
+        Training options; None without training.
     runs : list of dict
-        What `rows_of` returned for each run.
+        From `rows_of`.
     **more
-        What else the record says.
+        Further entries.
 
     Returns
     -------
@@ -629,25 +620,22 @@ def make_record(
     )
 
 # %% ../../nbs/evaluation/benchmark.ipynb #78a5b399
-# shown in a shorter form, or only in the JSON
+# printed in a shorter form, or only in the JSON
 _HIDDEN = ("protocol", "head", "runs", "top1", "top5", "classes", "lists", "tuning")
 
 
 def _summary_line(r: dict) -> str:
-    "Protocol, head and accuracy of a record."
     top1, top5 = r["top1"], r["top5"]["mean"]
     accuracy = f"top-1 {top1['mean']:.1%} ± {100 * top1['std']:.1f} over {top1['n']} runs (top-5 {top5:.1%})"
     return f"{r['protocol']}: {r['head']}, {accuracy}"
 
 
 def _classes_line(classes: list) -> str:
-    "The number of classes and the first names."
     more = " ..." if len(classes) > 6 else ""
     return f"  classes      {len(classes)}: {', '.join(classes[:6])}{more}"
 
 
 def _tuning_line(tuning: list) -> str:
-    "The grid of a search and what it chose."
     first = tuning[0]
     chosen = [search["chosen"] for search in tuning]
     return f"  tuning       {len(first['rows'])} points of {first['grid']}; chosen {chosen}"
@@ -672,5 +660,4 @@ def __str__(self: Result):
 
 @patch
 def __repr__(self: Result):
-    "The same as `str`."
     return str(self)

@@ -40,7 +40,7 @@ from ..training.trainer import checkpoint_blocks, train_mode
 # %% ../../nbs/evaluation/cost.ipynb #73036c88
 @contextmanager
 def _plain_attention():
-    "Compute attention in plain products, which can be counted."
+    "Compute attention in plain products, which the counter sees."
     was = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -57,7 +57,7 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
     Parameters
     ----------
     module : nn.Module
-        What is counted. Its modes and its `requires_grad` flags are restored.
+        Its modes and `requires_grad` flags are restored.
     *inputs
         Positional arguments of the forward pass, such as features [B,T,D].
 
@@ -67,7 +67,7 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
         Multiply-adds of one call; products and convolutions only.
     """
     learning = [p for p in module.parameters() if p.requires_grad]
-    # outside autograd the counter fails on parameters that learn
+    # without autograd the counter fails on parameters that require gradients
     module.requires_grad_(False)
     try:
         with evaluation_mode(module), _plain_attention(), FlopCounterMode(display=False) as meter:
@@ -79,29 +79,26 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
-    """Count parameters; a tensor that is used twice counts once.
+    """Count parameters; a shared tensor counts once.
 
     Parameters
     ----------
     module : nn.Module
-        What is counted.
     trainable : bool
-        Count only those that require a gradient.
+        Count only parameters that require a gradient.
 
     Returns
     -------
     int
-        Numbers in all these parameters.
     """
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
 
 # %% ../../nbs/evaluation/cost.ipynb #bd76ae38
 def _tower_config(architecture: str) -> dict:
-    "open_clip's configuration of an architecture that has an image tower of its own."
     config = open_clip.get_model_config(architecture)
     layers = None if config is None else config["vision_cfg"].get("layers")
     if not isinstance(layers, int | list):
-        raise ConfigError(f"open_clip has no architecture {architecture!r} with a tower of its own.")
+        raise ConfigError(f"open_clip has no architecture {architecture!r} with its own image tower.")
     return config
 
 
@@ -118,14 +115,14 @@ class VisualTower(nn.Module):
     visual : nn.Module
         The tower, on the `meta` device.
     dim : int
-        D, the width of its features.
+        D, width of its features.
     size : int
-        Pixels a side of its pictures.
+        Height and width of its pictures in pixels.
 
     Raises
     ------
     ConfigError
-        If open_clip does not have the architecture, or its tower is another library's.
+        If open_clip lacks the architecture, or its tower is another library's.
     """
 
     def __init__(self, architecture: str):
@@ -170,7 +167,7 @@ class VisualTower(nn.Module):
 
 # %% ../../nbs/evaluation/cost.ipynb #8ee6b317
 class Cost(NamedTuple):
-    """What a model costs.
+    """Parameters and multiply-adds of a model.
 
     Attributes
     ----------
@@ -179,11 +176,11 @@ class Cost(NamedTuple):
     head_parameters : int
         Parameters of the head as trained.
     served_parameters : int
-        Parameters of the head that inference runs (MoTE: merged).
+        Parameters of the head at inference (MoTE: merged).
     encoder_macs : int
-        Multiply-adds of the encoder for one view; 0 without one.
+        Multiply-adds of the encoder per view; 0 without one.
     head_macs : int
-        Multiply-adds of the head that inference runs, for one view.
+        Multiply-adds of the head at inference per view.
     """
 
     encoder_parameters: int
@@ -194,12 +191,12 @@ class Cost(NamedTuple):
 
     @property
     def parameters(self):
-        "Parameters of the encoder and of the head that inference runs."
+        "Parameters of the encoder and of the head at inference."
         return self.encoder_parameters + self.served_parameters
 
     @property
     def macs(self):
-        "Multiply-adds of encoder and head for one view."
+        "Multiply-adds of encoder and head per view."
         return self.encoder_macs + self.head_macs
 
 
@@ -214,7 +211,7 @@ def shape_head(*args: object, **options: object) -> nn.Module:
     Returns
     -------
     nn.Module
-        A head on the `meta` device.
+        On the `meta` device.
     """
     with torch.device("meta"):
         return create_head(*args, **options)
@@ -227,16 +224,15 @@ def head_cost(head: nn.Module, tower: VisualTower | None = None, num_frames: Fra
     Parameters
     ----------
     head : nn.Module
-        A head that `create_head` or `shape_head` built.
+        A head of `create_head` or `shape_head`.
     tower : VisualTower, optional
-        The encoder. Without it the head alone is counted.
+        The encoder. Default: count the head alone.
     num_frames : int, optional
-        T, frames of a view. Default: the head's own.
+        T, frames per view. Default: the head's own.
 
     Returns
     -------
     Cost
-        Counts of one view.
 
     Raises
     ------
@@ -262,7 +258,7 @@ def head_cost(head: nn.Module, tower: VisualTower | None = None, num_frames: Fra
 
 # %% ../../nbs/evaluation/cost.ipynb #262ff04b
 def paper_options(name: str, tower: Literal["B/16", "L/14"], num_frames: FrameCount) -> dict:
-    """The papers' own sizes for a head on ViT-B/16 or ViT-L/14.
+    """The papers' sizes of a head on ViT-B/16 or ViT-L/14.
 
     Parameters
     ----------
@@ -271,12 +267,12 @@ def paper_options(name: str, tower: Literal["B/16", "L/14"], num_frames: FrameCo
     tower : str
         "B/16" or "L/14".
     num_frames : int
-        T. VidPrism's rates and BMoE's experts are those for 8 frames, or else those for 32.
+        T. It sets VidPrism's rates and BMoE's experts: those for 8 frames, or else those for 32.
 
     Returns
     -------
     dict
-        Options for `create_head`; empty for a head without sizes in the papers.
+        Options for `create_head`; empty if the papers give no sizes.
     """
     short = num_frames == 8
     if name == "vidprism":
@@ -291,7 +287,6 @@ def paper_options(name: str, tower: Literal["B/16", "L/14"], num_frames: FrameCo
 
 
 def _table_row(cells) -> str:
-    "A line of a markdown table."
     return f"| {' | '.join(map(str, cells))} |"
 
 # %% ../../nbs/evaluation/cost.ipynb #6f7d770f
@@ -313,7 +308,7 @@ class QuotedCost(NamedTuple):
     top1 : float
         Accuracy on Kinetics-400, per cent.
     fps : float
-        Frames a second of one RTX 3090, with 8 frames a view.
+        Frames per second on one RTX 3090, with 8 frames per view.
     """
 
     method: str
@@ -339,11 +334,12 @@ class Layout(NamedTuple):
     preset : str
         "paper" (the equations) or "released" (the published code).
     rates : tuple of int
-        Frames a token of each expert.
+        Frames per token of each expert.
+
     classifier : bool
         Count the linear classifier.
     idle : bool
-        Count what the published code makes and inference never runs; only for "released".
+        Count unused parts of the published code; only for "released".
     """
 
     preset: str = "paper"
@@ -353,7 +349,7 @@ class Layout(NamedTuple):
 
 
 def _idle_parameters(head: nn.Module) -> int:
-    "Parameters of the published code that a \"released\" head leaves out: idle gates, and the projection head."
+    """Parameters that a "released" head leaves out: idle gates and the projection head of the published code."""
     dim = head.config.dim
     gates_left_out = len(head.config.rates) ** 2 - len(head.interaction.gates)
     with torch.device("meta"):
@@ -368,11 +364,10 @@ def layout_parameters(layout: Layout, dim: Width, num_classes: Count = 400) -> i
     Parameters
     ----------
     layout : Layout
-        What is counted.
     dim : int
-        D, the width of the features.
+        D, width of the features.
     num_classes : int
-        C, used where the classifier counts. Default: Kinetics-400's.
+        C, for the classifier. Default: Kinetics-400's.
 
     Returns
     -------
@@ -398,13 +393,14 @@ class CostRow(NamedTuple):
     equations : int
         Parameters of encoder and head, without the classifier.
     released : int or None
-        The same in the published code's layout; None where the kit has one layout only.
+        The same in the published code's layout, for VidPrism.
     macs : int
         Multiply-adds of encoder and head, 8 frames.
+
     fps : float or None
-        Frames a second; None where they are not measured.
+        Frames per second; None if not measured.
     device : str or None
-        The card that was measured.
+        GPU of the measurement.
     """
 
     quoted: QuotedCost
@@ -419,13 +415,13 @@ _FPS_ROW = dict(method=text(math.inf), tower=text(math.inf), frames_per_second=r
 
 
 def _measured_fps(path=None) -> dict:
-    "(method, tower) -> (frames a second, device) of a gpu.json (None: the checkout's); empty where it was not run."
+    "(method, tower) -> (frames per second, device) of a gpu.json (None: the checkout's); empty if not measured."
     home = Path(vidprism.__file__).parents[1]
     path = home / "benchmarks" / "gpu.json" if path is None else Path(path)
     step = read_json(path, finite=False).get("fps", {}) if path.is_file() else {}
     check_values(step, {}, f"{path}, fps")
     rows = step.get("found", [])
-    # a step that failed has a dict with its error
+    # a failed step has a dict with its error
     if not isinstance(rows, list):
         return {}
     check_values(step, dict(device=text(math.inf)._replace(needed=bool(rows))), f"{path}, fps")
@@ -455,7 +451,7 @@ def table_8_head(method: Literal["MoTE", "VidPrism"], tower: Literal["B/16", "L/
 
 
 def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
-    "A row of table 8 with its counts, and its entry in `measured`, which `_measured_fps` read."
+    "A row of table 8 with its counts and its entry of `_measured_fps`."
     tower = VisualTower(PAPER_TOWERS[row.tower])
     name, options = table_8_head(row.method, row.tower)
     head = shape_head(name, tower.dim, 400, 8, **options)
@@ -471,12 +467,12 @@ def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
 
 @checked
 def paper_costs(gpu: AnyPath | None = None) -> list:
-    """VidPrism's table 8: the paper's figures, those computed here, and those measured.
+    """VidPrism's table 8: quoted, computed and measured figures.
 
     Parameters
     ----------
     gpu : str or Path, optional
-        A gpu.json that `benchmarks/gpu.py --only fps` wrote. Default: the checkout's.
+        A gpu.json of `benchmarks/gpu.py --only fps`. Default: the checkout's.
 
     Returns
     -------
@@ -486,7 +482,7 @@ def paper_costs(gpu: AnyPath | None = None) -> list:
     Raises
     ------
     ConfigError
-        If the file is no such file.
+        If the file has another format.
     """
     measured = _measured_fps(gpu)
     return [_cost_row(row, measured) for row in TABLE_8]
@@ -506,7 +502,6 @@ _COST_HEADS = (
 
 
 def _cost_cells(row: CostRow) -> tuple:
-    "The cells of a row of table 8."
     paper = row.quoted
     equations = f"{row.equations / 1e6:.2f}"
     released = "-" if row.released is None else f"{row.released / 1e6:.2f}"
@@ -518,17 +513,16 @@ def _cost_cells(row: CostRow) -> tuple:
 
 @checked
 def draw_paper_costs(rows: Sequence[CostRow] | None = None) -> str:
-    """Table 8 as markdown.
+    """Table 8 as Markdown.
 
     Parameters
     ----------
     rows : list of CostRow, optional
-        Default: what `paper_costs` returns.
+        Default: those of `paper_costs`.
 
     Returns
     -------
     str
-        A markdown table.
     """
     rows = paper_costs() if rows is None else rows
     cells = [_COST_HEADS, ("---",) * len(_COST_HEADS)]
@@ -537,7 +531,7 @@ def draw_paper_costs(rows: Sequence[CostRow] | None = None) -> str:
 
 # %% ../../nbs/evaluation/cost.ipynb #7d34afa8
 class _LiveBytes(TorchDispatchMode):
-    "Bytes of the tensors made in this block that are alive (`live`), and the most there were (`peak`)."
+    "Bytes of the tensors made in this block: alive now (`live`), and at most (`peak`)."
 
     def __init__(self):
         super().__init__()
@@ -562,7 +556,6 @@ class _LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.live)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        "Run an operation and count what it returns."
         out = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self.see, out)
         return out
@@ -578,9 +571,9 @@ class Part(NamedTuple):
     parameters : int
         All its parameters.
     trainable : int
-        Those that learn.
+        Parameters that learn.
     macs : int
-        Multiply-adds of one view.
+        Multiply-adds per view.
     """
 
     name: str
@@ -590,7 +583,6 @@ class Part(NamedTuple):
 
 
 def _bytes_of(module: nn.Module) -> int:
-    "Bytes of weights and buffers."
     tensors = *module.parameters(), *module.buffers()
     return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -627,7 +619,7 @@ def _calls_of(child: nn.Module, module: nn.Module, inputs) -> list:
 
 @torch.no_grad()
 def _macs_by_part(module: nn.Module, *inputs) -> dict:
-    "Multiply-adds of each direct child in one forward pass in evaluation mode; under \"\" those outside of any."
+    """Multiply-adds of each direct child in one forward pass in evaluation mode; the key "" has the rest."""
     total = count_macs(module, *inputs)
     own = {}
     for name, child in module.named_children():
@@ -638,24 +630,25 @@ def _macs_by_part(module: nn.Module, *inputs) -> dict:
 
 # %% ../../nbs/evaluation/cost.ipynb #b0624ea1
 class ModelCost(NamedTuple):
-    """What `measure_cost` found.
+    """Result of `measure_cost`.
 
     Attributes
     ----------
     parts : list of Part
-        The image tower, the text tower (no multiply-adds in a view), the head's children.
+        Image tower, text tower (no multiply-adds), the head's children.
     num_frames : int
-        T, frames of one view.
+        T, frames per view.
     views : tuple of int
         (clips in time, crops).
     batch : int
-        Views at a time, while measuring.
+        Views per pass.
+
     seconds : list of float
-        Of each measured pass over a batch; empty where not measured.
+        Seconds of each pass; empty if not measured.
     peak_bytes : int
-        Most bytes alive in a forward pass over a batch, weights included; 0 where not measured.
+        Peak of a forward pass with weights, in bytes; 0 if not measured.
     device : str
-        Where the passes ran.
+        Device of the passes.
     precision : str
         "no" (float32) or "bf16".
     """
@@ -681,12 +674,12 @@ class ModelCost(NamedTuple):
 
     @property
     def macs(self):
-        "Multiply-adds of a view."
+        "Multiply-adds per view."
         return sum(p.macs for p in self.parts)
 
     @property
     def gflops(self):
-        "GFLOPs of a view, in the papers' convention."
+        "GFLOPs per view, in the papers' convention."
         return self.macs / 1e9
 
     @property
@@ -696,28 +689,28 @@ class ModelCost(NamedTuple):
 
     @property
     def views_per_second(self):
-        "Views a second, by the median pass."
+        "Views per second, by the median pass."
         return self.batch / statistics.median(self.seconds)
 
     @property
     def clips_per_second(self):
-        "Clips a second, each with all its views."
+        "Clips per second, each with all its views."
         return self.views_per_second / (self.views[0] * self.views[1])
 
     @property
     def frames_per_second(self):
-        "Frames a second."
+        "Frames per second."
         return self.views_per_second * self.num_frames
 
     @property
     def spread(self):
-        "10th and 90th percentile of the seconds a pass."
+        "10th and 90th percentile of the seconds per pass."
         low, *_, high = statistics.quantiles(self.seconds, n=10, method="inclusive")
         return low, high
 
 # %% ../../nbs/evaluation/cost.ipynb #e4e872c6
 def _seconds_of(run, on_gpu: bool) -> float:
-    "Wall time of one run, the GPU's work included."
+    "Wall time of one run, including the GPU's work."
     if on_gpu:
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -728,14 +721,13 @@ def _seconds_of(run, on_gpu: bool) -> float:
 
 
 def _timed(run, device: str, repeats: int, warmup: int) -> list:
-    "Seconds of each of `repeats` runs, after `warmup` ones."
     for _ in range(warmup):
         run()
     return [_seconds_of(run, device.startswith("cuda")) for _ in range(repeats)]
 
 
 def _peak(run, model: nn.Module, device: str) -> int:
-    "Most bytes alive during a run, weights included."
+    "Peak bytes of a run, with weights."
     if not device.startswith("cuda"):
         with _LiveBytes() as meter:
             run()
@@ -747,12 +739,11 @@ def _peak(run, model: nn.Module, device: str) -> int:
 
 
 def _part(name: str, module: nn.Module, macs: int) -> Part:
-    "A module as a part."
     return Part(name, count_parameters(module), count_parameters(module, True), macs)
 
 
 def _encoder_parts(encoder: nn.Module, frames: Tensor) -> list:
-    "The image tower, which computes the adapters inside it, too; the adapters and the text tower where there are some."
+    "The image tower with its adapters, then the adapters and the text tower, if any."
     tower = image_tower(encoder)
     parts = [_part("encoder", tower, count_macs(encoder, frames))]
     if isinstance(encoder, AdaptedEncoder):
@@ -765,7 +756,7 @@ def _encoder_parts(encoder: nn.Module, frames: Tensor) -> list:
 
 
 def _head_parts(head: nn.Module, macs: dict) -> list:
-    "The head's children with their multiply-adds, and what the head holds beside them."
+    "The head's children with their multiply-adds, and the rest of the head."
     parts = [_part(f"head.{name}", child, macs[name]) for name, child in head.named_children()]
     loose = count_parameters(head) - sum(count_parameters(child) for child in head.children())
     if loose or macs[""]:
@@ -774,13 +765,13 @@ def _head_parts(head: nn.Module, macs: dict) -> list:
 
 
 def _model_parts(encoder: nn.Module, served: nn.Module, frames: Tensor) -> list:
-    "The parts of an encoder and of the head that inference runs, counted on frames uint8 [1,T,H,W,3]."
+    "Parts of an encoder and of the head at inference, counted on frames uint8 [1,T,H,W,3]."
     macs = _macs_by_part(served, encoder(frames).pooled)
     return _encoder_parts(encoder, frames) + _head_parts(served, macs)
 
 
 def _measure_passes(runs: nn.Module, pixels: Tensor, device: str, repeats: int, warmup: int, precision: str) -> tuple:
-    "(seconds of each pass, most bytes alive) of the model that inference runs, on pixels uint8 [B,T,H,W,3]."
+    "(seconds of each pass, peak bytes) of the model at inference, on pixels uint8 [B,T,H,W,3]."
     runs = runs.eval().to(device)
     x = pixels.to(device)
     if not repeats:
@@ -794,7 +785,7 @@ def _measure_passes(runs: nn.Module, pixels: Tensor, device: str, repeats: int, 
 
 
 def _served(model: nn.Module) -> nn.Module:
-    "The model that inference runs (MoTE: merged), in evaluation mode; the caller's random numbers stay as they are."
+    "The model at inference (MoTE: merged), in evaluation mode; the random state does not change."
     with torch.random.fork_rng(devices=[]):
         head = model.head.for_inference()
     return type(model)(model.encoder, head, model.labels)
@@ -802,7 +793,7 @@ def _served(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def _kept_as_it_was(model: nn.Module):
-    "A block in evaluation mode; then the model is back on its device, and what learned learns."
+    "Run a block in evaluation mode, then restore device, modes and `requires_grad`."
     home = next(model.parameters()).device
     learning = [p for p in model.parameters() if p.requires_grad]
     with evaluation_mode(model):
@@ -815,11 +806,10 @@ def _kept_as_it_was(model: nn.Module):
 
 
 def _check_device(device: str):
-    "Refuse a device that torch does not know or that is not here."
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"There is no device {device!r} here.") from error
+        raise ConfigError(f"The device {device!r} is not available.") from error
 
 
 @torch.no_grad()
@@ -836,36 +826,36 @@ def measure_cost(
 ) -> ModelCost:
     """Measure parameters, multiply-adds, throughput and peak memory of encoder and head.
 
-    The model is left as it was: on its device, in its modes, with its `requires_grad` flags.
+    Device, modes and `requires_grad` flags of the model are restored.
 
     Parameters
     ----------
     model : nn.Module
         A `VideoModel`.
     num_frames : int, optional
-        T, frames of a view. Default: the model's.
+        T, frames per view. Default: the model's.
     views : tuple of int
-        (clips in time, crops), 1 or more of each. Default: what most of the papers use.
+        (clips in time, crops), 1 or more each.
     batch : int
-        Views at a time, 1 or more.
+        Views per pass, 1 or more.
     repeats : int
-        Timed passes, at least 2; 0 counts only.
+        Timed passes, at least 2. 0: count only.
     warmup : int
         Passes before the timed ones, 0 or more.
     precision : str
         "no" (float32) or "bf16".
     device : str, optional
-        Such as "cpu" or "cuda:0". Default: the best there is.
+        Such as "cpu" or "cuda:0". Default: the GPU if there is one.
 
     Returns
     -------
     ModelCost
-        Counts of the head that inference runs, seconds and bytes.
+        Counts at inference, seconds and bytes.
 
     Raises
     ------
     ConfigError
-        If `num_frames` is not a whole number of 1 or more, `repeats` is 1 or below 0, or there is no such device.
+        If `num_frames` or `repeats` is out of its range, or the device is not available.
     """
     device = str(device or find_device())
     _check_device(device)
@@ -885,12 +875,10 @@ _PART_HEADS = ("part", "parameters, M", "trainable, M", "GFLOPs a view")
 
 
 def _part_cells(p: Part) -> tuple:
-    "The cells of a part."
     return p.name, f"{p.parameters / 1e6:.3f}", f"{p.trainable / 1e6:.3f}", f"{p.macs / 1e9:.4f}"
 
 
 def _count_text(c: ModelCost) -> str:
-    "A line on parameters and multiply-adds."
     clips, crops = c.views
     return (
         f"Parameters {c.parameters / 1e6:.2f} M, {c.trainable / 1e6:.2f} M trainable. "
@@ -900,7 +888,6 @@ def _count_text(c: ModelCost) -> str:
 
 
 def _speed_text(c: ModelCost) -> str:
-    "A line on throughput and memory."
     precision = "float32" if c.precision == "no" else c.precision
     plural = "s" if c.batch > 1 else ""
     all_views = c.views[0] * c.views[1]
@@ -915,17 +902,16 @@ def _speed_text(c: ModelCost) -> str:
 
 
 def cost_table(c: ModelCost) -> str:
-    """The findings as markdown.
+    """The result as Markdown.
 
     Parameters
     ----------
     c : ModelCost
-        What `measure_cost` found.
 
     Returns
     -------
     str
-        A table of the parts, a line of counts, and a line of speed where it was measured.
+        A table of the parts, a line of counts, and a line of measured speed.
     """
     lines = [_table_row(_PART_HEADS), "|---|---|---|---|"]
     lines += [_table_row(_part_cells(p)) for p in c.parts]
@@ -936,17 +922,16 @@ def cost_table(c: ModelCost) -> str:
 
 
 def cost_json(c: ModelCost) -> dict:
-    """The findings as JSON.
+    """The result as JSON.
 
     Parameters
     ----------
     c : ModelCost
-        What `measure_cost` found.
 
     Returns
     -------
     dict
-        The fields and sums of `c`, and its rates where they were measured.
+        Fields and sums of `c`, and its measured rates.
     """
     out = c._asdict()
     out["parts"] = [p._asdict() for p in c.parts]
@@ -964,60 +949,59 @@ def cost_json(c: ModelCost) -> dict:
 
 # %% ../../nbs/evaluation/cost.ipynb #ab71845a
 class Memory(NamedTuple):
-    """Memory of a training step, predicted.
+    """Predicted memory of a training step.
 
     Attributes
     ----------
     fixed : int
-        Bytes at any batch: weights, AdamW's averages, what the step needs beside activations.
+        Bytes at any batch size.
     per_clip : int
-        Bytes a clip.
+        Bytes per clip.
     """
 
     fixed: int
     per_clip: int
 
     def peak(self, batch: Count) -> int:
-        """Most bytes alive in a step.
+        """Peak bytes of a step.
 
         Parameters
         ----------
         batch : int
-            Clips a step.
+            Clips per step.
 
         Returns
         -------
         int
-            Bytes.
         """
         return self.fixed + self.per_clip * batch
 
     def largest_batch(self, gigabytes: NonNegative, reserve: NonNegative = 1.5) -> int:
-        """The largest batch that fits a card.
+        """The largest batch that fits a GPU.
 
         Parameters
         ----------
         gigabytes : float
-            The card's memory, in 10^9 bytes.
+            The GPU's memory, in 10^9 bytes.
         reserve : float
-            Part of it for the CUDA context, workspaces and fragmentation, in 10^9 bytes; assumed, not measured.
+            Assumed part for the CUDA context, workspaces and fragmentation, in 10^9 bytes.
 
         Returns
         -------
         int
-            Clips; 0 where not even one fits.
+            Clips; 0 if not even one fits.
         """
         free = gigabytes * 1e9 - reserve * 1e9 - self.fixed
         return max(0, int(free // self.per_clip))
 
 
 def _fake(t: Tensor, mode: FakeTensorMode) -> Tensor:
-    "A tensor of the same shape without numbers, that learns where `t` does."
+    "A fake tensor of the same shape and `requires_grad`."
     return mode.from_tensor(t.detach()).requires_grad_(t.requires_grad)
 
 
 def step_peak(model: nn.Module, frames: Tensor, precision: Literal["no", "bf16"] = "bf16", fake: bool = True) -> int:
-    """Most bytes alive in a forward and backward pass.
+    """Peak bytes of a forward and backward pass.
 
     Weights and gradients are included; the optimizer's state and the frames are not. Gradients are cleared at the end.
 
@@ -1030,12 +1014,11 @@ def step_peak(model: nn.Module, frames: Tensor, precision: Literal["no", "bf16"]
     precision : str
         "bf16", or "no" for float32.
     fake : bool
-        Follow fake tensors, which have no numbers; False: a real pass.
+        Use fake tensors; False: a real pass.
 
     Returns
     -------
     int
-        Bytes.
     """
     tensors = dict((*model.named_parameters(), *model.named_buffers()))
     x = frames
@@ -1054,7 +1037,6 @@ def step_peak(model: nn.Module, frames: Tensor, precision: Literal["no", "bf16"]
 
 
 def _batch_peak(model: nn.Module, batch: int, precision: str) -> int:
-    "Most bytes alive in a step on a batch of fake clips."
     side = model.encoder.image_size
     frames = torch.zeros(batch, model.num_frames, side, side, 3, dtype=torch.uint8)
     return step_peak(model, frames, precision)
@@ -1066,35 +1048,34 @@ def training_memory(
     checkpointing: bool = False,
     batches: tuple[Count, Count] = (8, 16),
 ) -> Memory:
-    """Predict the memory of a training step: the line through two batches on fake tensors, and AdamW's averages.
+    """Predict the memory of a training step, from two batches of fake tensors and AdamW's averages.
 
     Parameters
     ----------
     model : nn.Module
-        A `VideoModel`. What requires a gradient is what learns.
+        A `VideoModel`; parameters that require a gradient learn.
     precision : str
         "no" (float32) or "bf16".
     checkpointing : bool
-        Recompute the encoder's blocks in the backward pass.
+        Recompute the encoder's blocks.
     batches : tuple of int
-        The two batches, 1 or more, different.
+        Two batch sizes, 1 or more.
 
     Returns
     -------
     Memory
-        Bytes at any batch, and bytes a clip.
 
     Raises
     ------
     ConfigError
-        If `checkpointing` is asked for and the encoder has no blocks that can be recomputed, or the batches are equal.
+        If the batches are equal, or `checkpointing` finds no blocks to recompute.
     """
     if batches[0] == batches[1]:
         raise ConfigError(f"batches must be two different numbers, not {batches!r}.")
     with modes_kept(model):
         train_mode(model)
         if checkpointing and not checkpoint_blocks(model):
-            raise ConfigError("No tower here can recompute its blocks.")
+            raise ConfigError("checkpointing needs a tower that can recompute its blocks; this model has none.")
         try:
             low, high = [_batch_peak(model, batch, precision) for batch in batches]
         finally:

@@ -27,7 +27,7 @@ class Segment(NamedTuple):
     label : str
         Name of the class.
     score : float
-        How sure the finding is; 1 for what is known.
+        Confidence; 1 for a true segment.
     """
 
     start: float
@@ -37,12 +37,11 @@ class Segment(NamedTuple):
 
 
 def temporal_iou(a: Segment, b: Segment) -> float:
-    """Intersection over union of two spans; labels do not count.
+    """Intersection over union of two spans; labels are ignored.
 
     Parameters
     ----------
     a, b : Segment
-        Two spans.
 
     Returns
     -------
@@ -55,19 +54,19 @@ def temporal_iou(a: Segment, b: Segment) -> float:
 
 # %% ../../nbs/evaluation/localisation.ipynb #9e7da296
 def frame_edges(times: Tensor, end: float) -> Tensor:
-    """Where the time of each frame begins and ends.
+    """Edges of the time that each frame covers.
 
     Parameters
     ----------
     times : Tensor
         [T] seconds, rising.
     end : float
-        Seconds of the video, not before the last time.
+        Length of the video in seconds, not before the last time.
 
     Returns
     -------
     Tensor
-        [T+1] float64: 0, the middle between each two frames, and the end.
+        [T+1] float64: 0, the middle between neighbours, and the end.
     """
     times = times.double()
     middle = (times[1:] + times[:-1]) / 2
@@ -75,7 +74,7 @@ def frame_edges(times: Tensor, end: float) -> Tensor:
 
 
 def smooth(values: Tensor, edges: Tensor, seconds: float) -> Tensor:
-    """Average over a span of time around the middle of each frame's own time.
+    """Average over a span of time around the middle of each frame's time.
 
     Parameters
     ----------
@@ -84,7 +83,7 @@ def smooth(values: Tensor, edges: Tensor, seconds: float) -> Tensor:
     edges : Tensor
         [T+1] seconds, rising.
     seconds : float
-        Length of the span, 0 or more; at the ends it is cut. 0: as they are.
+        Length of the span, cut at the ends; 0: unchanged.
 
     Returns
     -------
@@ -102,14 +101,14 @@ def smooth(values: Tensor, edges: Tensor, seconds: float) -> Tensor:
 
 
 def _at(integral: Tensor, edges: Tensor, places: Tensor) -> Tensor:
-    "The integral [T+1,C] at places [n] between the edges, where it is a straight line."
+    "The integral [T+1,C] at times [n], linear between the edges."
     k = (torch.searchsorted(edges, places, right=True) - 1).clamp(0, len(edges) - 2)
     part = (places - edges[k]) / (edges[k + 1] - edges[k]).clamp_min(1e-12)
     return torch.lerp(integral[k], integral[k + 1], part.clamp(0, 1)[:, None])
 
 
 def _runs(on: Tensor) -> list:
-    "(first, one after the last) of the runs of True in [T]."
+    "(first, last + 1) of the runs of True in [T]."
     padded = torch.nn.functional.pad(on.to(torch.int8), (1, 1))
     change = padded.diff()
     return list(zip((change == 1).nonzero().flatten().tolist(), (change == -1).nonzero().flatten().tolist()))
@@ -124,7 +123,7 @@ def find_segments(
     min_length: NonNegative = 0.0,
     overlap: Fraction = 0.5,
 ) -> list:
-    """Runs of frames that reach a threshold, class by class.
+    """Find runs of frames that reach a threshold, for each class.
 
     Parameters
     ----------
@@ -135,11 +134,12 @@ def find_segments(
     labels : sequence of str
         C names.
     threshold : float or sequence of float
-        Values that belong to a segment, 0 to 1; with several, the segments of all, less those that overlap better ones.
+        0 to 1; with several, segments of all of them, less those that overlap better ones.
+
     min_length : float
-        Seconds; shorter segments are left out.
+        Shortest segment in seconds.
     overlap : float
-        The tIoU that two segments of one class may have, 0 to 1; above it the one with the lower score is left out.
+        Largest tIoU of two segments of one class, 0 to 1; the lower score is left out.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def find_segments(
     Raises
     ------
     ConfigError
-        If the shapes do not fit, there is no threshold, or a value is NaN.
+        If shapes do not fit, the thresholds are empty, or a value is NaN.
     """
     thresholds = [threshold] if isinstance(threshold, (int, float)) else list(threshold)
     _check_scores(values, edges, labels, thresholds)
@@ -162,7 +162,6 @@ def find_segments(
 
 
 def _check_scores(values: Tensor, edges: Tensor, labels, thresholds: list):
-    "Refuse shapes that do not fit, and values that are no numbers."
     if values.ndim != 2 or len(edges) != len(values) + 1 or len(labels) != values.shape[1]:
         shapes = f"{list(values.shape)}, {list(edges.shape)} and {len(labels)}"
         raise ConfigError(f"Values [T,C], edges [T+1] and C labels must fit, not {shapes}.")
@@ -173,7 +172,6 @@ def _check_scores(values: Tensor, edges: Tensor, labels, thresholds: list):
 
 
 def _segment(run: tuple, values: Tensor, edges: Tensor, label: str) -> Segment:
-    "The segment of a run of frames; its score is the mean over time."
     first, stop = run
     lengths = edges[first : stop + 1].diff()
     mean = (values[first:stop].double() * lengths).sum() / lengths.sum().clamp_min(1e-12)
@@ -188,7 +186,7 @@ def suppress(segments: Sequence[Segment], overlap: float = 0.5) -> list:
     segments : sequence of Segment
         Of one video.
     overlap : float
-        The tIoU that two segments may have, 0 to 1.
+        Largest tIoU of two segments, 0 to 1.
 
     Returns
     -------
@@ -204,12 +202,12 @@ def suppress(segments: Sequence[Segment], overlap: float = 0.5) -> list:
 
 # %% ../../nbs/evaluation/localisation.ipynb #9439cb7a
 class LocalisationResult(NamedTuple):
-    """How well segments fit.
+    """Mean average precision of segments.
 
     Attributes
     ----------
     mean : dict
-        {tIoU: mean average precision over the classes}, 0 to 1.
+        {tIoU: mean average precision over classes}, 0 to 1.
     classes : dict
         {label: {tIoU: average precision}}.
     """
@@ -219,7 +217,7 @@ class LocalisationResult(NamedTuple):
 
 
 def _interpolated(right: list, positives: int) -> float:
-    "Area under the precision that is interpolated over recall, of a ranking of right and wrong ones."
+    "Area under the interpolated precision of a ranking."
     recalls, precisions, hits = [0.0], [0.0], 0
     for rank, hit in enumerate(right, 1):
         hits += hit
@@ -232,7 +230,7 @@ def _interpolated(right: list, positives: int) -> float:
 
 
 def _is_hit(segment: Segment, truths: list, taken: set, tiou: float) -> bool:
-    "Whether a segment takes a true one that is free; the one that it overlaps most is asked first."
+    "Whether a segment takes a free true one, the one with the largest overlap first."
     overlaps = [temporal_iou(segment, truth) for truth in truths]
     for k in sorted(range(len(truths)), key=lambda k: -overlaps[k]):
         if overlaps[k] < tiou:
@@ -244,7 +242,6 @@ def _is_hit(segment: Segment, truths: list, taken: set, tiou: float) -> bool:
 
 
 def _class_precision(truth: Mapping, found: Mapping, label: str, tiou: float) -> float:
-    "Average precision of a class."
     known = {video: [s for s in segments if s.label == label] for video, segments in truth.items()}
     ranked = [(s, video) for video, segments in found.items() for s in segments if s.label == label]
     ranked.sort(key=lambda pair: -pair[0].score)
@@ -260,11 +257,11 @@ def localisation_map(truth: Mapping, found: Mapping, tious: Sequence[Fraction] =
     Parameters
     ----------
     truth : mapping
-        {video: list of Segment}; their scores do not count.
+        {video: list of Segment}; scores are ignored.
     found : mapping
-        {video: list of Segment}; of equal scores, the one that stands earlier is ranked first.
+        {video: list of Segment}; equal scores rank in the given order.
     tious : sequence of float
-        Overlaps from which a segment is right, 0 to 1.
+        Overlap thresholds, 0 to 1.
 
     Returns
     -------
@@ -273,11 +270,11 @@ def localisation_map(truth: Mapping, found: Mapping, tious: Sequence[Fraction] =
     Raises
     ------
     ConfigError
-        If the truth holds no segment, a score is NaN, or no overlap is given.
+        If the truth or `tious` is empty, or a score is NaN.
     """
     segments = [s for part in (truth, found) for list_ in part.values() for s in list_]
     if any(not isinstance(s, Segment) or not math.isfinite(sum(s[:2]) + s.score) for s in segments):
-        raise ConfigError("Truth and findings are Segments of finite times and scores, in a list for each video.")
+        raise ConfigError("Truth and findings must be Segments of finite times and scores, in a list for each video.")
     labels = list(dict.fromkeys(s.label for list_ in truth.values() for s in list_))
     if not labels or not tious:
         raise ConfigError("Mean average precision needs at least one true segment and one overlap.")
@@ -288,7 +285,7 @@ def localisation_map(truth: Mapping, found: Mapping, tious: Sequence[Fraction] =
 # %% ../../nbs/evaluation/localisation.ipynb #e9c1fcf3
 @checked
 def frame_accuracy(values: Tensor, edges: Tensor, labels: Sequence[str], truth: Sequence[Segment]) -> float:
-    """Part of the labelled time whose best class is the right one.
+    """Fraction of labelled time with the right best class.
 
     Parameters
     ----------
@@ -299,7 +296,7 @@ def frame_accuracy(values: Tensor, edges: Tensor, labels: Sequence[str], truth: 
     labels : sequence of str
         C names.
     truth : sequence of Segment
-        Of the video; where two overlap, the time counts for each.
+        Segments of the video; overlapping time counts for each.
 
     Returns
     -------
@@ -309,7 +306,7 @@ def frame_accuracy(values: Tensor, edges: Tensor, labels: Sequence[str], truth: 
     Raises
     ------
     ConfigError
-        If no time is labelled, or the shapes do not fit.
+        If no time is labelled, or shapes do not fit.
     """
     _check_scores(values, edges, labels, [0.5])
     best = values.argmax(1).tolist()

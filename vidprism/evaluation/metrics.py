@@ -14,18 +14,18 @@ from ..errors import ConfigError, Count
 
 # %% ../../nbs/evaluation/metrics.ipynb #9178f23f
 class Measures(NamedTuple):
-    """How answers compare with the truth.
+    """Accuracy of predictions.
 
     Attributes
     ----------
     top1 : float
-        Part of the clips whose best class is right, 0..1.
+        Fraction of clips whose best class is right, 0..1.
     top5 : float
-        Part of the clips with the right class among the best five, 0..1.
+        Fraction of clips with the right class among the best five, 0..1.
     per_class : list of float
-        C parts of each class's clips that are right; NaN where a class has no clip.
+        C accuracies; NaN for a class without clips.
     confusion : Tensor
-        [C,C] int64 counts, true class by answer.
+        [C,C] int64 counts, true class by prediction.
     """
 
     top1: float
@@ -47,16 +47,15 @@ def measure(logits: Tensor, labels: Tensor) -> Measures:
     Returns
     -------
     Measures
-        Over all N clips.
 
     Raises
     ------
     ConfigError
-        If there are no clips.
+        If N is 0.
     """
     C = logits.shape[1]
     if not len(labels):
-        raise ConfigError("There are no clips to measure.")
+        raise ConfigError("The data has no clips to measure.")
     best = logits.topk(min(5, C), dim=1).indices
     cells = labels * C + best[:, 0]
     confusion = torch.bincount(cells, minlength=C * C).reshape(C, C)
@@ -78,9 +77,9 @@ def view_logits(head: nn.Module, features: Tensor, batch: Count = 256, **call: o
     features : Tensor
         [N,T,D], or [N,V,T,D] for V views.
     batch : int
-        Views at a time, 1 or more.
+        Views per batch, 1 or more.
     **call
-        Passed to the head, such as `text` or `active_experts`.
+        Arguments of the head, such as `text` or `active_experts`.
 
     Returns
     -------

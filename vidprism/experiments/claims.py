@@ -65,14 +65,14 @@ class Claim(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the runs say about a claim.
+    """Result of testing a claim.
 
     Parameters
     ----------
     verdict : str
         "supported", "contradicted", "undecided" or "not run".
     worst : Difference or None
-        The least favourable pair, in points; None where it is not run.
+        The least favourable pair, in points; None if not run.
     p : float or None
         p-value of that pair, corrected over the claim's pairs.
     """
@@ -98,18 +98,18 @@ class Comparison(NamedTuple):
 
 
 def compare_pairs(study: Study, pairs: list) -> list | None:
-    """Compare each pair run by run, and correct the p-values with Holm's method.
+    """Compare each pair run by run, with Holm's correction of the p-values.
 
     Parameters
     ----------
     study : Study
-        The study whose JSON files are read.
+        Study whose JSON files are read.
     pairs : list of (Metric, Metric)
 
     Returns
     -------
     list of Comparison or None
-        None where a pair has fewer than two runs in common.
+        None if a pair has fewer than two runs in common.
     """
     differences = [paired(study, better, worse) for better, worse in pairs]
     if None in differences:
@@ -124,7 +124,7 @@ def judge(study: Study, claim: Claim) -> Verdict:
     Parameters
     ----------
     study : Study
-        The study whose JSON files are read.
+        Study whose JSON files are read.
     claim : Claim
 
     Returns
@@ -156,7 +156,7 @@ CLAIM_HEADINGS = (
 
 
 def _line_of(claim: Claim, verdict: Verdict) -> str:
-    "One claim as a line in Markdown; numbers stay empty where it is not run."
+    "One claim as a line in Markdown; without runs its numbers stay empty."
     start = f"| {claim.says} | {claim.where} | {verdict.verdict} |"
     d = verdict.worst
     if d is None:
@@ -173,7 +173,7 @@ def draw_claims(claims: Sequence[Claim], study: Study) -> str:
     ----------
     claims : list of Claim
     study : Study
-        The study whose JSON files are read.
+        Study whose JSON files are read.
 
     Returns
     -------
@@ -201,17 +201,17 @@ class RowClaim(NamedTuple):
     Parameters
     ----------
     says : str
-        The statement, in our words.
+        The statement.
     where : str
-        Table or figure of the paper.
+        Table or figure.
     table : callable
-        Takes a study and returns a `Table`.
+        Study -> `Table`.
     pairs : list of (str, str)
-        Names of rows; in each pair, the first is claimed to be better.
+        Names of rows. The first is claimed to be better.
     columns : slice
-        The measured columns in which they are compared.
+        Measured columns that are compared.
     twins : bool
-        Compare the rows' twins with learned positions.
+        Compare the rows with learned positions.
     """
 
     says: str
@@ -222,12 +222,11 @@ class RowClaim(NamedTuple):
     twins: bool = False
 
     def resolve(self, study: Study) -> Claim:
-        """Look up the rows' cells.
+        """Look up the rows' trials.
 
         Parameters
         ----------
         study : Study
-            The study whose cells the claim is about.
 
         Returns
         -------
@@ -318,12 +317,12 @@ ABLATION_CLAIMS = [
 
 
 def frame_claims(study: Study) -> list:
-    """Claims about VidPrism's table 6: different experts against like ones.
+    """Claims about VidPrism's table 6: different experts against equal ones.
 
     Parameters
     ----------
     study : Study
-        Gives the number of frames of a clip.
+        Its `num_frames` is used.
 
     Returns
     -------
@@ -380,12 +379,12 @@ TEXT_CLAIMS = [
 
 
 def prism_claims(study: Study) -> list:
-    """What the VidPrism paper claims.
+    """Claims of the VidPrism paper.
 
     Parameters
     ----------
     study : Study
-        The claims about table 11 are left out where it has no text.
+        Without text, the claims about table 11 are left out.
 
     Returns
     -------
@@ -402,12 +401,11 @@ TEMPORAL_HEADS = ("temporal transformer", "BMoE", "MoTE", "VidPrism", "VidPrism,
 
 
 def statistics_claims(study: Study) -> list:
-    """That temporal heads are better than a linear classifier on statistics over time; the kit's own question.
+    """Claims that a temporal head is better than a linear classifier on statistics over time (not a paper's claim).
 
     Parameters
     ----------
     study : Study
-        The study whose cells the claims are about.
 
     Returns
     -------
@@ -543,7 +541,7 @@ VARIANTS_OF_MOTE = [
 
 
 def mote_claims(study: Study) -> list:
-    """What the MoTE paper claims.
+    """Claims of the MoTE paper.
 
     Parameters
     ----------

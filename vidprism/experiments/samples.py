@@ -37,24 +37,26 @@ from ..training.trainer import TensorClips, TrainConfig, fit, rate_at, score, se
 # %% ../../nbs/experiments/samples.ipynb #b28cf0c6
 @dataclass(frozen=True)
 class BuildConfig:
-    """Sizes of the embedded world; the defaults are what is shipped.
+    """Sizes of the embedded world. The defaults give the shipped files.
 
     Attributes
     ----------
     seed : int
-        Of pictures, clips, weights and orders.
+        Seed of pictures, clips, weights and orders.
     clip_steps : int
         Training steps of the mini CLIP.
     clip_batch : int
-        Captioned pictures a step.
+        Captioned pictures per step.
     clip_lr : float
         Peak learning rate of the mini CLIP.
+
     train : int
-        Clips that heads learn from, the same number of each motion.
+        Training clips of the heads, equally many per motion.
     test : int
         Held-out clips.
     num_frames : int
-        T, frames a clip.
+        T, frames per clip.
+
     head_epochs : int
         Passes over the training clips.
     head_lr : float
@@ -76,14 +78,13 @@ class BuildConfig:
 
 
 class _Stopwatch:
-    "Seconds of each step, printed at its end."
+    "Measures and prints the seconds of each step."
 
     def __init__(self):
         self.seconds = {}
 
     @contextmanager
     def __call__(self, step: str):
-        "Measure the block."
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
@@ -99,18 +100,16 @@ _MINI = dict(
 
 
 def _mini_model(seed: int) -> torch.nn.Module:
-    "The untrained mini CLIP."
     with seeded(seed):
         return open_clip.model.CLIP(**_MINI, init_logit_scale=math.log(1 / 0.07))
 
 
 def _decays(name: str, parameter) -> bool:
-    "Does weight decay apply? It does to matrices, except the word table."
+    "Whether weight decay applies: to matrices, except the word table."
     return parameter.ndim >= 2 and "embedding" not in name
 
 
 def _clip_optimizer(model, lr: float):
-    "AdamW for the mini CLIP."
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         side = matrices if _decays(name, parameter) else rest
@@ -123,7 +122,7 @@ _HOW = Preprocess(64, tuple(open_clip.OPENAI_DATASET_MEAN), tuple(open_clip.OPEN
 
 
 def _half_is_native(device) -> bool:
-    "Does this device multiply bfloat16 matrices in hardware? (Elsewhere it would only be slower.)"
+    "Whether the device multiplies bfloat16 matrices in hardware."
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", bool)
@@ -131,7 +130,7 @@ def _half_is_native(device) -> bool:
 
 
 def _clip_loss(model, pictures, words, loss) -> torch.Tensor:
-    "Scalar loss of one batch through both towers, bfloat16 where that is native."
+    "Scalar loss of one batch through both towers, in bfloat16 if that is native."
     half = _half_is_native(pictures.device)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=half):
         pictures = pictures.contiguous(memory_format=torch.channels_last)
@@ -140,7 +139,7 @@ def _clip_loss(model, pictures, words, loss) -> torch.Tensor:
 
 
 def _train_clip(config: BuildConfig, log=print) -> torch.nn.Module:
-    "Contrast pictures with their captions, every batch a new one; the model is in evaluation mode, on the CPU."
+    "Train on pictures and captions, new ones in every batch; return the model on the CPU, in evaluation mode."
     device = find_device()
     model = _mini_model(config.seed).to(device)
     tokens = open_clip.SimpleTokenizer(context_length=_MINI["text_cfg"]["context_length"])
@@ -166,7 +165,7 @@ def _train_clip(config: BuildConfig, log=print) -> torch.nn.Module:
 
 @torch.no_grad()
 def _to_length(model, seed: int, length: float = 10.0):
-    "Scale the image tower's projection so that a feature's mean length is CLIP's; cosines stay."
+    "Scale the image tower's projection to CLIP's mean feature length; cosines do not change."
     pictures, _ = world_pictures(256, seed, "val")
     vectors = model.encode_image(preprocess(pictures, _HOW))
     found = vectors.norm(dim=1).mean()
@@ -176,7 +175,7 @@ def _to_length(model, seed: int, length: float = 10.0):
 
 
 def _save_clip(model, folder):
-    "Half-precision safetensors and a config that open_clip reads as it is; both appear together."
+    "Write half-precision safetensors and a config for open_clip, atomically."
     state = {}
     for key, value in model.state_dict().items():
         half = value.half() if value.is_floating_point() else value
@@ -192,7 +191,7 @@ _QUANTITIES = ("x", "y", "size", "light", "cos tilt", "sin tilt")
 
 
 def _truths(scene) -> torch.Tensor:
-    "The numbers `[N,6]` that `_QUANTITIES` names, of each picture."
+    "`[N,6]`, the numbers of `_QUANTITIES` for each picture."
     x, y = scene.place[:, 0].unbind(-1)
     tilt = scene.tilt[:, 0]
     columns = [x, y, scene.size[:, 0], scene.light[:, 0], tilt.cos(), tilt.sin()]
@@ -200,7 +199,7 @@ def _truths(scene) -> torch.Tensor:
 
 
 def _probe_side(encoder, seed: int, n: int, split: str) -> tuple:
-    "Vectors with a constant `[n,D+1]`, and truths `[n,6]`, of the pictures of one split."
+    "Vectors with a constant `[n,D+1]`, and true values `[n,6]`, of the pictures of one split."
     pictures, _ = world_pictures(n, seed, split)
     vectors = encoder(pictures[None]).pooled[0].cpu().double()
     scene = picture_scene(range(n), seed, split)
@@ -209,16 +208,15 @@ def _probe_side(encoder, seed: int, n: int, split: str) -> tuple:
 
 @torch.no_grad()
 def probe(encoder: FrameEncoder, seed: Seed = 0, n: Count = 2000) -> dict:
-    """Ridge regression from pooled vectors to what moves in the world.
+    """Ridge regression from pooled vectors to the quantities that move in the world.
 
     Parameters
     ----------
     encoder : FrameEncoder
-        From frames to features.
     seed : int
-        Of the world.
+        Seed of the world.
     n : int
-        Pictures to fit on, and as many others to test on.
+        Pictures to fit on, and equally many to test on.
 
     Returns
     -------
@@ -235,7 +233,7 @@ def probe(encoder: FrameEncoder, seed: Seed = 0, n: Count = 2000) -> dict:
 
 # %% ../../nbs/experiments/samples.ipynb #c23ee1ea
 def _write_mp4(path, frames: torch.Tensor, fps: int = 16):
-    "Frames, uint8 `[T,H,W,3]`, as H.264, yuv420p; the file is there complete or not at all."
+    "Write frames, uint8 `[T,H,W,3]`, as H.264, yuv420p, atomically."
     with written(path) as part, av.open(str(part), "w") as box:
         stream = box.add_stream("libx264", rate=fps, options=dict(crf="16", preset="slow"))
         stream.height, stream.width = frames.shape[1:3]
@@ -247,7 +245,7 @@ def _write_mp4(path, frames: torch.Tensor, fps: int = 16):
 
 
 def _index_entry(clips, i: int, name: str) -> dict:
-    "What the index says of clip i: file, motion, caption, and place in each frame."
+    "Index entry of clip i: file, motion, caption, and place in each frame."
     rounded = [[round(value, 4) for value in place] for place in clips.place[i].tolist()]
     return dict(
         file=name, motion=MOTIONS[clips.motion[i]], caption=captions(clips.scene.rows([i]), 0)[0], place=rounded
@@ -255,7 +253,7 @@ def _index_entry(clips, i: int, name: str) -> dict:
 
 
 def _old_samples(folder: Path) -> list:
-    "Names of the clips that an earlier build wrote into a folder, as its index says; no other file is one."
+    "Names of the clips in the index of an earlier build."
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -279,7 +277,7 @@ def _write_samples(folder: Path, config: BuildConfig):
 
 
 def _build_samples(folder, config: BuildConfig):
-    "Write the shipped clips and their index, in the place of those of an earlier build; other files stay."
+    "Replace the clips and index of an earlier build; other files stay."
     with written_folder(folder, "index.json", owns=_old_samples(Path(folder))) as part:
         _write_samples(part, config)
 
@@ -293,29 +291,30 @@ def write_sources(
     seed: Seed = 0,
     split: Literal["train", "val", "test"] = "train",
 ) -> Path:
-    """World clips as class folders: CLASS/filmNUMBER_CLASS_NUMBER.mp4.
+    """Write world clips into class folders: CLASS/filmNUMBER_CLASS_NUMBER.mp4.
 
     Parameters
     ----------
     folder : str or Path
-        Where the class folders go.
+        Parent of the class folders.
     motions : sequence of str
-        Names of `MOTIONS`; each is a class.
+        Classes, from `MOTIONS`.
     sources : int
-        Sources of each class.
+        Sources per class.
     each : int
-        Clips of a source.
+        Clips per source.
     num_frames : int
-        T, frames a clip; 16 are a second.
+        T, frames per clip, 16 a second.
+
     seed : int
-        Of the world.
+        Seed of the world.
     split : str
         "train", "val" or "test" of the world.
 
     Returns
     -------
     Path
-        The folder.
+        `folder`.
     """
     count = len(motions) * sources * each
     clips = world_clips(count, seed, split, num_frames, 128, labels=motions)
@@ -344,14 +343,14 @@ _NOT_SHIPPED = ("vidprism_no_dbi", "attentive_probe", "attentive_probe_positions
 
 
 def shuffle_time(features: torch.Tensor, seed: Seed) -> torch.Tensor:
-    """Every clip's frames in an order of its own.
+    """Shuffle each clip's frames independently.
 
     Parameters
     ----------
     features : Tensor
         `[N,T,D]`.
     seed : int
-        Another seed gives other orders.
+        Seed of the orders.
 
     Returns
     -------
@@ -364,14 +363,14 @@ def shuffle_time(features: torch.Tensor, seed: Seed) -> torch.Tensor:
 
 
 def _run_system(name: str, seed: int, train, test, config: BuildConfig) -> tuple:
-    "Train one head with one seed and measure it: the head, and measure -> number."
+    "Train one head with one seed; return it and measure -> number."
     kind, options = (_SYSTEMS | _ALSO)[name]
     dim = train[0].shape[-1]
     with seeded(config.seed * 1000 + seed):
         head = create_head(kind, dim, len(MOTIONS), config.num_frames, **options)
     settings = TrainConfig(epochs=config.head_epochs, lr=config.head_lr, seed=seed)
     history = fit(head, TensorClips(*train), config=settings)
-    head.half().float()  # as it is shipped
+    head.half().float()  # the shipped precision
     features, labels = test
     shuffled = score(head, shuffle_time(features, seed), labels).top1
     return head, dict(
@@ -383,7 +382,6 @@ def _run_system(name: str, seed: int, train, test, config: BuildConfig) -> tuple
 
 # %% ../../nbs/experiments/samples.ipynb #f4e9b9da
 def _summarise(runs: list) -> dict:
-    "Mean and standard deviation over seeds: [{measure: number}] -> {measure: {mean, std, runs}}."
     summary = {}
     for measure in runs[0]:
         values = [run[measure] for run in runs]
@@ -393,19 +391,17 @@ def _summarise(runs: list) -> dict:
 
 
 def _percentages(measured: list, measure: str) -> str:
-    "A measure of every run, as percentages."
     return ", ".join(f"{run[measure]:.1%}" for run in measured)
 
 
 def _ship(folder, name: str, encoder, head, measured: dict, commit: str, config: BuildConfig):
-    "Save a head with the encoder's name and the metadata of its training."
     model = VideoModel(encoder, head, list(MOTIONS))
     place = Path(folder) / "heads" / name
     model.save_pretrained(place, half=True, measured=measured, commit=commit, **asdict(config))
 
 
 def _build_heads(folder, encoder, train, test, config: BuildConfig, watch: _Stopwatch, names=None) -> dict:
-    "Train and measure the heads that are named (None: all); of each kind the first seed's head is shipped."
+    "Train and measure the named heads (None: all), and ship the first seed's head of each kind."
     systems, shipped = {}, {}
     commit = find_commit()
     for name in names or (_SYSTEMS | _ALSO):
@@ -426,14 +422,13 @@ def _build_heads(folder, encoder, train, test, config: BuildConfig, watch: _Stop
 
 # %% ../../nbs/experiments/samples.ipynb #b53e66ac
 def _kept_seconds(seconds: dict, heads) -> dict:
-    "Seconds of the steps that are not repeated where only heads are trained: all of them, or those before the heads."
+    "Seconds of the steps that a build of heads alone does not repeat."
     if heads:
         return seconds
     return {step: value for step, value in seconds.items() if step in ("mini CLIP", "sample clips")}
 
 
 def _build_clip_and_samples(folder: Path, config: BuildConfig, watch: _Stopwatch):
-    "Train and save the mini CLIP, and write the sample clips."
     with watch("mini CLIP"):
         _save_clip(_train_clip(config), folder / "mini_clip")
     with watch("sample clips"):
@@ -441,9 +436,9 @@ def _build_clip_and_samples(folder: Path, config: BuildConfig, watch: _Stopwatch
 
 
 def _measure(folder: Path, config: BuildConfig, device, watch: _Stopwatch, heads) -> tuple:
-    "R^2 of the probe, and the results of the heads that are named (None: all)."
+    "R^2 of the probe, and the results of the named heads (None: all)."
     encoder = create_encoder(f"open_clip:local-dir:{folder / 'mini_clip'}").to(device)
-    encoder.name, encoder.local = "mini", False  # models name it, and do not copy it
+    encoder.name, encoder.local = "mini", False  # models refer to it by name
     with watch("linear probe"):
         probes = probe(encoder, config.seed)
     with watch("world features"):
@@ -453,7 +448,7 @@ def _measure(folder: Path, config: BuildConfig, device, watch: _Stopwatch, heads
 
 
 def _with_others(found: dict, kept: dict) -> dict:
-    "New results of some heads beside the kept ones of the others, in the order of all."
+    "Merge new results of some heads with kept ones, in the order of all."
     merged = {}
     for part, new in found.items():
         rows = {**kept[part], **new}
@@ -462,7 +457,6 @@ def _with_others(found: dict, kept: dict) -> dict:
 
 
 def _machine(device) -> dict:
-    "What the numbers were measured with."
     return dict(
         device=device.type, threads=torch.get_num_threads(), torch=torch.__version__, open_clip=open_clip.__version__
     )
@@ -477,7 +471,7 @@ _BUILD = dict(seconds=Rule("an object of numbers", _are_seconds), systems=mappin
 
 
 def _kept_build(folder: Path) -> dict:
-    "The results of the build whose mini CLIP is kept."
+    "Results of the earlier build, whose mini CLIP is kept."
     kept = read_json(folder / "build.json")
     check_values(kept, _BUILD, str(folder / "build.json"))
     return kept
@@ -494,26 +488,25 @@ def build_world(
     Parameters
     ----------
     folder : str or Path, optional
-        Where they go; None: the checkout's `data_samples`.
+        Output folder; None: the checkout's `data_samples`.
     config : BuildConfig
         Sizes and seed.
     only_heads : bool
-        Keep the mini CLIP and the clips that are there.
+        Keep the existing mini CLIP and clips.
     heads : list of str, optional
-        Names of the heads to train, the others stay; with `only_heads`. None: all.
+        With `only_heads`, the heads to train; the others stay. None: all.
 
     Returns
     -------
     dict
-        The results, which `build.json` holds, too.
+        The content of `build.json`.
 
     Raises
     ------
     ConfigError
-        If there is no head of a name, a folder that is written holds other files and none of the kit's, or there is no
-        `build.json` of an earlier build where `only_heads` needs one.
+        If a head is unknown, the folder holds other files, or `only_heads` finds no earlier `build.json`.
     WriteError
-        If a file cannot be written; it is as it was.
+        If a file cannot be written; the old one is unchanged.
     """
     folder = Path(folder or samples_folder())
     watch, device = _Stopwatch(), find_device()
@@ -534,22 +527,22 @@ def build_world(
 
 
 def _parser() -> argparse.ArgumentParser:
-    "The options of `vidprism-world`."
+    "Options of `vidprism-world`."
     parser = argparse.ArgumentParser("vidprism-world", description="Rebuild data_samples from one seed.")
-    parser.add_argument("--out", help="where it goes (default: data_samples)")
+    parser.add_argument("--out", help="output folder (default: data_samples)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only-heads", action="store_true", help="keep the mini CLIP and the clips that are there")
+    parser.add_argument("--only-heads", action="store_true", help="keep the existing mini CLIP and clips")
     parser.add_argument(
         "--heads",
         nargs="+",
         choices=list(_SYSTEMS | _ALSO),
-        help="only these heads; the mini CLIP, the clips and the other heads stay",
+        help="train only these heads; keep the mini CLIP, the clips and the other heads",
     )
     return parser
 
 
 def rebuild(argv: Sequence[str] | None = None):
-    """The command `vidprism-world`.
+    """Run the command `vidprism-world`.
 
     Parameters
     ----------

@@ -60,47 +60,53 @@ from .watch import WATCH_FILE, Watch, choose_clips, watch_of, write_watch
 @checked
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a trained model, besides the clips.
+    """All settings of a trained model, except the clips.
 
     Attributes
     ----------
     encoder : str
-        A name for `create_encoder`, or own:FILE.py:FUNCTION.
+        Name for `create_encoder`, or own:FILE.py:FUNCTION.
     head : str
         A registered head.
     options : dict
-        Of the head; the rates "auto" are chosen on training clips, see `choose_rates`.
+        Options of the head. `choose_rates` chooses the rates "auto".
     num_frames : int
-        T, frames of a clip.
+        T, frames per clip.
+
     sampling : str
-        "sparse" (a frame of each of T segments) or "dense" (a window).
+        "sparse" (one frame of each of T segments) or "dense" (a window).
     views : tuple
-        Of a test clip: number of temporal clips, and of spatial crops (1 or 3).
+        Temporal clips and spatial crops (1 or 3) of a test clip.
+
     split : str
-        "own" parts, "source" folds, or "auto": own where the data set has both a training and a test part.
+        "own" parts, "source" folds, or "auto": own, if the data set has training and test parts.
+
     folds : int
-        Number of folds of a split by source, 2 or more.
+        Folds of a split by source, 2 or more.
     fold : int
-        Which of them is the test side, 0 to `folds` - 1.
+        Test fold, 0 to `folds` - 1.
     shots : int
-        Training clips of each class; 0: all.
+        Training clips per class; 0: all.
+
     classifier : str
-        "linear", or "text": logits by similarity to the classes' text.
+        "linear", or "text": similarity to the classes' text.
     templates : str
-        Prompts of that text: a name for `find_templates`.
+        Prompts of that text, a name for `find_templates`.
+
     grid_search : bool
-        Choose learning rate and weight decay on held-out training clips first.
+        First choose learning rate and weight decay on held-out training clips.
     finetune_encoder : bool
-        Train the encoder, too, on decoded and augmented frames.
+        Also train the encoder, on augmented frames.
+
     adapters : str
-        "none"; or "st_adapter" or "aim" to train adapters inside the frozen encoder, on such frames.
+        "none", or "st_adapter" or "aim": train adapters in the frozen encoder, on frames.
     adapter_options : dict
-        Settings of the adapters, see `STAdapterConfig` and `AIMConfig`; AIM learns a position for each of `num_frames`.
+        Fields of `STAdapterConfig` or `AIMConfig`. AIM learns `num_frames` positions.
     lengths : str
-        Of features made elsewhere: "refuse" clips of another length than the first, whose length is T; or "resample"
-        all to `num_frames`.
+        Given features of different lengths: "refuse" raises an error, "resample" resamples to `num_frames`.
+
     training : TrainConfig
-        How to train; its seed also decides split and shots.
+        Training options; its seed also decides split and shots.
     """
 
     encoder: str = "mini"
@@ -129,33 +135,31 @@ class Recipe:
         one_of(self.adapters, ("none", *ADAPTERS), "adapters")
         self._check_adapters()
         if self.finetune_encoder and self.grid_search:
-            raise ConfigError(
-                "grid_search chooses settings on cached features, so it does not go with finetune_encoder."
-            )
+            raise ConfigError("grid_search needs cached features, so it does not go with finetune_encoder.")
         if self.folds < 2:
             raise ConfigError(f"folds must be 2 or more, not {self.folds}.")
         if not 0 <= self.fold < self.folds:
             raise ConfigError(f"fold must be 0 to {self.folds - 1}, not {self.fold}.")
 
     def _check_adapters(self):
-        "Refuse options of adapters that are not there, and adapters beside another training of the encoder."
+        "Check the options of adapters, and that nothing else trains the encoder."
         if self.adapters == "none":
             if self.adapter_options:
-                raise ConfigError("adapter_options are for adapters, and adapters is none.")
+                raise ConfigError("adapter_options need adapters, but adapters is none.")
             return
         adapter_config(self.adapters, self.adapter_options)
         if self.finetune_encoder or self.grid_search:
             other = "finetune_encoder" if self.finetune_encoder else "grid_search"
-            raise ConfigError(f"adapters are trained in a frozen encoder on frames, so they do not go with {other}.")
+            raise ConfigError(f"adapters need a frozen encoder and frames, so they do not go with {other}.")
 
     @property
     def learns_on_frames(self) -> bool:
-        "Whether training reads frames, since something inside the encoder learns."
+        "Whether training reads frames, because encoder or adapters learn."
         return self.finetune_encoder or self.adapters != "none"
 
     @property
     def chooses_rates(self) -> bool:
-        "Whether the head's rates are to be chosen on training clips."
+        "Whether the head's rates are chosen on training clips."
         rates = self.options.get("rates")
         return isinstance(rates, str) and rates == "auto"
 
@@ -165,7 +169,7 @@ class Recipe:
         Parameters
         ----------
         rates : sequence of int
-            In frames a token.
+            Frames per token.
 
         Returns
         -------
@@ -180,16 +184,16 @@ class Recipe:
 
 # %% ../../nbs/training/pipeline.ipynb #fd1d62f5
 class PaperRecipe(NamedTuple):
-    """How a paper trained.
+    """Training settings of a paper.
 
     Attributes
     ----------
     recipe : Recipe
-        Its settings, for one process.
+        Settings for one process.
     total_batch : int
-        Clips of a step, in all processes.
+        Clips per step in all processes.
     source : str
-        Where its numbers stand.
+        Source of the numbers.
     """
 
     recipe: Recipe
@@ -268,26 +272,26 @@ RECIPES = {
 
 
 def paper_recipe(name: str, processes: int = 1, **changes) -> Recipe:
-    """The run of a recipe, its total batch divided among the processes that train.
+    """A paper's recipe, with its total batch divided among processes.
 
     Parameters
     ----------
     name : str
         One of `RECIPES`.
     processes : int
-        Number of processes that train, 1 or more.
+        Training processes, 1 or more.
     **changes
-        Other values of the run's attributes; `training` replaces all of the recipe's.
+        Other fields of the recipe; `training` replaces the paper's.
 
     Returns
     -------
-    Run
-        Its `training` accumulates as many batches as a process's part of the total needs.
+    Recipe
+        Accumulates enough batches for a process's part of the total.
 
     Raises
     ------
     ConfigError
-        If there is no such recipe, or `processes` is not a whole number of 1 or more.
+        If the name is unknown, or `processes` is not a whole number of 1 or more.
     """
     recipe = RECIPES[one_of(name, RECIPES, "recipe")]
     training = recipe.recipe.training
@@ -298,17 +302,17 @@ def paper_recipe(name: str, processes: int = 1, **changes) -> Recipe:
 
 # %% ../../nbs/training/pipeline.ipynb #a593278a
 def find_encoder(name) -> FrameEncoder:
-    """An encoder by its name, on the GPU where there is one.
+    """An encoder by its name, on the GPU if there is one.
 
     Parameters
     ----------
     name : str or FrameEncoder
-        What `create_encoder` takes, or an encoder, which is only moved.
+        Name for `create_encoder`, or an encoder to move.
 
     Returns
     -------
     FrameEncoder
-        On the device that `find_device` finds.
+        On the device of `find_device`.
     """
     encoder = name if isinstance(name, FrameEncoder) else create_encoder(name)
     return encoder.to(find_device())
@@ -320,14 +324,14 @@ def encoder_for(clips: ClipList, name) -> FrameEncoder:
     Parameters
     ----------
     clips : ClipList
-        Videos, or features made elsewhere.
+        Videos or given features.
     name : str or FrameEncoder
-        As for `find_encoder`; not asked for where the clips are features.
+        As for `find_encoder`; ignored for features.
 
     Returns
     -------
     FrameEncoder
-        For features a `GivenFeatures`, which knows their width.
+        For features, a `GivenFeatures` of their width.
     """
     return given_features(clips) if holds_features(clips) else find_encoder(name)
 
@@ -336,7 +340,7 @@ _FOLDER_FORMS = ("features", "shards")
 
 
 def _form_of(data, format) -> str | None:
-    "Whether data are features or shards; None: what `ClipList.from_any` reads."
+    """ "features" or "shards"; None: a form of `ClipList.from_any`."""
     if format is not None:
         return format if format in _FOLDER_FORMS else None
     if is_shard_folder(data):
@@ -357,15 +361,16 @@ def find_clips(
     Parameters
     ----------
     data : ClipList or path
-        A `ClipList` as it is, a folder of shards or features, or what `ClipList.from_any` reads.
+        A `ClipList`, a folder of shards or features, or input of `ClipList.from_any`.
     format : str, optional
-        "features", "shards", or a format of `ClipList.from_any`; None: found out.
+        "features", "shards", or a format of `ClipList.from_any`. None: detected.
     root : str or Path, optional
-        The folder that a list's paths start from.
+        Root of a list's paths.
     official_split : int
-        Which of the three official splits of UCF-101 or HMDB-51.
+        Official split of UCF-101 or HMDB-51, 1 to 3.
+
     listing : str or Path, optional
-        The list of a folder of features, see `feature_list`.
+        List of a folder of features, see `feature_list`.
 
     Returns
     -------
@@ -374,13 +379,13 @@ def find_clips(
     Raises
     ------
     ConfigError
-        If there are no such clips, or a list is given for data that are no features.
+        If the clips are missing, or a list is given for other data than features.
     """
     if isinstance(data, ClipList):
         return data
     form = "features" if listing is not None and format is None else _form_of(data, format)
     if listing is not None and form != "features":
-        raise ConfigError(f"A list is given for features, and {data} is read as {format}.")
+        raise ConfigError(f"listing is for features, but {data} is read as {format}.")
     if form == "features":
         return feature_list(data, listing)
     if form == "shards":
@@ -389,30 +394,30 @@ def find_clips(
 
 
 def recipe_for(clips: ClipList, recipe: Recipe) -> Recipe:
-    """The recipe of a training on some clips: features have their own length, and their encoder is elsewhere.
+    """Adapt a recipe to clips: given features have their own length and encoder.
 
     Parameters
     ----------
     clips : ClipList
-        Videos, or features made elsewhere.
+        Videos or given features.
     recipe : Recipe
-        What was asked for.
+        Requested recipe.
 
     Returns
     -------
     Recipe
-        The same for videos.
+        Unchanged for videos.
 
     Raises
     ------
     ConfigError
-        If the recipe asks for what features do not allow.
+        If features do not allow the recipe.
     """
     if not holds_features(clips):
         return recipe
     if recipe.learns_on_frames or tuple(recipe.views) != (1, 1):
         raise ConfigError(
-            f"{clips.root} holds features: the encoder cannot be finetuned or adapted, and there are no other views."
+            f"{clips.root} holds features, so finetune_encoder, adapters and several views are not available."
         )
     length = feature_shape(clips.paths[0])[-2]
     num_frames = recipe.num_frames if recipe.lengths == "resample" else length
@@ -420,7 +425,7 @@ def recipe_for(clips: ClipList, recipe: Recipe) -> Recipe:
 
 # %% ../../nbs/training/pipeline.ipynb #f0fed13e
 class Split(NamedTuple):
-    """Two sides, and how they were divided.
+    """Two sides, and the rule of the split.
 
     Attributes
     ----------
@@ -429,7 +434,7 @@ class Split(NamedTuple):
     test : ClipList
         Test clips.
     how : str
-        The rule, as a phrase for the record.
+        The rule, for the record.
     """
 
     train: ClipList
@@ -438,7 +443,6 @@ class Split(NamedTuple):
 
 
 def _own_test_part(clips: ClipList):
-    "The part that a data set with a training part tests on; None without both."
     if "train" not in clips.parts:
         return None
     for name in ("test", "val"):
@@ -456,21 +460,21 @@ def split_clips(clips: ClipList, recipe: Recipe = Recipe()) -> Split:
     clips : ClipList
         All clips.
     recipe : Recipe
-        Its `split`, `folds`, `fold`, `shots` and the seed of its `training` decide.
+        Its `split`, `folds`, `fold`, `shots` and training seed are used.
 
     Returns
     -------
     Split
-        With `shots`, that many training clips of each class.
+        With `shots`, that many training clips per class.
 
     Raises
     ------
     ConfigError
-        If the run asks for parts of the data set's own and it has none.
+        If the recipe asks for the data set's own parts and it has none.
     """
     own, seed = _own_test_part(clips), recipe.training.seed
     if recipe.split == "own" and not own:
-        raise ConfigError("The data set names no training and test parts of its own; split it by source.")
+        raise ConfigError("The data set has no training and test parts of its own; split it by source.")
     if own and recipe.split != "source":
         train, test = clips.part("train"), clips.part(own)
         how = f"own parts: train, {own}"
@@ -483,7 +487,7 @@ def split_clips(clips: ClipList, recipe: Recipe = Recipe()) -> Split:
 
 # %% ../../nbs/training/pipeline.ipynb #9e766014
 def default_cache() -> Path:
-    """Where features are kept by default.
+    """Default folder of features.
 
     Returns
     -------
@@ -509,35 +513,36 @@ def side_of(
     lengths: str = "refuse",
     team: Team = None,
 ):
-    """Features and labels of the clips that can be read.
+    """Features and labels of the readable clips.
 
     Parameters
     ----------
     clips : ClipList
         One side of a split.
     encoder : FrameEncoder
-        On the device where it is to work.
+        On its device.
     cache : str or Path, optional
-        Folder of features; without one, `default_cache`.
+        Default: `default_cache`.
     num_frames : int
-        T, frames of a clip.
+        T, frames per clip.
+
     sampling : str
         "sparse" or "dense".
     views : tuple
-        Number of temporal clips, and of spatial crops (1 or 3).
+        Temporal clips and spatial crops (1 or 3).
     workers : int
-        Processes that read clips; 0: none.
+        Reading processes; 0: none.
     progress : bool
-        Show a progress bar.
+
     lengths : str
-        Of features made elsewhere, as in `Recipe`.
+        For given features, as in `Recipe`.
     team : Team, optional
-        Processes that all make this call and share the encoding.
+        Processes that share the encoding.
 
     Returns
     -------
     FeatureSplit, list
-        The readable clips, with features [N,T,D], or [N,V,T,D] with several views; and [path, reason] of the others.
+        Readable clips with features [N,T,D], or [N,V,T,D] for several views; and [path, reason] of the others.
     """
     if holds_features(clips):
         return _given_side(clips, encoder, num_frames, lengths), []
@@ -556,12 +561,10 @@ def side_of(
 
 
 def _given_side(clips: ClipList, encoder: FrameEncoder, num_frames: int, lengths: str) -> FeatureSplit:
-    "Features made elsewhere, of the width that the encoder has."
+    "Given features of the encoder's width."
     side = FeatureSplit.from_list(clips, num_frames, lengths)
     if side.features.shape[-1] != encoder.dim:
-        raise ConfigError(
-            f"{clips.root} holds features of width {side.features.shape[-1]}, and {encoder.dim} are wanted."
-        )
+        raise ConfigError(f"{clips.root} holds features of width {side.features.shape[-1]}, not {encoder.dim}.")
     return side
 
 
@@ -569,7 +572,7 @@ _NOT_FINITE = "its features are not finite numbers"
 
 
 def _readable_side(clips: ClipList, got):
-    "Features and labels of the clips that were read and whose features are finite, and [path, reason] of the others."
+    "Features and labels of the clips with finite features, and [path, reason] of the others."
     finite = got.pooled.flatten(1).isfinite().all(1)
     unreadable = [[str(path), str(why)] for path, why in got.unreadable]
     unreadable += [[str(clips.paths[place]), _NOT_FINITE] for place in got.kept[~finite].tolist()]
@@ -584,12 +587,12 @@ def _readable_side(clips: ClipList, got):
 
 
 def _class_text(recipe: Recipe, encoder: FrameEncoder, classes):
-    "Text features [C,D] of the classes, on the CPU; None where the run does not need them."
+    "Text features [C,D] of the classes, on the CPU; None if not needed."
     return prompts(encoder, classes, recipe.templates).cpu() if recipe.needs_text else None
 
 
 def _prompts_used(recipe: Recipe):
-    "The templates of the classes' text; None where the run does not need it."
+    "Templates of the classes' text; None if not needed."
     return list(find_templates(recipe.templates)) if recipe.needs_text else None
 
 # %% ../../nbs/training/pipeline.ipynb #92d4f1be
@@ -611,20 +614,20 @@ def bench_of(
     recipe : Recipe
         Encoder, frames, sampling, test views and text.
     encoder : FrameEncoder or str, optional
-        In place of the run's.
+        Replaces the recipe's.
     cache : str or Path, optional
-        Folder of features; without one, `default_cache`.
+        Default: `default_cache`.
     workers : int
-        Processes that read clips; 0: none.
+        Reading processes; 0: none.
+
     progress : bool
-        Show a progress bar.
     team : Team, optional
-        Processes that all make this call and share the encoding.
+        Processes that share the encoding.
 
     Returns
     -------
     Benchmark
-        Its `metadata` records how the features came about and which clips could not be read.
+        Its `metadata` records the features' settings and the unreadable clips.
     """
     encoder = encoder_for(split.train, encoder or recipe.encoder)
     how = dict(cache=cache, num_frames=recipe.num_frames, sampling=recipe.sampling, workers=workers, progress=progress)
@@ -650,18 +653,16 @@ def bench_of(
 
 
 def _decoder_of(clips: ClipList) -> str:
-    "Who read the frames, for the record."
     return "features made elsewhere" if holds_features(clips) else readers_by_default()
 
 # %% ../../nbs/training/pipeline.ipynb #27df400e
 def _first_five(words: list) -> str:
-    "The first five words, and dots if there are more."
     more = " ..." if len(words) > 5 else ""
     return ", ".join(words[:5]) + more
 
 
 def _relabel(clips: ClipList, labels: list) -> torch.Tensor:
-    "The model's number of each of the list's classes [C]; -1 for a class that it lacks and that has no clips."
+    "The model's number of each class of the list [C]; -1 for an unknown class without clips."
     present = set(clips.labels)
     lacking = [name for i, name in enumerate(clips.classes) if name not in labels and i in present]
     if lacking:
@@ -672,7 +673,7 @@ def _relabel(clips: ClipList, labels: list) -> torch.Tensor:
 
 
 def _how_measured(model: VideoModel, clips: ClipList, views) -> dict:
-    "What a record states of the model, and of how it saw the clips."
+    "Record entries of the model and its view of the clips."
     return dict(
         protocol="evaluate",
         head=model.head.name,
@@ -687,11 +688,24 @@ def _how_measured(model: VideoModel, clips: ClipList, views) -> dict:
 
 
 def _versions() -> dict:
-    "Versions that a record states."
     return dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version())
 
 
 @checked
+def _what_measured(clips: ClipList, side: FeatureSplit, unreadable: list) -> dict:
+    return dict(
+        clips=len(side.labels),
+        unreadable=unreadable,
+        label_map=clips.map_hash,
+        commit=find_commit(),
+        versions=_versions(),
+    )
+
+
+def _one_run(run: dict) -> dict:
+    return dict(top1=mean_and_std([run["top1"]]), top5=mean_and_std([run["top5"]]), runs=[run])
+
+
 def evaluate_model(
     model: VideoModel,
     data: ClipList | AnyPath,
@@ -710,58 +724,47 @@ def evaluate_model(
     model : VideoModel
         A trained model.
     data : ClipList or path
-        A `ClipList`, or what `find_clips` reads.
+        A `ClipList`, or input of `find_clips`.
     views : tuple
-        Number of temporal clips, and of spatial crops (1 or 3); logits are averaged over them.
+        Temporal clips and spatial crops (1 or 3). Logits are averaged over them.
     cache : str or Path, optional
-        Folder of features; without one, `default_cache`.
+        Default: `default_cache`.
     workers : int
-        Processes that read clips; 0: none.
+        Reading processes; 0: none.
+
     progress : bool
-        Show a progress bar.
     batch : int
-        Clips that the head takes at a time.
+        Clips per call of the head.
     lengths : str
-        Of features made elsewhere, as in `Recipe`.
+        For given features, as in `Recipe`.
     team : Team, optional
-        Processes that all make this call and share the encoding.
+        Processes that share the encoding.
 
     Returns
     -------
     Result
-        Its record has one run, and names the clips that could not be read.
+        Its record has one run and lists the unreadable clips.
 
     Raises
     ------
     ConfigError
-        If clips belong to a class that the model was not trained on.
+        If clips have a class that the model does not know.
     """
     clips = find_clips(data)
     numbers = _relabel(clips, model.labels)
     num_frames = model.head.config.num_frames if holds_features(clips) else model.num_frames
     how = (num_frames, model.sampling, views, workers, progress, lengths, team)
     side, unreadable = side_of(clips, model.encoder, cache, *how)
-    y = numbers[side.labels]
-    run = rows_of(measure(view_logits(model.head, side.features, batch), y))
-    record = dict(
-        **_how_measured(model, clips, views),
-        clips=len(y),
-        unreadable=unreadable,
-        label_map=clips.map_hash,
-        commit=find_commit(),
-        versions=_versions(),
-        top1=mean_and_std([run["top1"]]),
-        top5=mean_and_std([run["top5"]]),
-        runs=[run],
-    )
-    return Result(record, [model.head])
+    run = rows_of(measure(view_logits(model.head, side.features, batch), numbers[side.labels]))
+    how, what = _how_measured(model, clips, views), _what_measured(clips, side, unreadable)
+    return Result({**how, **what, **_one_run(run)}, [model.head])
 
 # %% ../../nbs/training/pipeline.ipynb #6c5b2644
 _SAVED_WITH_THE_MODEL = ("training", "split", "label_map", "clips", "top1", "commit", "versions")
 
 
-# what `Trained.save` writes, and what stands in its folder while it trains
-CHOSEN_RATES = "rates.json"  # in an unfinished run's folder: the choice of its rates
+# files of `Trained.save`, and of the folder in training
+CHOSEN_RATES = "rates.json"  # chosen rates, in an unfinished run's folder
 TRACKERS = "trackers"  # folder of the trackers' files in a run's folder
 OWN_FILES = (
     "config.json",
@@ -779,18 +782,18 @@ OWN_FILES = (
 
 
 class Trained(NamedTuple):
-    """A model, how it does on its test side, and what it was trained on.
+    """A trained model with its result and its clips.
 
     Attributes
     ----------
     model : VideoModel
         In evaluation mode, on the CPU.
     result : Result
-        On the test side.
+        Result on the test side.
     split : Split
         Both sides.
     history : History, optional
-        Of the training.
+        History of the training.
     """
 
     model: VideoModel
@@ -804,7 +807,6 @@ class Trained(NamedTuple):
         Parameters
         ----------
         folder : Path
-            The folder.
         """
         record = self.result.record
         facts = {name: record[name] for name in _SAVED_WITH_THE_MODEL}
@@ -818,14 +820,14 @@ class Trained(NamedTuple):
         self.split.test.save(folder / "test.csv")
 
     def save(self, folder, overwrite: bool = False) -> Path:
-        """Write the model, its result, its curves, and both lists of clips, all together or nothing.
+        """Write the model, its result, its curves, and both lists of clips, atomically.
 
         Parameters
         ----------
         folder : str or Path
-            Made where it is missing. One that the kit filled before is replaced; other files in it stay.
+            Made if missing. The kit's own files are replaced; others stay.
         overwrite : bool
-            Whether a folder that the kit did not make may be written into.
+            Also write into a folder with other files.
 
         Returns
         -------
@@ -837,7 +839,7 @@ class Trained(NamedTuple):
         ConfigError
             If the folder holds other files and no `result.json`, unless `overwrite`.
         WriteError
-            If the files cannot be written; the folder is as it was.
+            If the files cannot be written; the folder is unchanged.
         """
         with written_folder(folder, "result.json", OWN_FILES, overwrite) as part:
             self.write_into(part)
@@ -850,11 +852,11 @@ def kept_clips(folder, side: str = "test", root=None) -> ClipList:
     Parameters
     ----------
     folder : str or Path
-        Where `Trained.save` wrote.
+        Folder of `Trained.save`.
     side : str
         "train" or "test".
     root : str or Path, optional
-        Where the clips are now; without it, where they were in training.
+        Current root of the clips; default: the root in training.
 
     Returns
     -------
@@ -864,12 +866,12 @@ def kept_clips(folder, side: str = "test", root=None) -> ClipList:
     Raises
     ------
     ConfigError
-        If `side` is neither, or the folder keeps no such list.
+        If `side` is unknown, or the folder has no such list.
     """
     one_of(side, ("train", "test"), "side")
     path = Path(folder) / f"{side}.csv"
     if not path.is_file():
-        raise ConfigError(f"{folder} keeps no list of {side} clips: name the clips to measure it on.")
+        raise ConfigError(f"{folder} keeps no list of {side} clips: give the clips.")
     if not root:
         result = (Path(folder) / "result.json").read_text()
         root = json.loads(result)["root"]
@@ -877,7 +879,7 @@ def kept_clips(folder, side: str = "test", root=None) -> ClipList:
 
 
 def _kept_packed(path: Path, root) -> ClipList:
-    "The clips of a folder of shards that a saved list names."
+    "Clips of a folder of shards, as named in a saved list."
     every = shard_list(root)
     place = {clip.relative_to(every.root).as_posix(): number for number, clip in enumerate(every.paths)}
     named = [row.name for row in parse(path, "csv").rows]
@@ -888,18 +890,18 @@ def _kept_packed(path: Path, root) -> ClipList:
 
 # %% ../../nbs/training/pipeline.ipynb #d0e6b8a5
 def fresh_head(recipe: Recipe, encoder: FrameEncoder, classes, text=None) -> nn.Module:
-    """The head of a training, before it has learned.
+    """The untrained head of a recipe.
 
     Parameters
     ----------
     recipe : Recipe
-        Its head and options.
+        Its head and options are used.
     encoder : FrameEncoder
-        Whose features the head reads.
+        Encoder of the features.
     classes : list of str
         C names.
     text : Tensor, optional
-        Text features [C,D] of the classes, where the head is to know them.
+        Text features [C,D] of the classes.
 
     Returns
     -------
@@ -914,19 +916,19 @@ def fresh_head(recipe: Recipe, encoder: FrameEncoder, classes, text=None) -> nn.
 
 
 def with_adapters(encoder: FrameEncoder, recipe: Recipe) -> FrameEncoder:
-    """The encoder with the adapters that a recipe asks for.
+    """Put a recipe's adapters into an encoder.
 
     Parameters
     ----------
     encoder : FrameEncoder
-        The encoder; it is frozen where there are adapters.
+        Frozen if the recipe has adapters.
     recipe : Recipe
-        Its `adapters`, their options and the seed of its `training`.
+        Its `adapters`, their options and the training seed are used.
 
     Returns
     -------
     FrameEncoder
-        The same encoder where the recipe asks for none.
+        Unchanged without adapters.
     """
     if recipe.adapters == "none":
         return encoder
@@ -937,13 +939,11 @@ def with_adapters(encoder: FrameEncoder, recipe: Recipe) -> FrameEncoder:
 
 
 def _tell_loss(rows: list):
-    "Report the last epoch on the error stream."
     last = rows[-1]
     print(f"epoch {last['epoch']}: loss {last['total']:.3f}", file=sys.stderr)
 
 
 def _model_to_tune(split: Split, recipe: Recipe, encoder: FrameEncoder) -> VideoModel:
-    "An encoder whose image tower or whose adapters learn, with a fresh head."
     classes = split.train.classes
     text = _class_text(recipe, encoder, classes)
     encoder = with_adapters(encoder, recipe)
@@ -953,7 +953,7 @@ def _model_to_tune(split: Split, recipe: Recipe, encoder: FrameEncoder) -> Video
 
 
 def _augmented_clips(split: Split, recipe: Recipe, size: int) -> ClipDataset:
-    "The training clips, augmented as in the papers; `size` in pixels."
+    "Training clips, augmented as in the papers; `size` in pixels."
     kind = PackedClips if is_packed(split.train.paths[0]) else ClipDataset
     return kind(
         split.train,
@@ -965,11 +965,11 @@ def _augmented_clips(split: Split, recipe: Recipe, size: int) -> ClipDataset:
     )
 
 
-_FRAMES_WATCHED = 64  # clips of frames, which are kept in memory
+_FRAMES_WATCHED = 64  # clips, whose frames are kept in memory
 
 
 def _watch_frames(given, split: Split, recipe: Recipe, size: int) -> Watch | None:
-    "What is watched where the encoder learns: frames of test clips, unless others were named; `size` in pixels."
+    "The `Watch` of an encoder's training: frames of test clips by default; `size` in pixels."
     watch = watch_of(given)
     if watch is None or watch.clips is not None or not len(split.test):
         return watch
@@ -979,7 +979,7 @@ def _watch_frames(given, split: Split, recipe: Recipe, size: int) -> Watch | Non
 
 
 def _watch_features(given, side: FeatureSplit) -> Watch | None:
-    "What is watched where a head learns on features: test clips, of several views the first, unless others were named."
+    "The `Watch` of a training on features: by default the first view of test clips."
     watch = watch_of(given)
     if watch is None or watch.clips is not None or not len(side.labels):
         return watch
@@ -988,7 +988,7 @@ def _watch_features(given, side: FeatureSplit) -> Watch | None:
 
 
 def _rates_before_tuning(split: Split, recipe: Recipe, encoder: FrameEncoder, cache, workers, team, folder) -> tuple:
-    "As `_with_chosen_rates`, on the features that the encoder gives before it learns."
+    "As `_with_chosen_rates`, on features of the encoder before training."
     if not recipe.chooses_rates or kept_rates(folder):
         return _with_chosen_rates(None, recipe, folder)
     how = dict(num_frames=recipe.num_frames, sampling=recipe.sampling, workers=workers, team=team)
@@ -1010,30 +1010,32 @@ def finetune_clips(
     run: AnyPath | None = None,
     **checkpoints,
 ) -> Trained:
-    """Train the image tower, or adapters inside it, and the head on augmented frames. The text tower stays frozen.
+    """Train the image tower, or adapters in it, and the head on augmented frames.
 
-    Rates that are to be chosen are chosen on the features of the encoder as it is before.
+    The text tower stays frozen. The rates "auto" are chosen on features of the untrained encoder.
 
     Parameters
     ----------
     split : Split
         Training and test clips.
     recipe : Recipe
-        How to train and to test.
+        Training and test settings.
     encoder : FrameEncoder
         Changed in place.
     cache : str or Path, optional
-        Folder of the test clips' features; without one, `default_cache`.
+        Folder of the test clips' features; default: `default_cache`.
     workers : int
-        Processes that read clips; 0: as many as the run's `training` says.
+        Reading processes; 0: those of the recipe's `training`.
+
     progress : bool
-        Report each epoch's loss on the error stream.
+        Print each epoch's loss on stderr.
     team : Team, optional
         Processes that train together.
     watch : bool, Watch or callable
-        As for `fit`; the clips are 64 test clips, unless a `Watch` names others.
+        As for `fit`; by default on 64 test clips.
+
     run : str or Path, optional
-        The run's folder, which keeps a choice of rates.
+        The run's folder, which keeps chosen rates.
     **checkpoints
         `folder`, `resume`, `every`, `keep`, `trackers` and `logs` of `fit`.
 
@@ -1056,7 +1058,7 @@ def finetune_clips(
 
 
 def _how_finetuned(split: Split, recipe: Recipe, result: Result, history: History) -> dict:
-    "What a record states of a training with the encoder."
+    "Record entries of a training with the encoder."
     return dict(
         training=asdict(recipe.training),
         options=recipe.options,
@@ -1072,12 +1074,11 @@ def _how_finetuned(split: Split, recipe: Recipe, result: Result, history: Histor
 
 
 def _is_first_process() -> bool:
-    "Whether this process writes what all share."
+    "Whether this process writes shared files."
     return os.environ.get("RANK", "0") == "0"
 
 
 def _kept_tuning(path) -> dict | None:
-    "The record of a grid search that a run has kept; None where there is none that can be read."
     try:
         record = read_kept(path)
         chosen = [record["chosen"][name] for name in GRID]
@@ -1087,7 +1088,7 @@ def _kept_tuning(path) -> dict | None:
 
 
 def _tuned(bench: Benchmark, recipe: Recipe, tuning) -> tuple:
-    "The settings of a head's training, and the record of their search; one that `tuning` kept is not made again."
+    "Settings of a head's training, and the record of their search; a kept search is not repeated."
     if not recipe.grid_search:
         return recipe.training, None
     if record := _kept_tuning(tuning):
@@ -1101,7 +1102,7 @@ def _tuned(bench: Benchmark, recipe: Recipe, tuning) -> tuple:
 
 
 def kept_rates(folder) -> dict | None:
-    """The choice of rates that an unfinished run has kept.
+    """The rates that an unfinished run has chosen.
 
     Parameters
     ----------
@@ -1111,7 +1112,7 @@ def kept_rates(folder) -> dict | None:
     Returns
     -------
     dict, optional
-        The record of the choice; None where there is none that can be read.
+        Record of the choice, or None.
     """
     record = read_kept(Path(folder) / CHOSEN_RATES) if folder is not None else {}
     rates = record.get("rates")
@@ -1120,7 +1121,7 @@ def kept_rates(folder) -> dict | None:
 
 
 def _with_chosen_rates(bench: Benchmark, recipe: Recipe, folder=None) -> tuple:
-    "The recipe with rates that training clips choose, and the record of the choice, which the run's folder keeps."
+    "The recipe with rates chosen on training clips, and the record of the choice."
     if not recipe.chooses_rates:
         return recipe, None
     record = kept_rates(folder)
@@ -1134,7 +1135,7 @@ def _with_chosen_rates(bench: Benchmark, recipe: Recipe, folder=None) -> tuple:
 
 
 def _train_on_features(bench: Benchmark, recipe: Recipe, run=None, watch=False, **checkpoints) -> tuple:
-    "The head of a run, measured as the close-set protocol does, and the history of its training."
+    "Train a head on features; return it with its result and history."
     recipe, rates = _with_chosen_rates(bench, recipe, run)
     config, record = _tuned(bench, recipe, None if run is None else Path(run) / "tuning.json")
     seed, test = config.seed, bench.test
@@ -1166,47 +1167,50 @@ def train_clips(
     trackers: Sequence[str] = (),
     keep: Count | str = KEPT,
 ) -> Trained:
-    """Split, encode, train, measure.
+    """Split, encode, train and measure.
 
     Parameters
     ----------
     data : ClipList or path
-        A `ClipList`, or what `find_clips` reads: videos, shards, or features made elsewhere.
+        A `ClipList`, or input of `find_clips`: videos, shards, or given features.
     recipe : Recipe
-        Everything else that decides the model.
+        All other settings of the model.
     encoder : FrameEncoder or str, optional
-        In place of the run's.
+        Replaces the recipe's.
     cache : str or Path, optional
-        Folder of features; without one, `default_cache`.
+        Default: `default_cache`.
     workers : int
-        Processes that read clips; 0: none, or with `finetune_encoder` as many as the run's `training` says.
+        Reading processes; 0: none, or with `finetune_encoder` those of `training`.
+
     progress : bool
         Show a progress bar, or with `finetune_encoder` each epoch's loss.
     folder : str or Path, optional
-        Where the training keeps `checkpoints`, the rates that were chosen, and the settings that a grid search chose.
+        Keeps `checkpoints`, chosen rates, and settings of a grid search.
+
     resume : bool
-        Go on from the newest checkpoint in `folder`; from the start if there is none yet.
+        Continue from the newest checkpoint in `folder`, if there is one.
     every : int
-        Steps from one checkpoint to the next; 0: one after each epoch.
+        Steps between checkpoints; 0: one after each epoch.
     team : Team, optional
-        Processes that all make this call and train together.
+        Processes that train together.
     watch : bool, Watch or callable
-        As for `fit`: record after each epoch what the experts do on a few test clips.
+        As for `fit`, on a few test clips.
+
     trackers : sequence of str
-        As for `fit`; their files lie in `trackers` in the folder, which is needed.
+        As for `fit`; they need `folder` and write into its `trackers`.
     keep : int or str
-        As for `fit`: how many checkpoints stay.
+        As for `fit`.
 
     Returns
     -------
     Trained
-        The model, its result on the test side, the split, and the history.
+        Model, result on the test side, split, and history.
     """
     clips = find_clips(data)
     recipe = recipe_for(clips, recipe)
     encoder = encoder_for(clips, encoder or recipe.encoder)
     split = split_clips(clips, recipe)
-    fresh_head(_trial_recipe(recipe, encoder), encoder, clips.classes)  # wrong options raise before clips are read
+    fresh_head(_trial_recipe(recipe, encoder), encoder, clips.classes)  # raise for wrong options before clips are read
     kept = _checkpoints_in(folder, resume, every, keep, trackers)
     if recipe.learns_on_frames:
         return finetune_clips(split, recipe, encoder, cache, workers, progress, team, watch, folder, **kept)
@@ -1217,17 +1221,17 @@ def train_clips(
 
 
 def _trial_recipe(recipe: Recipe, encoder: FrameEncoder) -> Recipe:
-    "The recipe, with all candidates for rates that are to be chosen."
+    """The recipe with all candidates in place of the rates "auto"."""
     if not recipe.chooses_rates:
         return recipe
     return recipe.with_rates(find_candidates(None, recipe.num_frames // encoder.span))
 
 
 def _checkpoints_in(folder, resume: bool, every: int, keep, trackers) -> dict:
-    "What `fit` is told of checkpoints and trackers in a run's folder."
+    "Arguments of `fit` for checkpoints and trackers in a run's folder."
     if folder is None:
         if trackers:
-            raise ConfigError("Trackers write into the training's folder, and none was given.")
+            raise ConfigError("trackers need the folder of the training.")
         return {}
     place = Path(folder) / "checkpoints"
     if not resume and _is_first_process():

@@ -33,14 +33,14 @@ MOST_CANDIDATES = 8  # 255 sets
 
 
 def find_candidates(candidates: Rates | None, num_frames: int) -> tuple:
-    """Check the rates to choose from.
+    """Check the candidate rates.
 
     Parameters
     ----------
     candidates : int or tuple of int, optional
-        Different rates, in frames a token; None: those of `CANDIDATES` that are not longer than the clips.
+        Different rates, in frames per token. None: those of `CANDIDATES` up to `num_frames`.
     num_frames : int
-        T, frames of a clip.
+        T, frames per clip.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def find_candidates(candidates: Rates | None, num_frames: int) -> tuple:
     Raises
     ------
     ConfigError
-        If there is no candidate, one stands there twice, is longer than the clips, or there are too many.
+        If candidates are missing, repeated, longer than the clips, or too many.
     """
     if candidates is None:
         return tuple(rate for rate in CANDIDATES if rate <= num_frames)
@@ -62,7 +62,7 @@ def find_candidates(candidates: Rates | None, num_frames: int) -> tuple:
     if max(rates) > num_frames:
         raise ConfigError(f"The candidate {max(rates)} is longer than the clips, which have {num_frames} frames.")
     if len(rates) > MOST_CANDIDATES:
-        raise ConfigError(f"There may be at most {MOST_CANDIDATES} candidates, not {len(rates)}.")
+        raise ConfigError(f"candidates must be at most {MOST_CANDIDATES} rates, not {len(rates)}.")
     return tuple(sorted(rates))
 
 
@@ -75,7 +75,7 @@ def rate_sets(rates: tuple[Count, ...], sizes: Sequence[Count] | None = None) ->
     rates : tuple of int
         E rates.
     sizes : sequence of int, optional
-        How many rates a set may have, each 1 to E; None: any number.
+        Allowed sizes of a set, each 1 to E; None: all.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def rate_sets(rates: tuple[Count, ...], sizes: Sequence[Count] | None = None) ->
     Raises
     ------
     ConfigError
-        If `sizes` is empty, or a set cannot have so many rates.
+        If `sizes` is empty or out of its range.
     """
     most = len(rates)
     sizes = range(1, most + 1) if sizes is None else sorted(set(sizes))
@@ -97,11 +97,11 @@ def rate_sets(rates: tuple[Count, ...], sizes: Sequence[Count] | None = None) ->
 _NUMBERED = re.compile(r"(pools|mixture\.experts|mixture\.readout\.attn|mixture\.readout\.parts)\.(\d+)\.(.+)")
 _GATE = re.compile(r"interaction\.gates\.(\d+)\.(.+)")
 _FLOW = re.compile(r"(interaction\.\w+)\.(\d+)->(\d+)\.(.+)")
-_SHARED = "mixture.readout.parts.0.bias"  # a linear readout has one bias, which stands with its first expert
+_SHARED = "mixture.readout.parts.0.bias"  # a linear readout has one bias, stored with its first expert
 
 
 def _name_in_whole(name: str, places: Sequence[int], count: int) -> str:
-    "What a tensor of the head with the experts at `places` is called in the head with all `count` experts."
+    "Name of a subset's tensor in the head with all `count` experts; `places` are the subset's experts."
     if name == _SHARED:
         return name
     if found := _NUMBERED.fullmatch(name):
@@ -116,26 +116,25 @@ def _name_in_whole(name: str, places: Sequence[int], count: int) -> str:
 
 
 def _need_rates(head: nn.Module):
-    "Refuse a head that has no experts at rates."
     if not isinstance(head, VidPrismHead):
         name = getattr(head, "name", type(head).__name__)
         raise ConfigError(f"The head {name!r} has no experts at rates; vidprism and vidprism_lowdata have.")
 
 
 class RateSubset:
-    """A head of some of the rates on the weights of a head of all of them; the rest is removed whole.
+    """A head of some rates that shares the weights of the whole head; the other experts are removed.
 
     Parameters
     ----------
     head : VidPrismHead
-        The whole head. It stays as it is, and what is trained through a subset is trained in it.
+        The whole head. Training a subset trains its weights.
     rates : sequence of int
         Some of its rates.
 
     Raises
     ------
     ConfigError
-        If the head has no rates, or lacks one of these.
+        If the head lacks one of the rates.
 
     Attributes
     ----------
@@ -158,26 +157,25 @@ class RateSubset:
 # %% ../../nbs/training/rates.ipynb #197d7285
 @patch
 def _find_names(self: RateSubset):
-    "Where each tensor stands in the whole head, and of which only some rows are taken."
+    "Find each tensor's name in the whole head, and tensors of which only some rows are used."
     every = self.head.config.rates
     self.places = [every.index(rate) for rate in self.rates]
     have, need = all_tensors(self.head), all_tensors(self.form)
     self.names = {name: _name_in_whole(name, self.places, len(every)) for name in need}
     lost = [name for name, there in self.names.items() if there not in have]
     if lost:
-        raise ConfigError(f"The head {self.head.name!r} keeps {lost[0]} elsewhere: its rates cannot be removed.")
+        raise ConfigError(f"The head {self.head.name!r} has no tensor {lost[0]}: its rates cannot be removed.")
     self.in_rows = {name for name, there in self.names.items() if need[name].shape != have[there].shape}
 
 
 @patch
 def tensors(self: RateSubset) -> dict:
-    """The whole head's tensors that the subset has.
+    """The subset's tensors.
 
     Returns
     -------
     dict
-        Name in a head of these rates -> Tensor, the whole head's own; a readout with a query for each expert gives
-        the rows of these experts.
+        Name in a head of these rates -> Tensor of the whole head, or rows of it for a readout with a query per expert.
     """
     have = all_tensors(self.head)
     found = {name: have[there] for name, there in self.names.items()}
@@ -193,14 +191,14 @@ def __call__(self: RateSubset, features: Tensor, labels: Tensor = None, **call) 
     features : Tensor
         [B,T,D] frame features.
     labels : Tensor, optional
-        [B] class indices; with them the losses are computed.
+        [B] class indices, for losses.
     **call
         As for the head.
 
     Returns
     -------
     HeadOutput
-        As of a head that was built with these rates alone.
+        As of a head with these rates alone.
     """
     self.form.train(self.head.training)
     for name in ("classifier", "contrast"):
@@ -212,7 +210,7 @@ def __call__(self: RateSubset, features: Tensor, labels: Tensor = None, **call) 
 
 @checked
 def subset_weights(head: VidPrismHead, rates: tuple[Count, ...]) -> dict:
-    """The weights that a head of some of the rates has, for its `load_state_dict`.
+    """Weights of a head of some rates, for its `load_state_dict`.
 
     Parameters
     ----------
@@ -229,7 +227,7 @@ def subset_weights(head: VidPrismHead, rates: tuple[Count, ...]) -> dict:
     Raises
     ------
     ConfigError
-        If the head has no rates, or lacks one of these.
+        If the head lacks one of the rates.
     """
     subset = RateSubset(head, rates)
     kept = subset.form.state_dict()
@@ -237,21 +235,20 @@ def subset_weights(head: VidPrismHead, rates: tuple[Count, ...]) -> dict:
 
 # %% ../../nbs/training/rates.ipynb #fd47b025
 def _mean_losses(outputs: list) -> dict:
-    "The mean of each loss."
     return {name: torch.stack([o.losses[name] for o in outputs]).mean() for name in outputs[0].losses}
 
 
 class JointTraining(nn.Module):
-    """What `fit` trains: each step runs a head, and one of its subsets that is drawn at random.
+    """Module for `fit`: each step runs a head and one random subset.
 
     Parameters
     ----------
     head : VidPrismHead
         The head of all rates.
     seed : int
-        Of the draws.
+        Seed of the draws.
     sets : sequence of tuple of int, optional
-        The sets of rates to draw from; None: all that are not the whole.
+        Sets of rates to draw from. None: all but the whole.
 
     Raises
     ------
@@ -269,7 +266,7 @@ class JointTraining(nn.Module):
         self.draws = torch.Generator().manual_seed(seed)
 
     def forward(self, features: Tensor, labels: Tensor = None) -> HeadOutput:
-        """The whole head's output; with labels, the losses are means over it and a subset.
+        """Output of the whole head; losses are means over it and a subset.
 
         Parameters
         ----------
@@ -292,21 +289,22 @@ class JointTraining(nn.Module):
 
 # %% ../../nbs/training/rates.ipynb #f164f7d2
 class RateChoice(NamedTuple):
-    """The rates that were chosen, and the ranking that they come from.
+    """Chosen rates and their ranking.
 
     Attributes
     ----------
     rates : tuple of int
-        The set that ranks first.
+        The first set of the ranking.
     rows : list of dict
-        A row a set, best first: "rates", "top1" (held-out accuracy, 0 to 1), "low" and "high" (its 95% interval),
-        "loss" (held-out cross-entropy), and "share" (of resamples in which the set ranks first, 0 to 1).
+        One per set, best first: "rates", held-out "top1" (0 to 1), its 95% interval "low" and "high", "loss", and
+        "share" of won resamples.
+
     candidates : tuple of int
-        The rates that were chosen from.
+        All candidates.
     held_out : dict
-        Numbers of "clips" and "sources" that were held out, and of training "clips_kept".
+        Numbers of held-out "clips" and "sources", and of "clips_kept" for training.
     cost : dict
-        "steps" of the training, "sets" that were ranked, "seconds", and "cpu_seconds" of this process.
+        "steps", "sets", "seconds", and "cpu_seconds" of this process.
     """
 
     rates: tuple
@@ -324,7 +322,7 @@ class RateChoice(NamedTuple):
 
     @property
     def interval(self) -> list:
-        "The sets that hold 95% of the resamples: the fewest, most frequent first."
+        "The fewest sets with 95% of the resamples, most frequent first."
         rows, found, held = sorted(self.rows, key=lambda row: -row["share"]), [], 0.0
         for row in rows:
             if held >= 0.95 - 1e-9:
@@ -335,7 +333,7 @@ class RateChoice(NamedTuple):
 
     @property
     def record(self) -> dict:
-        "All of it as plain values for JSON."
+        "All values for JSON."
         rows = [row | dict(rates=list(row["rates"])) for row in self.rows]
         interval = [list(rates) for rates in self.interval]
         return dict(
@@ -359,7 +357,7 @@ class RateChoice(NamedTuple):
 
 # %% ../../nbs/training/rates.ipynb #bbd3f79c
 class _Answers(NamedTuple):
-    "What each of the S sets answered to the N held-out clips: right or wrong, and the loss, both [S,N]."
+    "Answers of S sets on N held-out clips: right or wrong, and loss, both [S,N]."
 
     right: np.ndarray
     loss: np.ndarray
@@ -375,19 +373,18 @@ def _answers(subset: RateSubset, held: FeatureSplit) -> tuple:
 
 
 def _ask_all(head: VidPrismHead, sets: list, held: FeatureSplit) -> _Answers:
-    "Ask every set of a trained head."
     head.eval()
     rows = [_answers(RateSubset(head, chosen), held) for chosen in sets]
     return _Answers(np.stack([right for right, _ in rows]), np.stack([loss for _, loss in rows]))
 
 
 def _order(top1, loss, sizes) -> np.ndarray:
-    "Places of the sets, best first: by accuracy (equal where they differ by rounding), then loss, then size."
+    "Indices of the sets, best first: by accuracy (to rounding), then loss, then size."
     return np.lexsort((sizes, loss, -np.round(top1, 9)))
 
 
 def _resampled(found: _Answers, sources: Sequence, resamples: int, seed: int) -> tuple:
-    "Accuracy and loss of every set in each resample, both [R,S]: sources are drawn with replacement."
+    "Accuracy and loss of every set in each resample of the sources, both [R,S]."
     names, of_clip = np.unique(np.asarray(sources, dtype=str), return_inverse=True)
     dice, even = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
     top1, loss = [], []
@@ -412,14 +409,13 @@ def _rank(sets: list, found: _Answers, sources, resamples: int, seed: int) -> li
 
 # %% ../../nbs/training/rates.ipynb #d2bed6ba
 def _need_classes(benchmark: Benchmark, train: FeatureSplit):
-    "Refuse clips of one class: every set is right on them."
+    "Raise `ConfigError` if all clips have one class: every set is right on them."
     present = len(set(train.labels.tolist()))
     if present < 2:
         raise ConfigError(f"Rates are chosen by accuracy, and {benchmark.name} has training clips of {present} class.")
 
 
 def _train_jointly(head: nn.Module, sets: list, kept: FeatureSplit, config: TrainConfig, seed: int) -> int:
-    "Train a head and its subsets; returns the number of steps."
     joint = JointTraining(head, seed, sets)
     with seeded(seed):
         fit(joint, TensorClips(kept.features, kept.labels, kept.items), None, replace(config, seed=seed))
@@ -428,17 +424,15 @@ def _train_jointly(head: nn.Module, sets: list, kept: FeatureSplit, config: Trai
 
 
 def _head_of_all(benchmark: Benchmark, head: str, options: dict, rates: tuple, seed: int, classifier: str) -> nn.Module:
-    "A fresh head with all candidates."
     kind = HEADS.get(head)
     if kind is not None and not issubclass(kind, VidPrismHead):
         raise ConfigError(f"The head {head!r} has no experts at rates; vidprism and vidprism_lowdata have.")
     if "rates" in options and options["rates"] != "auto":
-        raise ConfigError("options name rates, and rates are what is chosen: give them as candidates.")
+        raise ConfigError("options must not have rates: give them as candidates.")
     return build_head(benchmark, head, options | dict(rates=rates), seed, classifier)
 
 
 def _spent_since(clock: float, processor: float) -> dict:
-    "Seconds and this process's CPU seconds since two readings."
     seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - processor
     return dict(seconds=round(seconds, 1), cpu_seconds=round(cpu_seconds, 1))
 
@@ -459,33 +453,32 @@ def choose_rates(
     sizes: Sequence[Count] | None = None,
     resamples: SmallCount = 1000,
 ) -> RateChoice:
-    """Choose the rates of a head by one training in which all sets of candidates take part.
+    """Choose the rates of a head by one training of all sets of candidates.
 
-    Each step runs the head of all candidates and one set that is drawn at random, from which the other experts are
-    removed whole. The sets are then ranked on held-out training clips. The test side is not used.
+    Each step trains the head of all candidates and a random set of them. Held-out training clips rank the sets. The
+    test side is not used.
 
     Parameters
     ----------
     benchmark : Benchmark
-        The benchmark.
     candidates : tuple of int, optional
-        Different rates, none longer than the clips; None: 1, 2, 4, 8, 16 and 32, as far as they are not longer.
+        Different rates up to T. None: those of 1, 2, 4, 8, 16 and 32.
     head : str
         "vidprism" or "vidprism_lowdata".
     options : dict, optional
-        Further options of the head; None: its defaults.
+        Further options of the head.
     config : TrainConfig
-        Options of the training.
     seed : int
-        Of the held-out fold, the weights, the training, the draws of sets and the resamples.
+        Seed of fold, weights, training, sets and resamples.
+
     classifier : str
-        "linear", or "text": logits by similarity to the text of the classes.
+        "linear" or "text".
     train : FeatureSplit, optional
-        Training clips, of which one of 4 source-grouped folds is held out; None: those of the benchmark.
+        Training clips, one of 4 folds by source is held out. None: the benchmark's.
     sizes : sequence of int, optional
-        How many experts the choice may have, and the sets that are drawn; None: any number.
+        Allowed numbers of experts; None: all.
     resamples : int
-        Of the held-out sources, for the intervals.
+        Resamples of the held-out sources.
 
     Returns
     -------
@@ -494,8 +487,8 @@ def choose_rates(
     Raises
     ------
     ConfigError
-        If the candidates or sizes are refused, the head has no rates, the options name rates, or the training clips
-        are of one class or of fewer than 4 sources.
+        If candidates or sizes are wrong, the head has no rates, `options` has rates, or the clips have one class or
+        fewer than 4 sources.
     """
     began = time.perf_counter(), time.process_time()
     train = benchmark.train if train is None else train
