@@ -269,7 +269,7 @@ def test_a_browser_is_opened_with_the_token(site, tmp_path, word):
 
 
 WRONG = {
-    "inspect none.mp4": "There is no file none.mp4.",
+    "inspect none.mp4": "The file none.mp4 does not exist.",
     "inspect text.mp4": "text.mp4 was not opened: text.mp4 is text, not a video.",
     "inspect empty": "empty is a folder without numbered images, not a video file.",
     "inspect --model none": "There is no model folder none.",

@@ -205,7 +205,7 @@ def test_hmdb51(tmp_path, end, mark, tail):
         assert c.form == "hmdb51"
         assert [len(s) for s in c.sides()] == [2, 2]
         assert not c.missing
-    assert any("neither side (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
+    assert any("unused clips (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
     assert ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
 
 
@@ -336,7 +336,7 @@ def test_what_does_not_fit_names_file_and_line(tmp_path):
             ClipList.from_any(write(tmp_path / "l.txt", *lines), root=tmp_path, classes=names)
         assert "\n" not in str(e.value)
     says = (
-        r"None of the 1 clips that .*l\.txt lists is there; the first is looked for at .*x\.mp4: "
+        r"None of the 1 clips in .*l\.txt exists; the first was expected at .*x\.mp4: "
         r"say where they lie with root"
     )
     alone = tmp_path / "a" / "b" / "c"  # a root is guessed from the two folders above, too
