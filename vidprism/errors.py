@@ -135,7 +135,6 @@ def _sequence_schema(annotation):
 
 
 def _any_of(annotations):
-    "Schema of a union."
     return functools.reduce(operator.or_, [_schema(a) for a in annotations])
 
 
@@ -162,7 +161,6 @@ def _class_schema(annotation):
 
 
 def _schema(annotation):
-    "Pydantic schema of an annotation."
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         inner, *ranges = typing.get_args(annotation)
@@ -183,7 +181,6 @@ def _schema(annotation):
 
 
 def _infinite_schema(inner, ranges):
-    "Schema of a number that may be infinite."
     from pydantic import Field
 
     return Annotated[(_schema(inner), Field(allow_inf_nan=True), *ranges)]
@@ -202,7 +199,6 @@ _WORDS = {
 
 
 def _range_words(bound) -> str:
-    "A bound in words."
     if isinstance(bound, Ge):
         return f"of at least {bound.ge:.12g}"
     if isinstance(bound, Gt):
@@ -223,7 +219,6 @@ def _annotated_words(annotation) -> str:
 
 
 def _sequence_words(annotation) -> str:
-    "A sequence's annotation in words."
     inner = [a for a in typing.get_args(annotation) if a is not Ellipsis]
     if not inner:
         return "a sequence"
@@ -233,7 +228,6 @@ def _sequence_words(annotation) -> str:
 
 
 def _words(annotation) -> str:
-    "An annotation in words, for a message."
     origin = typing.get_origin(annotation)
     if annotation == AnyPath:
         return "a path"
@@ -253,8 +247,6 @@ def _words(annotation) -> str:
 
 # %% ../nbs/errors.ipynb #d421242d
 class _Parameter(typing.NamedTuple):
-    "A checked argument."
-
     default: object
     adapter: object  # pydantic's validator
     words: str  # allowed values
@@ -272,7 +264,6 @@ class _Parameter(typing.NamedTuple):
 
 
 def _parameter(annotation, default) -> _Parameter:
-    "Build the check of one argument."
     from pydantic import ConfigDict, TypeAdapter
 
     if default is None:
@@ -285,7 +276,6 @@ def _parameter(annotation, default) -> _Parameter:
 
 @functools.cache
 def _parameters(function) -> dict:
-    "Checks of the annotated arguments of a function."
     signature = inspect.signature(function)
     hints = typing.get_type_hints(function, include_extras=True)
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -379,12 +369,10 @@ def check_argument(name: str, value, annotation):
 
 @functools.cache
 def _argument(annotation) -> _Parameter:
-    "Build the check of a value without a default."
     return _parameter(annotation, inspect.Parameter.empty)
 
 
 def _checked_call(function):
-    "Wrap a function with a check of its arguments."
     signature = inspect.signature(function)
 
     @functools.wraps(function)

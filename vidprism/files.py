@@ -51,7 +51,6 @@ def _reason(error) -> str:
 
 @contextlib.contextmanager
 def _said(path):
-    "Turn a failed write into a `WriteError`."
     try:
         yield
     except WriteError:
@@ -81,7 +80,6 @@ def _sync(path: Path):
 
 
 def _new_file(path: Path) -> int:
-    "Create an empty file with the umask's permissions."
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return stat.S_IMODE(os.fstat(handle).st_mode)
@@ -196,7 +194,6 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _swap_folder(part: Path, target: Path):
-    "Replace a folder by a complete one."
     if not target.exists():
         os.replace(part, target)
     elif _exchange(part, target):
@@ -210,7 +207,6 @@ def _swap_folder(part: Path, target: Path):
 
 
 def _remove(path: Path):
-    "Delete a file, link or folder, if it exists."
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -218,7 +214,6 @@ def _remove(path: Path):
 
 
 def _is_part(name: str) -> bool:
-    "Whether a name is from `_part_of`."
     return name.startswith(".") and ".part" in name
 
 
@@ -307,7 +302,6 @@ def _stage(target: Path) -> Path:
 
 
 def _sync_all(folder: Path):
-    "Flush a folder and its content."
     for path in folder.rglob("*"):
         if not path.is_symlink():
             _sync(path)

@@ -78,7 +78,6 @@ def _hash_of(path: Path) -> str | None:
 
 
 def _copy(guide: Path, target: Path) -> str:
-    "Copy one guide and return its hash."
     content = guide.read_bytes()
     with written(target) as part:
         part.write_bytes(content)
@@ -210,12 +209,10 @@ _UPLOAD_MESSAGE = 300 * 2**20  # bytes; the upload button sends up to 256 MiB in
 
 
 def _first_guide(folder: Path) -> str:
-    "Path of the first guide in JupyterLab."
     return f"/lab/tree/{min(path.name for path in folder.glob('*.ipynb'))}"
 
 
 def _lab_arguments(folder: Path, port: int, token: str, browser: bool) -> list:
-    "JupyterLab's arguments, which override the user's configuration."
     settings = dict(ip=LOOPBACK, port=port, port_retries=0, root_dir=folder.resolve(), answer_yes=True)
     settings |= dict(open_browser=browser, allow_remote_access=False, log_level=30)
     tornado = dict(websocket_max_message_size=_UPLOAD_MESSAGE)
@@ -263,7 +260,6 @@ def _end_tasks(loop):
 
 
 def _serve(app, arguments: list, interrupts: _Interrupts):
-    "Run a Jupyter application until Ctrl-C."
     server = app.initialize_server(argv=arguments)
     signal.signal(signal.SIGINT, interrupts)  # replace the application's own question
     interrupts.server = server

@@ -148,7 +148,6 @@ class VideoModel(nn.Module, ModelHubMixin, **_LIBRARY, model_card_template=_CARD
 
 # %% ../nbs/model.ipynb #f98e3954
 def _clip_name(clip) -> str:
-    "Name of a clip for errors."
     return Path(clip.path).name if isinstance(clip, Clip) and clip.path else str(clip)[:200]
 
 
@@ -400,7 +399,6 @@ def _disk_states(model: VideoModel, half: bool, asked: bool, weights) -> dict:
 
 
 def _model_config(model: VideoModel, metadata: dict) -> dict:
-    "Content of `config.json`."
     encoder, head = _without_adapters(model.encoder), model.head
     if isinstance(encoder, GivenFeatures):
         how, weights = encoder.known_how, encoder.known_weights
@@ -424,7 +422,6 @@ def _model_config(model: VideoModel, metadata: dict) -> dict:
 
 
 def _refuse_other_config(folder, overwrite: bool):
-    "Refuse a folder with a foreign config.json."
     path = Path(folder) / "config.json"
     if path.is_file() and not overwrite and not is_model_config(path):
         raise ConfigError(f"{path} is not the config of a model of this kit: choose a new folder, or ask to overwrite.")
@@ -568,13 +565,11 @@ def _fetch_folder(name, **options) -> Path:
 
 # %% ../nbs/model.ipynb #03ab444b
 def _saved_preprocess(c: dict) -> Preprocess | None:
-    "Preprocessing in a config; None in some older files."
     how = c.get("preprocess")
     return check_preprocess(Preprocess(**how)) if how else None
 
 
 def _given_encoder(folder, c: dict, encoder) -> FrameEncoder:
-    "The user's encoder, compared with the saved one."
     how = _saved_preprocess(c)
     if isinstance(encoder, nn.Module) and not isinstance(encoder, FrameEncoder):
         encoder = create_encoder(encoder, how=how)
@@ -655,7 +650,6 @@ def _is_whole(path: Path, c: dict) -> bool:
 
 
 def _read_state(path: Path) -> dict:
-    "Read weights with allowed types."
     read_shapes(path)
     return load_raw(path)
 
@@ -714,7 +708,6 @@ def _todays_names(state: dict) -> dict:
 
 
 def _build_head(folder: Path, c: dict) -> nn.Module:
-    "The head of a config, with random weights."
     try:
         return create_head(c["head"], **c["options"])
     except VidPrismError:
@@ -739,7 +732,6 @@ def _check_head(folder: Path, c: dict, state: dict):
 
 
 def _load_head(folder: Path, c: dict, state: dict) -> nn.Module:
-    "The head with its saved weights."
     _check_head(folder, c, state)
     head = _build_head(folder, c)
     load_strictly(head, state, str(folder))
@@ -898,7 +890,6 @@ def _released_encoder(tower: dict, encoder=None) -> FrameEncoder:
 
 
 def _import_state(state: dict, labels, encoder, kind, num_frames, options: dict) -> VideoModel:
-    "The model of a published file."
     kind = kind or released_kind(state)
     if kind == "mote":
         head = load_released_mote(state, num_frames or 8, **options)
@@ -954,14 +945,12 @@ def import_released(
 
 # %% ../nbs/model.ipynb #0ffd5d79
 def _kinetics400() -> list:
-    "Class names of Kinetics-400 from torchvision."
     from torchvision.models.video import R3D_18_Weights
 
     return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])
 
 
 def _class_names(given) -> list:
-    "Class names from a list, a file, or Kinetics-400."
     if isinstance(given, str) and given == "kinetics400":
         return _kinetics400()
     if not isinstance(given, str | Path):

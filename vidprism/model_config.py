@@ -82,7 +82,6 @@ def _rule_of_list(default) -> Rule:
 
 
 def _rule_of_kind(kind, field) -> Rule:
-    "Rule of a field for one of its types."
     kind = get_origin(kind) or kind
     if kind in (tuple, list):
         return _rule_of_list(field.default)
@@ -90,7 +89,6 @@ def _rule_of_kind(kind, field) -> Rule:
 
 
 def _rule_of(field, hint) -> Rule:
-    "Rule of a field of a head's config."
     unions = (Union, types.UnionType)
     hints = get_args(hint) if get_origin(hint) in unions else (hint,)
     kinds = [kind for kind in hints if kind is not type(None)]
@@ -220,7 +218,6 @@ def read_config(folder) -> dict:
 
 # %% ../nbs/model_config.ipynb #b8649599
 def _plain(value):
-    "Convert a metadata value to JSON."
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

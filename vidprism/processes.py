@@ -145,7 +145,6 @@ def num_processes() -> int:
 
 
 def _place() -> tuple:
-    "(process, processes) from the environment."
     found = [os.environ.get(name) or default for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))]
     if not all(text.isdecimal() for text in found) or not int(found[0]) < int(found[1]):
         raise ConfigError(f"RANK and WORLD_SIZE must be numbers of a launcher, not {found[0]!r} and {found[1]!r}.")

@@ -19,7 +19,6 @@ from .errors import ConfigError, shown
 
 # %% ../nbs/schema.ipynb #c8c352a8
 def _no_doubles(pairs) -> dict:
-    "Make an object, refusing repeated keys."
     found = {}
     for key, value in pairs:
         if key in found:
@@ -29,12 +28,10 @@ def _no_doubles(pairs) -> dict:
 
 
 def _no_constant(text: str):
-    "Refuse NaN and infinity."
     raise ConfigError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
-    "Parse a finite float."
     number = float(text)
     if not math.isfinite(number):
         raise ConfigError(f"{text[:40]} is too large for a number")
@@ -42,7 +39,6 @@ def _finite(text: str) -> float:
 
 
 def _parsed(raw: bytes, finite: bool):
-    "Parse strict JSON; every failure is a ConfigError."
     try:
         numbers = dict(parse_constant=_no_constant, parse_float=_finite) if finite else {}
         return json.loads(raw.decode(), object_pairs_hook=_no_doubles, **numbers)
@@ -59,7 +55,6 @@ def _parsed(raw: bytes, finite: bool):
 
 
 def _bytes_of(path, limit: int) -> bytes:
-    "Read a file up to a limit."
     if not os.path.isfile(path):
         raise ConfigError(f"no file was found at {path}.")
     try:
@@ -183,7 +178,6 @@ def is_number(value: object, low: float = -math.inf, high: float = math.inf, who
 
 
 def _range_of(low: float, high: float) -> str:
-    "A range in words."
     return f"of {low} or more" if high == math.inf else f"from {low} to {high}"
 
 

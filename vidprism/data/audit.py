@@ -89,7 +89,6 @@ def _remarks(promised: int, decoded: int, fps: float, listed: int = 0, gaps: int
 
 # %% ../../nbs/data/audit.ipynb #47167663
 def _header(probe) -> dict:
-    "The header's fields of `AuditRow`."
     transposed = probe.turn[0]
     height, width = probe.size[::-1] if transposed else probe.size
     return dict(
@@ -103,7 +102,6 @@ def _header(probe) -> dict:
 
 
 def _first_frame(total: int) -> torch.Tensor:
-    "Index of the first frame."
     return torch.zeros(1, dtype=torch.long)
 
 
@@ -116,7 +114,6 @@ def _read_to_end(path: Path):
 
 
 def _readable(path: Path, listed: int) -> dict:
-    "Make the row of a decodable file."
     got = _read_to_end(path)
     decoded, fps = len(got.times), round(got.fps, 3)
     gaps = int(got.probe.stamps[-1]) + 1 - decoded if os.path.isdir(path) else 0
@@ -205,7 +202,6 @@ def audit_file(path, listed: int = 0) -> dict:
 
 
 def _count_frames(path) -> int:
-    "Number of decodable frames."
     return audit_file(path).get("decoded", 0)
 
 # %% ../../nbs/data/audit.ipynb #002336e4
@@ -324,7 +320,6 @@ def _spreadsheet(value):
 
 
 def _json_text(content, indent: int | None = 1) -> str:
-    "Encode JSON; invalid bytes of names become escapes."
     text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
     return re.sub(r"[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -342,7 +337,6 @@ def _by_kind(rows) -> list:
 
 
 def _count_line(made) -> str:
-    "Number of files, seconds and verdicts."
     before = f" ({made.resumed} of them earlier)" if made.resumed else ""
     read = f"{len(made.rows)} files read to their end in {made.seconds:.0f} s{before}"
     counts = [f"{count} {verdict}" for verdict, count in made.counts.items()]
@@ -361,7 +355,6 @@ def _unreadable_lines(rows) -> list:
 
 
 def _odd_lines(rows) -> list:
-    "An example of each kind of odd file."
     lines = []
     for alike in _by_kind(rows):
         number = "1 file" if len(alike) == 1 else f"{len(alike)} files"
@@ -439,7 +432,6 @@ def _markdown_table(columns, rows) -> list:
 
 
 def _kind(row) -> tuple:
-    "Codec, container, size, rate and reader of a file."
     size = f"{row.width}x{row.height}"
     return row.codec or "?", row.form or "?", size, f"{row.fps:g}", row.decoder or "none"
 
@@ -474,7 +466,6 @@ JOURNAL = "rows.jsonl"
 
 
 def _csv_text(rows: list) -> str:
-    "Rows of `AuditRow` fields, with a header."
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(AuditRow._fields)
@@ -557,7 +548,6 @@ def _stands(row: AuditRow, timeout: float, fix) -> bool:
 
 
 def _refuse_foreign(out: Path) -> None:
-    "Refuse to replace report files that no audit wrote."
     there = [name for name in REPORT if os.path.lexists(out / name)]
     if there and not os.path.lexists(out / JOURNAL):
         raise ConfigError(f"{out} has a file {there[0]} that no audit wrote; choose another folder for the report.")
@@ -602,7 +592,6 @@ def _called(worker: Worker, name: str, path, **options):
 
 
 def _check_readers(worker: Worker) -> None:
-    "Check that the kit's own sample can be read."
     try:
         sample = sample_clips()[0]
     except (ClipError, IndexError):  # installed without its samples
@@ -616,7 +605,6 @@ def _check_readers(worker: Worker) -> None:
 
 
 def _first_row(worker: Worker, item: str, path, listed: int, timeout: float) -> AuditRow:
-    "Read one file in a worker."
     try:
         return AuditRow(item, **_called(worker, "data.audit.audit_file", path, listed=listed, timeout=timeout))
     except ClipError as error:  # the worker crashed or was ended
@@ -768,7 +756,6 @@ def _audit_rest(journal: Path, old: dict, files: list, workers: int, timeout: fl
 
 
 def _check_options(workers: int, timeout: float, fix, root) -> None:
-    "Refuse invalid limits, and copies among the originals."
     if workers < 1 or timeout <= 0:
         raise ConfigError(f"an audit needs 1 worker or more and a time limit above 0, not {workers} and {timeout}.")
     if fix is not None and Path(fix).resolve().is_relative_to(Path(root).resolve()):

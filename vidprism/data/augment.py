@@ -237,7 +237,6 @@ _DIRECTIONS = {
 
 
 def _direction_words(name: str) -> list:
-    "Words of direction in a class name."
     text = name.replace("_", " ").lower()
     text = re.sub(r"(anti|counter)[- ]clockwise", r"\1clockwise", text)
     return [word for word in re.findall(r"[a-z]+", text) if word in _DIRECTIONS]

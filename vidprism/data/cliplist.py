@@ -35,18 +35,14 @@ from ..files import written as whole_file
 
 # %% ../../nbs/data/cliplist.ipynb #f14d6a5d
 def _normalised(name: str) -> str:
-    "Normalise case and Unicode form."
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _stem(name: str) -> str:
-    "Strip a video suffix."
     return os.path.splitext(name)[0] if is_video(name) else name
 
 
 class _FolderNames(NamedTuple):
-    "The names in one folder, with three lookups."
-
     exact: set  # names
     by_name: dict  # normalised name -> name
     by_stem: dict  # normalised name of a clip, without its suffix -> name
@@ -121,7 +117,6 @@ class _FileIndex:
 
 # %% ../../nbs/data/cliplist.ipynb #774701b6
 def _first_found(index: _FileIndex, row) -> Path | None:
-    "The first candidate path of a row that exists."
     for place in row.places or (row.name,):
         found = index.find(place)
         if found is not None:
@@ -136,7 +131,6 @@ def _locate(rows, root) -> list:
 
 
 def _folders_below(folder: Path, most: int = 200) -> list:
-    "Subfolders by name, without hidden ones."
     if not os.access(folder, os.R_OK):
         return []
     with os.scandir(folder) as scan:
@@ -164,7 +158,6 @@ def _guess_root(rows, file) -> Path:
 
 # %% ../../nbs/data/cliplist.ipynb #ae25fd90
 def _folder_of(name: str) -> str:
-    "Name of the folder that contains a clip."
     above = name.replace("\\", "/").rpartition("/")[0]
     return above.rpartition("/")[2]
 
@@ -181,7 +174,6 @@ class _Votes(NamedTuple):
 
 
 def _votes(rows, names: ClassNames, shift: int) -> _Votes:
-    "Count the votes for one shift."
     class_of = {i: readable_name(name) for i, name in zip(names.ids, names.names)}
     known = set(class_of.values())
     words = {folder: readable_name(folder) for folder in {_folder_of(row.name) for row in rows}}
@@ -229,7 +221,6 @@ def _shift(rows, names: ClassNames, file) -> tuple:
 
 
 def _shift_notes(shift: int, against: list, undecided: bool, names: ClassNames) -> list:
-    "Notes about a shift."
     first, notes = min(names.ids), []
     if shift:
         notes.append(f"Labels start at {first - shift}, and the classes of {names.file} at {first}.")
@@ -241,8 +232,6 @@ def _shift_notes(shift: int, against: list, undecided: bool, names: ClassNames) 
 
 # %% ../../nbs/data/cliplist.ipynb #6a1d3e75
 class _Numbering(NamedTuple):
-    "Classes as numbers."
-
     labels: list  # N class indices
     raw: list  # C class names as written
     notes: list  # remarks for the report
@@ -323,7 +312,6 @@ def _mixed_labels(file, named: list, numbered: list) -> ConfigError:
 
 
 def _number_classes(rows, names: ClassNames | None, file) -> _Numbering:
-    "Number the classes of all rows."
     named = [row for row in rows if isinstance(row.label, str)]
     numbered = [row for row in rows if not isinstance(row.label, str)]
     if named and numbered:
@@ -337,7 +325,6 @@ _CLASS_NAME_FILES = ("labels.csv", "classes.txt", "class_names.txt", "label_map.
 
 
 def _name_files(file: Path) -> list:
-    "Candidate files of class names, the likeliest first."
     home = file.parent
     own = [f"{file.stem}.classes.csv", f"{file.stem}_labels.csv"]
     found = [home / name for name in (*own, *_CLASS_NAME_FILES)]
@@ -352,7 +339,6 @@ def _name_files(file: Path) -> list:
 
 
 def _lists_clips(file: Path) -> bool:
-    "Whether a CSV is a list of clips."
     if file.suffix != ".csv":
         return False
     table = read_table(file)
@@ -456,7 +442,6 @@ def read_class_splits(files: AnyPath | Sequence[AnyPath], trained_on: Sequence[s
 
 
 def _check_sizes(files: list, splits: list):
-    "Refuse splits of different sizes, and an empty list."
     sizes = [len(split) for split in splits]
     if len(set(sizes)) == 1:
         return
@@ -483,7 +468,6 @@ def label_map_hash(classes) -> str:
 
 
 def _readable_names(raw: list) -> list:
-    "Readable names. Names that would collide stay as written."
     names = [readable_name(name) for name in raw]
     once = {name for name in names if names.count(name) == 1}
     return [name if name in once else written for name, written in zip(names, raw)]
@@ -655,8 +639,6 @@ def part(self: ClipList, name: str) -> ClipList:
 
 # %% ../../nbs/data/cliplist.ipynb #a23a2bfa
 class _Located(NamedTuple):
-    "A listing and its files."
-
     listing: Listing
     root: Path
     paths: list  # a Path or None for each row
@@ -678,7 +660,6 @@ def _two_or_three(found: _Located) -> _Located:
 
 
 def _root_of(listing: Listing, root) -> Path:
-    "The given root, the folder itself, or a guess."
     if root is not None:
         return Path(root)
     if listing.form in ("folders", "frames"):
@@ -729,7 +710,6 @@ def _missing(found: _Located) -> tuple:
 
 
 def _assembled(cls, found: _Located, names: ClassNames | None):
-    "The list of the clips that exist."
     listing, root, paths = found
     labels, raw, notes = _number_classes(listing.rows, names, listing.file)
     missing = _missing(found)
@@ -867,7 +847,6 @@ class Report(NamedTuple):
 
 # %% ../../nbs/data/cliplist.ipynb #da713e6e
 def _report_lines(r: Report) -> list:
-    "The sentences of a report; some may be empty."
     what = FORMS.get(r.form, "a list made in code")
     (few, fewest), (many, most) = r.fewest, r.most
     parts = [f"{part} {count}" for part, count in r.parts.items()]
@@ -909,7 +888,6 @@ def _files_in(path) -> list:
 
 
 def _size_of(path) -> int:
-    "Bytes of a clip."
     return sum(file.stat().st_size for file in _files_in(path))
 
 
@@ -947,7 +925,6 @@ def _copies(clips: ClipList) -> list:
 
 # %% ../../nbs/data/cliplist.ipynb #f662862d
 def _named_groups(clips: ClipList, groups: list) -> list:
-    "Map groups of indices to items."
     return [[clips.items[i] for i in group] for group in groups]
 
 
@@ -1266,7 +1243,6 @@ def _csv_bytes(path: Path, head: tuple, rows) -> bytes:
 
 
 def _write_csv(path: Path, head: tuple, rows):
-    "Write a CSV atomically."
     data = _csv_bytes(path, head, rows)
     with whole_file(path) as part:
         part.write_bytes(data)

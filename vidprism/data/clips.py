@@ -394,7 +394,6 @@ def save_upload(name: str, content, folder, bounds: Bounds = UPLOAD) -> Path:
 
 
 def _read_bounded(path: Path, frames: int, pixels: int, options: dict) -> Clip:
-    "`read_clip` of a file within limits."
     check_bounds(path, frames, pixels)
     return read_clip(path, **options)
 

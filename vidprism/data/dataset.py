@@ -81,7 +81,6 @@ class Unreadable(ClipError):
 
 
 def _unlink(path, owner, os=os):  # globals are gone at interpreter exit
-    "Delete a file in the process that made it."
     if os.getpid() == owner and os.path.exists(path):
         os.unlink(path)
 
@@ -151,7 +150,6 @@ class EpochReport(NamedTuple):
         )
 
     def _examples(self) -> str:
-        "The first five replacements."
         first = [f"{item} by {other} ({why.rstrip('.')})" for item, other, why in self.replaced[:5]]
         if len(self.replaced) > 5:
             first.append("...")
@@ -212,7 +210,6 @@ class ClipDataset(Dataset):
         self.no_flip = directional(self.classes, no_flip)
 
     def _take(self, clips: ClipList, quarantine, allow: float):
-        "Remove the quarantine, unless it is too large."
         if not 0 <= allow <= 1:
             raise ConfigError(f"allow must be a share of the clips, 0 to 1, not {allow}.")
         self.allow = allow
@@ -274,7 +271,6 @@ class ClipDataset(Dataset):
 
 # %% ../../nbs/data/dataset.ipynb #eeb80e1d
 def _check_views(num_frames: int, sampling: str, stride: int, size: int, augment, views: tuple) -> None:
-    "Refuse invalid frames, views or crops."
     frame_indices(1, num_frames, sampling, None, stride)
     view_indices(1, num_frames, views[0])
     crop_views(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), views[1], 1)

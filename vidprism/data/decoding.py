@@ -47,7 +47,6 @@ _ADVICE = dict(
 
 
 def _module(name: str) -> Any:
-    "Import a module; None if it does not load."
     try:
         return importlib.import_module(name)
     except _NO_READER:
@@ -205,7 +204,6 @@ _REFERENCES = (b"#EXTM3U", b"ffconcat version", b"<MPD", b"<CompositionPlaylist"
 
 
 def _check_file(path: Path) -> None:
-    "Refuse files that are not videos."
     if _is_folder(path):
         raise ClipError(f"{path} is a folder, not a video file.")
     try:
@@ -308,7 +306,6 @@ if "_missing_" not in vars(SideDataType):
 
 
 def _without_profile(frame):
-    "Remove the colour profile of a picture."
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format.name, time_base=Fraction(1, 1000)
@@ -442,7 +439,6 @@ class _Damaged(Exception):
 
 
 def _decord(probe: Probe, scale: tuple | None = None):
-    "Open decord's reader, which scales while decoding."
     h, w = scale or (-1, -1)
     if probe.turn[0]:  # decord expects the upright size
         h, w = w, h
@@ -524,7 +520,6 @@ _WALKS = dict(decord=_walk_decord, pyav=_walk_pyav)
 
 # %% ../../nbs/data/decoding.ipynb #8e56167c
 def _torchcodec(probe: Probe):
-    "torchcodec's decoder, without seeking."
     from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
 
     stamps = probe.stamps.tolist()
@@ -755,7 +750,6 @@ class DecodedFrames(NamedTuple):
 
 # %% ../../nbs/data/decoding.ipynb #42cec4d3
 def _damaged(probe: Probe, broke: _Damaged) -> ClipError:
-    "The error for a walk that failed."
     alone = broke.reader != "PyAV"  # PyAV decoded the first picture, so another reader may read the file
     if not broke.frames and alone:
         return ClipError(f"{probe.path} cannot be read by {broke.reader}: it decodes no frame.")
@@ -771,7 +765,6 @@ def _damaged(probe: Probe, broke: _Damaged) -> ClipError:
 
 
 def _found(out: Tensor, wanted: Tensor, stamps: list, decoder: str, probe: Probe) -> DecodedFrames:
-    "Make the result with the times of the stamps."
     return DecodedFrames(out, wanted, _seconds(stamps, probe.base, probe.rate), decoder, probe)
 
 
@@ -911,7 +904,6 @@ _ORIENTATION = 0x112  # EXIF tag; values above 4 are sideways
 
 
 def _upright_image(image, path: Path, size: tuple | None, scale: tuple | None) -> Tensor:
-    "Convert an open image as `_image` does."
     sideways = image.getexif().get(_ORIENTATION, 1) > 4
     h, w = image.size if sideways else image.size[::-1]
     if h * w > _MOST_PIXELS:
@@ -1007,7 +999,6 @@ def _is_ordinary(probe: Probe, short: int | FitInto | None, whole: int) -> bool:
 
 
 def _converted(frames, probe: Probe):
-    "Yield (stamp, picture) of decoded frames."
     reformat = VideoReformatter().reformat
     for frame in frames:
         yield frame.pts, lambda: _picture(frame, probe, None, reformat)

@@ -41,7 +41,6 @@ def _read_text(path) -> str:
 
 
 def _decoded(path, data: bytes, encoding: str, errors: str) -> str:
-    "Decode a file that has a byte order mark."
     try:
         return data.decode(encoding, errors)
     except UnicodeDecodeError as error:
@@ -86,7 +85,6 @@ def unfit(path, line: int, what: str) -> ConfigError:
 
 # %% ../../nbs/data/manifests.ipynb #afafdf21
 def _read_json(path):
-    "Parse a JSON file."
     try:
         return json.loads(_read_text(path))
     except json.JSONDecodeError as e:
@@ -262,12 +260,10 @@ def _numbered_names(rows, path) -> ClassNames:
 
 
 def _names_alone(names: list, file: str) -> ClassNames:
-    "Class names whose ids are their positions."
     return ClassNames(list(range(len(names))), names, False, file)
 
 # %% ../../nbs/data/manifests.ipynb #4b5ecce5
 def _json_names(path) -> ClassNames:
-    "{name: number}, {number: name} or [name, ...]"
     found = _read_json(path)
     if isinstance(found, list):
         return _names_alone([str(name) for name in found], Path(path).name)
@@ -511,8 +507,6 @@ def _is_frame_folder(entries: list) -> bool:
 
 
 class _Place(NamedTuple):
-    "A clip file, or a folder to list."
-
     path: str
     name: str
     is_folder: bool
@@ -595,7 +589,6 @@ def _class_folders(folder: Path) -> list:
 
 
 def _class_clips(folder: Path, part: str, entry) -> list:
-    "Names of the clips of one class folder."
     below = f"{part}/{entry.name}".strip("/")
     names = clip_names(entry.path, below)
     if names == [below]:
@@ -606,7 +599,6 @@ def _class_clips(folder: Path, part: str, entry) -> list:
 
 
 def _parse_folders(folder) -> Listing:
-    "Parse a folder with one folder a class."
     folder = Path(folder)
     rows, notes = [], []
     for part, entry in _class_folders(folder):
@@ -654,7 +646,6 @@ def _as_label(word: str):
 
 # %% ../../nbs/data/manifests.ipynb #d5aab4ea
 def _parse_frame_list(path) -> Listing:
-    "Parse lines of `path frames label`."
     path, rows = Path(path), []
     for number, line in text_lines(path):
         found = _path_frames_label(line)
@@ -666,7 +657,6 @@ def _parse_frame_list(path) -> Listing:
 
 
 def _parse_plain_list(path) -> Listing:
-    "Parse lines of `path label`."
     path, rows = Path(path), []
     for number, line in text_lines(path):
         found = _path_label(line)
@@ -885,7 +875,6 @@ def _kinetics_places(label: str, video: str, start: str, end: str, part: str) ->
 
 
 def _kinetics_clip(file, table: CsvTable, line: int, fields: list) -> Row:
-    "One row of a Kinetics CSV."
     head = table.head
     label, video, start, end = [fields[head.index(name)] for name in _KINETICS_COLUMNS]
     part = _part_name(fields[head.index("split")]) if "split" in head else ""
@@ -907,7 +896,6 @@ def _kinetics_files(folder) -> list:
 
 # %% ../../nbs/data/manifests.ipynb #aea7e0f7
 def _kinetics_table(file) -> CsvTable:
-    "Read a CSV with the columns of Kinetics."
     table = read_table(file)
     if table is None or not table.kinetics:
         raise unfit(file, 1, f"a Kinetics CSV needs the columns {','.join(_KINETICS_COLUMNS)},split.")
@@ -915,7 +903,6 @@ def _kinetics_table(file) -> CsvTable:
 
 
 def _parse_kinetics(path) -> Listing:
-    "Parse a Kinetics CSV, or a folder of them."
     path, rows, unlabelled = Path(path), [], []
     for file in [path] if path.is_file() else _kinetics_files(path):
         table = _kinetics_table(file)
@@ -979,7 +966,6 @@ def _ucf_clip(file, line: int, text: str, side: str, ids: dict) -> Row:
 
 
 def _ucf_names(folder: Path) -> ClassNames:
-    "Read the classes of UCF-101."
     path = folder / "classInd.txt"
     if not path.is_file():
         raise ConfigError(f"{folder} needs classInd.txt, the class names of UCF-101.")
@@ -1050,7 +1036,6 @@ def _line_of(path, clip) -> int:
 
 
 def _ssv2_entries(file) -> list:
-    "The clips of a JSON file as dicts."
     found = _read_json(file)
     if not isinstance(found, list) or not all(isinstance(entry, dict) and "id" in entry for entry in found):
         raise ConfigError(f"{file} is not a list of clips with an id and a template.")
@@ -1062,7 +1047,6 @@ def _ssv2_entries(file) -> list:
 
 
 def _ssv2_clip(file, entry: dict, names: ClassNames | None) -> Row:
-    "Make the row of one clip."
     clip = entry["id"]
     template = str(entry.get("template", ""))
     label = template.replace("[", "").replace("]", "")
@@ -1076,7 +1060,6 @@ def _ssv2_clip(file, entry: dict, names: ClassNames | None) -> Row:
 
 # %% ../../nbs/data/manifests.ipynb #42b02627
 def _ssv2_files(folder: Path) -> list:
-    "The train and validation files of a folder."
     ends = ("train.json", "validation.json")
     return [file for file in sorted(folder.glob("*.json")) if file.name.endswith(ends)]
 
@@ -1098,8 +1081,6 @@ def _parse_ssv2(path) -> Listing:
 
 # %% ../../nbs/data/manifests.ipynb #aabe9de1
 class _Format(NamedTuple):
-    "Description and parser of one format."
-
     description: str
     parse: Callable  # path -> Listing; also takes the split number if `official_splits`
     place: str = "either"  # "file", "folder" or "either"
@@ -1147,7 +1128,6 @@ def _form_by_content(path: Path) -> str:
 
 
 def _form_of_file(path: Path) -> str:
-    "Detect the format of one file."
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise ConfigError(f"{path} is a video, not a list.")
     if path.name == "classInd.txt":
@@ -1163,14 +1143,11 @@ _OFFICIAL_FILES = {
 
 
 class _Detected(NamedTuple):
-    "A format and its file or folder."
-
     form: str
     path: Path
 
 
 def _holds(names: list, patterns: tuple) -> bool:
-    "Whether each pattern matches some name."
     return all(any(re.fullmatch(pattern, name) for name in names) for pattern in patterns)
 
 
@@ -1190,7 +1167,6 @@ def _official_below(folder) -> list:
 
 # %% ../../nbs/data/manifests.ipynb #749afaec
 def _ambiguous(path, found: list) -> ConfigError:
-    "The error for a folder that matches several formats."
     options = " or ".join(f"{form} ({where.name})" for form, where in found)
     return ConfigError(f"{path} may be {options}: choose one with `format`, or give one of the folders.")
 

@@ -73,7 +73,6 @@ class Packed(NamedTuple):
 
 
 def _numbered_classes(rows: list) -> list:
-    "Classes named after their numbers."
     labels = [row[2] for row in rows]
     if min(labels, default=0) < 0:
         raise ConfigError(f"The label {min(labels)} is negative.")
@@ -98,14 +97,12 @@ def _clip_rows(clips) -> tuple:
 
 
 def _images_in(path: Path) -> list:
-    "Images of a folder, none for a file."
     if not path.is_dir():
         return []
     return sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _is_utf8(name: str) -> bool:
-    "Whether an archive can store the name."
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
@@ -149,7 +146,6 @@ def _shard_name(number: int) -> str:
 
 
 def _shard_sizes(count: int, shard_size: int) -> list:
-    "(file name, number of clips) of each shard."
     starts = range(0, count, shard_size)
     return [(_shard_name(i), min(shard_size, count - start)) for i, start in enumerate(starts)]
 
@@ -248,7 +244,6 @@ def _replaceable(folder: Path, overwrite: bool) -> list:
 
 
 def _refuse_changed(folder: Path, overwrite: bool, old: list):
-    "Refuse a folder that changed during packing."
     if _replaceable(folder, overwrite) != old:
         raise ConfigError(f"{folder} was packed by another process meanwhile.")
 
@@ -445,7 +440,6 @@ def _check_archive(archive: zipfile.ZipFile, most: int):
 
 
 def _images_of(data: bytes) -> dict:
-    "name -> bytes of the images of an archive."
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check_archive(archive, len(data))
@@ -473,7 +467,6 @@ def _unpacked(path: Path, data: bytes) -> Path:
 
 
 def _remove(path: Path):
-    "Remove a file or a folder, if it exists."
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -589,11 +582,9 @@ class ShardClips(IterableDataset):
         self.shared_epoch.fill_(epoch)
 
     def __len__(self):
-        "Clips in all shards."
         return self.index["clips"]
 
     def __iter__(self):
-        "Iterate over the clips of this worker."
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         with tempfile.TemporaryDirectory() as folder:
@@ -655,8 +646,6 @@ class _BadShard(ConfigError):
 
 
 class _Sample(NamedTuple):
-    "A clip in a shard."
-
     name: str  # file name
     data: bytes
     item: str
@@ -665,7 +654,6 @@ class _Sample(NamedTuple):
 
 
 def _about(member: _Member, num_classes: int) -> tuple:
-    "(item, label, part) from a clip's JSON."
     try:
         found = json.loads(member.data)
         item, label, part = found["item"], found["label"], found.get("part", "")
@@ -741,7 +729,6 @@ def samples(self: ShardClips, worker: int, workers: int) -> Iterator[tuple]:
 
 # %% ../../nbs/data/shards.ipynb #33b9156e
 def _part_of(clips: ShardClips, order: int | None, process: int, processes: int) -> ShardClips:
-    "Copy for one process, with its own epoch."
     part = copy.copy(clips)
     part.order = order
     part.process = process

@@ -52,7 +52,6 @@ def _free(marks, place: int, owner: int, os=os) -> None:  # globals are gone at 
 
 
 def _process_number() -> int:
-    "Index of this loading process, from 0."
     info = get_worker_info()
     if info is None:
         raise RuntimeError("Only a loading process can write batches.")

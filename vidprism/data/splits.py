@@ -149,7 +149,6 @@ def save_list(path, indices, items, **metadata):
 
 
 def _saved_items(path) -> list:
-    "Read the names from a file of `save_list`."
     try:
         items = json.loads(Path(path).read_bytes())["items"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -231,7 +230,6 @@ class Fold(NamedTuple):
 
 
 def _check_folds(labels: list, groups: list, folds: int):
-    "Refuse an impossible number of folds."
     if len(labels) != len(groups):
         raise ConfigError(f"labels and groups must have equal lengths, not {len(labels)} and {len(groups)}.")
     if folds < 2:
@@ -286,7 +284,6 @@ def grouped_folds(labels: Sequence[int], groups: Sequence, folds: Count = 5, see
 
 # %% ../../nbs/data/splits.ipynb #5c782df1
 def _class_subset(classes, size: int, number: int, seed: int) -> tuple:
-    "Indices of the classes with the smallest hashes, ascending."
     places = range(len(classes))
     by_hash = sorted(places, key=lambda place: hashed(seed, number, classes[place]))
     return tuple(sorted(by_hash[:size]))

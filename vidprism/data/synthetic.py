@@ -74,7 +74,6 @@ class _Dice:
 
 # %% ../../nbs/data/synthetic.ipynb #c33c49e8
 def _length(u, v):
-    "Distance from the origin"
     return (u * u + v * v).sqrt()
 
 
@@ -84,7 +83,6 @@ def _box(u, v, a, b):
 
 
 def _disc(u, v):
-    "The unit disc"
     return _length(u, v) - 1
 
 
@@ -151,7 +149,6 @@ def _edge(x, k=4.0):
 
 
 def _plain(u, v):
-    "The tone 1 everywhere"
     return torch.ones_like(u)
 
 
@@ -261,7 +258,6 @@ def _paint(canvas, colour, cover):
 
 # %% ../../nbs/data/synthetic.ipynb #7e20f977
 def _table(names):
-    "The colours of a dictionary, [K,3]"
     return torch.tensor(list(names.values()), dtype=torch.float32)
 
 
@@ -431,7 +427,6 @@ def _bins(x, lo, hi, n):
 
 
 def _named(names, rows):
-    "The names with these indices"
     names = list(names)
     return [names[i] for i in rows.tolist()]
 

@@ -123,7 +123,6 @@ _READERS = (  # part of a function's name, its reader
 
 
 def _reader_in(log: str) -> str:
-    "The reader in a stack."
     for part, reader in _READERS:
         if re.search(rf"in \w*{part}", log):
             return reader
@@ -183,7 +182,6 @@ class Worker:
         self._running()
 
     def _running(self):
-        "The process, started if needed."
         if self.process and self.process.poll() is None:
             return self.process
         self.close()
@@ -230,7 +228,6 @@ class Worker:
         return self._call(module, function, args, options, timeout)
 
     def _call(self, module: str, function: str, args: tuple, options: dict, timeout: float):
-        "`call` for any importable module."
         process, answers = self._running(), []
         to, back = _pipes(process)
         listener = threading.Thread(target=_listen, args=(back, answers), daemon=True)
