@@ -973,7 +973,7 @@ def _read_images(
     lost = int(stamps[-1]) + 1 - len(names)
     if lost:
         warnings.warn(
-            f"{folder}: {lost} numbers between {names[0]} and {names[-1]} are missing; the times keep the gaps.",
+            f"{folder}: {lost} of the numbers from {names[0]} to {names[-1]} are missing; the times keep the gaps.",
             stacklevel=2,
         )
     wanted = choose(len(names))
