@@ -237,6 +237,7 @@ class ClipDataset(Dataset):
 
     @property
     def classes(self) -> list:
+        "Names of the classes."
         return self.clips.classes
 
     @property

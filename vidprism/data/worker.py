@@ -262,6 +262,7 @@ class Worker:
         return f"{reader} crashed on it."
 
     def close(self):
+        "End the process."
         if self.process is None:
             return
         _kill(self.process, False)
