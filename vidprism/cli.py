@@ -353,7 +353,7 @@ def parse_option(text: str) -> tuple:
     Raises
     ------
     ConfigError
-       If the equals sign is missing.
+        If the equals sign is missing.
     """
     name, sign, value = text.partition("=")
     if not sign:
@@ -865,7 +865,7 @@ def training_run(recipe=None, options=None, views="1x1", rates=None, adapter_opt
     views
         Temporal clips and crops of a test clip, such as "4x3".
     rates
-       Rates of the experts. Text such as "2,4,8" or "auto".
+        Rates of the experts. Text such as "2,4,8" or "auto".
     adapter_options
         Options of the adapters, such as "width=16".
     values

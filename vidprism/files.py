@@ -321,9 +321,9 @@ def written_folder(path, made_by: str, owns=(), overwrite: bool = False):
     path : str or Path
         The folder. Its parent is created if missing.
     made_by : str
-       File that the body writes. It identifies a folder of the kit.
+        File that the body writes. It identifies a folder of the kit.
     owns : collection of str
-       Names of the kit's files and folders. They are not kept.
+        Names of the kit's files and folders. They are not kept.
     overwrite : bool
         Accept a folder that the kit did not make.
 

@@ -98,11 +98,11 @@ class VideoModel(nn.Module, ModelHubMixin, **_LIBRARY, model_card_template=_CARD
     Parameters
     ----------
     encoder : FrameEncoder
-       Maps frames to features: `[B,T,D]`.
+        Maps frames to features: `[B,T,D]`.
     head : nn.Module
         Features to a `HeadOutput`, see `create_head`.
     labels : list of str
-       Class names: C of them.
+        Class names: C of them.
     sampling : str
         Sampling of frames, see `read_clip`.
     templates : sequence of str, optional
@@ -112,8 +112,7 @@ class VideoModel(nn.Module, ModelHubMixin, **_LIBRARY, model_card_template=_CARD
     ------
     ConfigError
         If widths of encoder and head or the numbers of labels and classes differ, or a label, the sampling or a
-        template
-        is invalid.
+        template is invalid.
     """
 
     @checked
@@ -300,9 +299,9 @@ def predict(
     clip : str, Path, Clip or Tensor
         A video file, a clip, or features `[T,D]`, see `features`; logits are averaged over windows.
     topk : int
-       Number of answers. At most the number of classes.
+        Number of answers. At most the number of classes.
     labels : list of str, optional
-       New names: C of them. By default the trained labels.
+        New names: C of them. By default the trained labels.
     templates : sequence of str, optional
         Prompts with `{}` for `labels`. By default the model's.
 
@@ -458,9 +457,9 @@ def save_pretrained(
     encoder : bool, optional
         Save the encoder's weights. By default only if its name does not restore them.
     config
-       Unused. Argument of huggingface_hub's `push_to_hub`.
+        Unused. Argument of huggingface_hub's `push_to_hub`.
     model_card_kwargs : dict, optional
-       Values of a model card. It is written as README.
+        Values of a model card. It is written as README.
     overwrite : bool
         Allow a folder with other files and without a model.
     **metadata
@@ -762,8 +761,7 @@ def from_pretrained(cls: VideoModel, name, labels=None, encoder=None, **options)
     ------
     ConfigError
         If the model is missing, its config or a file is invalid or was changed, a weight is not finite, the labels
-        differ,
-        or the encoder has other weights or preprocessing.
+        differ, or the encoder has other weights or preprocessing.
     """
     folder = _fetch_folder(name, **options)
     c, head, weights, adapters = _read_steadily(folder, lambda: _read_folder(folder))
@@ -1020,9 +1018,9 @@ def from_mote(
     Parameters
     ----------
     path : str or Path
-       A file such as MoTE_B16.pt or MoTE_L14.pt. Release v1.0.
+        A file such as MoTE_B16.pt or MoTE_L14.pt. Release v1.0.
     class_names : list of str, str or Path
-       Training classes in order: A list, a file, or "kinetics400".
+        Training classes in order: A list, a file, or "kinetics400".
     encoder : str or FrameEncoder, optional
         Encoder for the CLIP tower with a text tower: "open_clip:ViT-B-16-quickgelu/openai". By default the file's text
         tower, else OpenAI's if the hub's cache has it, else none.

@@ -483,13 +483,13 @@ class ClipList:
     items : list of str
         N names, the same on every machine. Relative to the root, "/" between folders.
     paths : list of Path
-       N files. Folders count as clips of pictures.
+        N files. Folders count as clips of pictures.
     labels : list of int
         N indices into `classes`.
     classes : list of str
         C readable names.
     parts : list of str
-       "train", "val", "test" or "" of each. N values.
+        "train", "val", "test" or "" of each. N values.
     form : str
         A format of `FORMS`; "made" for a list made in code.
     root : Path

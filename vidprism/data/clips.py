@@ -517,7 +517,7 @@ def read_views(
     clips : int
         V, temporal clips, 1 or more.
     crops : int
-       Spatial crops: 1 or 3.
+        Spatial crops: 1 or 3.
     size : int
         Side of a crop, pixels.
 

@@ -125,12 +125,12 @@ def readable_name(raw: str) -> str:
     Parameters
     ----------
     raw : str
-       As the data set writes it.
+        As the data set writes it.
 
     Returns
     -------
     str
-       Words separated by one space; `raw` if it has no word.
+        Words separated by one space; `raw` if it has no word.
     """
     words = _WORD_START.sub(" ", raw.replace("_", " ")).split()
     num_letters = sum(c.isalpha() for c in raw)

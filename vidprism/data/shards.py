@@ -60,7 +60,7 @@ class Packed(NamedTuple):
     clips : int
         Clips in all shards.
     bytes : int
-       Bytes. Size of the clips' files.
+        Bytes. Size of the clips' files.
     left_out : list of tuple
         Item and reason of clips that were not packed.
     """
@@ -270,7 +270,7 @@ def pack(
     Parameters
     ----------
     clips : ClipList, or sequence of tuple
-       Clips. Pairs are (path, label).
+        Clips. Pairs are (path, label).
     folder : str or Path
         Folder of the shards, created if needed.
     shard_size : int
@@ -278,9 +278,9 @@ def pack(
     seed : int or None
         Seed of the packing order, which mixes the classes. `None` keeps the list's order.
     check : bool
-       Read each file first. Unreadable ones are left out.
+        Read each file first. Unreadable ones are left out.
     progress : callable, optional
-       Function. Called with (clips done, all clips).
+        Function. Called with (clips done, all clips).
     overwrite : bool
         Allow a folder with packed clips or other files. Only shards in its own index are removed.
 
@@ -292,9 +292,8 @@ def pack(
     Raises
     ------
     ConfigError
-       If `clips` is empty, `shard_size` is below 1, the folder is not empty, or a shard would replace a file that
-        the
-        index does not name.
+        If `clips` is empty, `shard_size` is below 1, the folder is not empty, or a shard would replace a file
+        that the index does not name.
     ClipError
         If no clip can be packed.
     WriteError
@@ -491,13 +490,13 @@ class ShardClips(IterableDataset):
     size : int
         S, pixels a side.
     augment : Augment, optional
-       Random frames and crops for training. By default the middle ones.
+        Random frames and crops for training. By default the middle ones.
     seed : int
         Seed of random frames and crops.
     no_flip : iterable of int
         Classes that are never mirrored.
     buffer : int
-       Undecoded clips. Size of a worker's shuffle buffer.
+        Undecoded clips. Size of a worker's shuffle buffer.
     read : callable, optional
         (path, item, label, epoch) -> result for a clip. By default `frames_of`.
 

@@ -443,13 +443,13 @@ class Words(NamedTuple):
     texture : list of str
         From `TEXTURES`.
     back : list of str
-       Backgrounds. From `BACKS`.
+        Backgrounds. From `BACKS`.
     column : list of str
         From `COLUMNS`.
     row : list of str
         From `ROWS`.
     size : list of str
-       Sizes. From `SIZES`.
+        Sizes. From `SIZES`.
     light : list of str
         From `LIGHTS`.
     direction : list of str
@@ -659,7 +659,7 @@ def clocks(s: np.ndarray, cycles, phase, turn) -> dict:
     cycles : ndarray
         [N] cycles of the wave in a clip.
     phase : ndarray
-       [N] phase. 0 to 1.
+        [N] phase. 0 to 1.
     turn : ndarray
         [N] time from the start until a stop ends, or from a go's end to the clip's end. Above 0 and below 1.
 
@@ -801,7 +801,7 @@ def clip_scene(indices, seed: int = 0, split: str = "train", num_frames: int = 3
     split : str
         One of `SPLITS`.
     num_frames : int
-       T frames. About two seconds.
+        T frames. About two seconds.
     labels : sequence of str, optional
         C motions, used in turn. By default `MOTIONS`.
 
@@ -900,9 +900,9 @@ def world_clips(
     split : str
         One of `SPLITS`.
     num_frames : int
-       T. 1 or more frames.
+        T. 1 or more frames.
     size : int
-       Pixels a side: 1 or more.
+        Pixels a side: 1 or more.
     labels : sequence of str, optional
         Motions, used in turn. By default `MOTIONS`.
     start : int
