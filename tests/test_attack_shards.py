@@ -262,7 +262,7 @@ def test_more_clips_than_promised(folder):
     for promised in (2, 4):
         good_shard(folder, 3)
         write_index(folder, [("clips-000000.tar", promised)])
-        assert "promises" in refusal(folder, read=number_read)
+        assert "index lists" in refusal(folder, read=number_read)
 
 
 class Payload:

@@ -381,7 +381,7 @@ def check_largest_label(largest: int, num_clips: int):
     """
     most = max(10_000, num_clips)
     if largest >= most:
-        shown = largest if largest < 10**18 else f"with {len(str(largest))} digits"
+        shown = largest if largest < 10**18 else f"of {len(str(largest))} digits"
         raise ConfigError(
             f"the label {shown} is too large for {num_clips} clips: without a file of class names, labels "
             f"must be below {most}."
