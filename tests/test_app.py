@@ -269,15 +269,15 @@ def test_a_browser_is_opened_with_the_token(site, tmp_path, word):
 
 
 WRONG = {
-    "inspect none.mp4": "There is no file none.mp4.",
+    "inspect none.mp4": "The file none.mp4 does not exist.",
     "inspect text.mp4": "text.mp4 was not opened: text.mp4 is text, not a video.",
     "inspect empty": "empty is a folder without numbered images, not a video file.",
-    "inspect --model none": "There is no model folder none.",
-    "inspect --port PORT": "Port PORT cannot be had (address already in use): choose another by --port.",
-    "lab --port PORT": "Port PORT cannot be had (address already in use): choose another by --port.",
+    "inspect --model none": "No model folder was found at none.",
+    "inspect --port PORT": "Port PORT is not available (address already in use): choose another by --port.",
+    "lab --port PORT": "Port PORT is not available (address already in use): choose another by --port.",
     "lab text.mp4": "text.mp4 is a file, not a folder.",
-    "inspect --browser": "There is no browser here: give --no-browser, and open the address that is printed.",
-    "lab --browser": "There is no browser here: give --no-browser, and open the address that is printed.",
+    "inspect --browser": "No browser was found: use --no-browser, and open the printed address.",
+    "lab --browser": "No browser was found: use --no-browser, and open the printed address.",
 }
 
 
@@ -317,7 +317,7 @@ def test_lab_copies_once_and_keeps_changes(site, tmp_path):
     (guides / "03_train_world.ipynb").unlink()
     with run_lab(site, tmp_path) as process:
         assert process.stdout.readline() == (
-            "guides: vidprism-guides (1 copied). Changed by you, so left as they are: 02_inspect_clip.ipynb.\n"
+            "guides: vidprism-guides (1 copied). Changed by you, so not overwritten: 02_inspect_clip.ipynb.\n"
         )
         address_of(process)
         assert interrupt(process) == (0, "")

@@ -689,7 +689,7 @@ def test_a_shard_that_changes_is_no_other_clip(tmp_path, sourced):
     cache_features([first], means(), tmp_path / "cache", 4, progress=False)
     os.utime(first.parent, ns=(7, 7))
     assert cache_features([first], means(), tmp_path / "cache", 4, progress=False).made == 1
-    with pytest.raises(ClipError, match="holds no clip"), unpacked(first.with_name("99999999.mp4")):
+    with pytest.raises(ClipError, match="has no clip"), unpacked(first.with_name("99999999.mp4")):
         pass
     first.parent.write_bytes(b"no tar" * 999)
     with pytest.raises(ClipError, match="cannot be read"), unpacked(first):

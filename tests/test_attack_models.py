@@ -87,7 +87,7 @@ def test_a_strangers_tokenizer_is_not_run(tmp_path, folder):
     mark = tmp_path / "PWNED"
     evil = evil_clip(folder / "clip", mark)
     change(folder, encoder=f"open_clip:local-dir:{evil}", encoder_weights=None)
-    refuse(folder, "give it again")
+    refuse(folder, "its owner's encoder")
     for encoder in (None, f"open_clip:local-dir:{evil}"):
         with pytest.raises(ConfigError):
             VideoModel.from_pretrained(folder, encoder=encoder).predict(CLIP, labels=["a", "b"])

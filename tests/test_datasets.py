@@ -33,7 +33,7 @@ def test_draws_of_jhmdb(tmp_path):
     assert [shuffled[i] for i in found] == [items[i] for i in drawn]
     fewest = min(labels.count(c) for c in range(21))
     assert len(k_shot(labels, fewest, 0, items)) == 21 * fewest
-    with pytest.raises(ConfigError, match=f"has {fewest} clips; {fewest + 1} were asked for"):
+    with pytest.raises(ConfigError, match=f"has {fewest} clips; {fewest + 1} were requested"):
         k_shot(labels, fewest + 1, 0, items)
 
 

@@ -205,7 +205,7 @@ def test_hmdb51(tmp_path, end, mark, tail):
         assert c.form == "hmdb51"
         assert [len(s) for s in c.sides()] == [2, 2]
         assert not c.missing
-    assert any("neither side (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
+    assert any("unused clips (flag 0): 1." in n for n in c.notes) and c.sources()[0] == "April_09"
     assert ClipList.from_any(tmp_path, official_split=2).parts == ["test"]
 
 
@@ -326,7 +326,7 @@ def test_what_does_not_fit_names_file_and_line(tmp_path):
         ("a.mp4 0", "b.mp4 7"): r"l\.txt, line 2: the label 7 is not among the 2 classes of names\.txt \(0 to 1\)",
         ("a.mp4 0", "b.mp4 1", "a.mp4 two"): r"l\.txt, line 3: the label 'two' is a name",
         ("brush_hair/c.mp4 1", "clap/d.mp4 0"): (
-            r"l\.txt, line 1: brush_hair/c\.mp4 has the label 1, which names\.txt does not call 'brush_hair'"
+            r"l\.txt, line 1: brush_hair/c\.mp4 has the label 1, which is not 'brush_hair' in names\.txt"
         ),
         ("a.mp4 clap", "b.mp4 jump"): r"l\.txt, line 2: the class 'jump' is not in names\.txt",
         ("a.mp4 -1",): r"line 1: the label -1",
@@ -336,8 +336,8 @@ def test_what_does_not_fit_names_file_and_line(tmp_path):
             ClipList.from_any(write(tmp_path / "l.txt", *lines), root=tmp_path, classes=names)
         assert "\n" not in str(e.value)
     says = (
-        r"None of the 1 clips that .*l\.txt lists is there; the first is looked for at .*x\.mp4: "
-        r"say where they lie with root"
+        r"None of the 1 clips in .*l\.txt exists; the first was expected at .*x\.mp4: "
+        r"set root to their folder"
     )
     alone = tmp_path / "a" / "b" / "c"  # a root is guessed from the two folders above, too
     with pytest.raises(ConfigError, match=says):
@@ -392,7 +392,7 @@ def test_frame_folders_are_read(tmp_path, form):
         rows = audit_clips(clips, tmp_path / "report", workers=1).rows
         assert [(r.verdict, r.why, r.decoded, r.form) for r in rows] == [
             ("ok", "", 12, "images"),
-            ("odd", "the list promises 12 frames and it holds 11", 11, "images"),
+            ("odd", "the list promises 12 frames, but it has 11", 11, "images"),
         ]
 
 

@@ -351,7 +351,7 @@ def test_the_command_watches_tracks_and_keeps(theirs, tmp_path, capsys):
 @pytest.mark.parametrize("keep", ["none", "0", "-1", "1.5", "²"])
 def test_the_command_refuses_a_number_of_checkpoints(theirs, tmp_path, capsys, keep):
     assert run_command(train_words(theirs, tmp_path / "out", "--keep", keep)) == 2
-    assert "--keep is a number of checkpoints or all" in capsys.readouterr().err
+    assert "--keep must be a number of checkpoints or all" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -41,22 +41,22 @@ VERDICTS = ("ok", "odd", "unreadable")
 
 
 class AuditRow(NamedTuple):
-    """The audit's result for one file.
+    """Audit result of one file.
 
     Attributes
     ----------
-    item : name of the file below the root
+    item : file name below the root
     verdict : one of `VERDICTS`
-    why : what is odd or wrong; empty if ok
-    codec : codec of the video, such as "h264"
-    form : the container, such as "mov" or "avi"; "images" for a folder of images
+    why : the problem; empty if ok
+    codec : FFmpeg's name, such as "h264"
+    form : container, such as "mov" or "avi"; "images" for a folder of images
     width, height : size of the upright picture, pixels
-    fps : frames per second, counted; the header's rate if the file is unreadable
-    promised : frames that the header promises; 0 if it promises none
-    decoded : frames that were decoded
+    fps : frames per second. The header's rate if unreadable
+    promised : frame count of the header; 0 if absent
+    decoded : number of decoded frames
     decoder : "decord", "pyav", "torchcodec" or "images"
-    seconds : time that reading took
-    fixed : name of the repaired copy below the folder of copies; empty if there is none
+    seconds : reading time
+    fixed : name of the repaired copy; empty if none
     saved : frames in that copy
     """
 
@@ -77,19 +77,18 @@ class AuditRow(NamedTuple):
 
 # %% ../../nbs/data/audit.ipynb #6cd7f9d9
 def _remarks(promised: int, decoded: int, fps: float, listed: int = 0, gaps: int = 0) -> list:
-    "What is odd about a file that can be decoded; `listed`: frames that the list of clips promises."
+    "The remarks about a decodable file; `listed`: frame count in the list of clips."
     conditions = {
         f"{gaps} of its numbers are missing": gaps > 0,
-        f"its header promises {promised} frames and it holds {decoded}": promised not in (0, decoded),
-        f"the list promises {listed} frames and it holds {decoded}": listed not in (0, decoded),
+        f"its header promises {promised} frames, but it has {decoded}": promised not in (0, decoded),
+        f"the list promises {listed} frames, but it has {decoded}": listed not in (0, decoded),
         "it has one frame": decoded == 1,
-        f"it runs at {fps:g} frames a second": decoded > 1 and not 1 <= fps <= 240,
+        f"it has {fps:g} frames a second": decoded > 1 and not 1 <= fps <= 240,
     }
     return [remark for remark, holds in conditions.items() if holds]
 
 # %% ../../nbs/data/audit.ipynb #47167663
 def _header(probe) -> dict:
-    "What the header of a file says, as fields of `AuditRow`."
     transposed = probe.turn[0]
     height, width = probe.size[::-1] if transposed else probe.size
     return dict(
@@ -103,20 +102,18 @@ def _header(probe) -> dict:
 
 
 def _first_frame(total: int) -> torch.Tensor:
-    "The place of the first frame."
     return torch.zeros(1, dtype=torch.long)
 
 
 def _read_to_end(path: Path):
-    "Decode every frame, and keep one pixel of those asked for."
+    "Decode every frame, and keep one pixel of the requested ones."
     choose = torch.arange if os.path.isdir(path) else _first_frame
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about missing numbers of images; the verdict reports them
+        warnings.simplefilter("ignore")  # the verdict reports missing numbers
         return read_wanted(path, choose, lambda frame: frame[:1, :1], whole=2**62)
 
 
 def _readable(path: Path, listed: int) -> dict:
-    "The row of a file that can be decoded to its end."
     got = _read_to_end(path)
     decoded, fps = len(got.times), round(got.fps, 3)
     gaps = int(got.probe.stamps[-1]) + 1 - decoded if os.path.isdir(path) else 0
@@ -127,7 +124,7 @@ def _readable(path: Path, listed: int) -> dict:
 
 # %% ../../nbs/data/audit.ipynb #6ad00227
 def _sound_frames(container, stream):
-    "Yield the frames that can be decoded; skip packets that fail."
+    "Yield decodable frames and skip packets that fail."
     packets = container.demux(stream)
     while True:
         try:
@@ -143,7 +140,7 @@ def _sound_frames(container, stream):
 
 
 def _remains(path: Path) -> dict:
-    "What the header of an unreadable file says, and how many of its frames are sound."
+    "Header and number of good frames of an unreadable file."
     try:
         probe = probe_clip(path)
     except ClipError:
@@ -155,23 +152,22 @@ def _remains(path: Path) -> dict:
 
 
 def _unreadable(path: Path, error: ClipError) -> dict:
-    "The row of a file that the readers refuse."
+    "Make the row of a file that the readers refuse."
     why = str(error).replace(f"{path} ", "").rstrip(".")
     remains = {} if os.path.isdir(path) else _remains(path)
     return dict(verdict="unreadable", why=why, **remains)
 
 
 def _failed(error: Exception) -> dict:
-    "The row of a file on which a reader fails in an unknown way."
+    "Make the row of a file after an unknown reader error."
     first_line = [*str(error).splitlines(), ""][0][:120]
     return dict(verdict="unreadable", why=f"its reader failed ({type(error).__name__}: {first_line})")
 
 # %% ../../nbs/data/audit.ipynb #b8217669
-_OWN_FAULTS = (AttributeError, ImportError, NameError, TypeError)  # of the kit, or of a library that does not fit to it
+_OWN_FAULTS = (AttributeError, ImportError, NameError, TypeError)  # faults of the kit or of an incompatible library
 
 
 def _judged(path: Path, listed: int) -> dict:
-    "The row of a file, readable or not."
     try:
         return _readable(path, listed)
     except ClipError as error:
@@ -179,12 +175,12 @@ def _judged(path: Path, listed: int) -> dict:
 
 
 def audit_file(path, listed: int = 0) -> dict:
-    """Decode a file, or a folder of images, to its end.
+    """Decode a whole file or folder of images.
 
     Parameters
     ----------
     path : a video file, or a folder of numbered images
-    listed : frames that the list of clips promises; 0 if it promises none
+    listed : frame count in the list of clips; 0 if absent
 
     Returns
     -------
@@ -192,7 +188,7 @@ def audit_file(path, listed: int = 0) -> dict:
 
     Raises
     ------
-    AttributeError, ImportError, NameError, TypeError : the kit or a library failed, which says nothing about the file
+    AttributeError, ImportError, NameError, TypeError : the kit or a library failed, independently of the file
     """
     start = time.perf_counter()
     path = Path(path)
@@ -206,12 +202,11 @@ def audit_file(path, listed: int = 0) -> dict:
 
 
 def _count_frames(path) -> int:
-    "Frames that can be decoded."
     return audit_file(path).get("decoded", 0)
 
 # %% ../../nbs/data/audit.ipynb #002336e4
 def _upright(frame, codec: str) -> np.ndarray:
-    "A frame of PyAV as a player shows it, [H,W,3] uint8."
+    "A PyAV frame as displayed, [H,W,3] uint8."
     transpose, *flips = _turn(frame, codec)
     picture = frame.to_ndarray(format="rgb24")
     if transpose:
@@ -220,7 +215,7 @@ def _upright(frame, codec: str) -> np.ndarray:
 
 
 def _h264_stream(target, picture: np.ndarray, source):
-    "A stream of the picture's size, made even, at a rate that players accept."
+    "A stream with the picture's size, rounded up to even, and a rate of 1 to 240."
     rate = _fraction(source.average_rate or source.guessed_rate, Fraction(25))
     if not 1 <= rate <= 240:
         rate = Fraction(25)
@@ -232,7 +227,7 @@ def _h264_stream(target, picture: np.ndarray, source):
 
 
 def _write_picture(target, out, picture: np.ndarray, place: int) -> bool:
-    "Write a picture, padded to the even size, at its place; False if its size is another."
+    "Write a padded picture at its position; False if its size differs."
     rows, columns = out.height - picture.shape[0], out.width - picture.shape[1]
     if rows not in (0, 1) or columns not in (0, 1):
         return False
@@ -245,7 +240,7 @@ def _write_picture(target, out, picture: np.ndarray, place: int) -> bool:
 
 
 def _reencode(path: Path, to: Path) -> int:
-    "Write the sound frames of a file into another; returns how many."
+    "Write the good frames of a file into another, and return their number."
     count, out = 0, None
     with _opened(path) as source, av.open(str(to), "w", format="mp4") as target:
         stream = _stream(source, path)
@@ -260,17 +255,17 @@ def _reencode(path: Path, to: Path) -> int:
 
 # %% ../../nbs/data/audit.ipynb #4c0426c6
 class _TooFew(Exception):
-    "Fewer frames than are worth a copy."
+    "Too few frames for a copy."
 
 
 def salvage(path, to, least: int = 2) -> int:
-    """Re-encode the frames that can be decoded.
+    """Re-encode the decodable frames.
 
     Parameters
     ----------
     path : the damaged file
-    to : the new file; its folder is made if needed
-    least : frames that are worth a copy; with fewer, no file is written
+    to : the new file; its folder is created if needed
+    least : with fewer frames, no file is written
 
     Returns
     -------
@@ -278,13 +273,13 @@ def salvage(path, to, least: int = 2) -> int:
 
     Raises
     ------
-    ConfigError : `to` exists already
+    ConfigError : `to` already exists
     ClipError : `path` cannot be opened as a video
     WriteError : `to` cannot be written
     """
     path, to = Path(path), Path(to)
     if os.path.lexists(to):
-        raise ConfigError(f"{to} is there already; copies are written into a new folder.")
+        raise ConfigError(f"{to} already exists; copies must go into a new folder.")
     if _is_folder(path):
         raise ClipError(f"{path} is a folder, not a video file.")
     make_folder(to.parent)
@@ -299,25 +294,25 @@ def salvage(path, to, least: int = 2) -> int:
     except VidPrismError:
         raise
     except (FFmpegError, ArithmeticError, LookupError, ValueError) as error:
-        raise ClipError(f"{path} cannot be encoded again: {type(error).__name__}.") from None
+        raise ClipError(f"{path} cannot be re-encoded: {type(error).__name__}.") from None
 
 # %% ../../nbs/data/audit.ipynb #337ac91e
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are full-width
 
 
 def _printable(text) -> str:
-    "Text without what a terminal, or a line of a list, might act on."
+    "Escape characters that a terminal or a line of a list might interpret."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def _markdown(text) -> str:
-    "Text that is shown in Markdown as it is: no HTML, link, picture, code, formula or column."
+    "Escape text for Markdown: no HTML, link, picture, code, formula or column."
     escaped = html.escape(_printable(text).replace("\\", "\\\\"), quote=False)
     return re.sub(r"([`*\[\]|$~])", r"\\\1", escaped)
 
 
 def _spreadsheet(value):
-    "A cell of a table that no spreadsheet takes for a formula."
+    "Escape a table cell that a spreadsheet would take for a formula."
     if not isinstance(value, str):
         return value
     shown = _printable(value)
@@ -325,16 +320,15 @@ def _spreadsheet(value):
 
 
 def _json_text(content, indent: int | None = 1) -> str:
-    "An object as JSON, with bytes of names that are no text as escapes."
     text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
     return re.sub(r"[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 # %% ../../nbs/data/audit.ipynb #921df71c
-_NAMED = 20  # unreadable files that a summary names
+_NAMED = 20  # unreadable files in a summary
 
 
 def _by_kind(rows) -> list:
-    "Groups of rows whose remarks differ in numbers only, the largest group first."
+    "Group rows whose remarks differ only in numbers, the largest group first."
     kinds = {}
     for row in rows:
         kind = re.sub(r"\d+(\.\d+)?", "#", row.why)
@@ -343,15 +337,14 @@ def _by_kind(rows) -> list:
 
 
 def _count_line(made) -> str:
-    "Files, seconds and verdicts."
-    before = f" ({made.resumed} of them before)" if made.resumed else ""
+    before = f" ({made.resumed} of them earlier)" if made.resumed else ""
     read = f"{len(made.rows)} files read to their end in {made.seconds:.0f} s{before}"
     counts = [f"{count} {verdict}" for verdict, count in made.counts.items()]
     return f"{read}: {', '.join(counts)}."
 
 
 def _unreadable_lines(rows) -> list:
-    "The first unreadable files, one a line, and how many more there are."
+    "The first unreadable files, and how many more there are."
     lines = []
     for row in rows[:_NAMED]:
         copy = f"; {row.saved} frames saved as {row.fixed}" if row.fixed else ""
@@ -362,33 +355,32 @@ def _unreadable_lines(rows) -> list:
 
 
 def _odd_lines(rows) -> list:
-    "An example of each kind of odd file."
     lines = []
     for alike in _by_kind(rows):
         number = "1 file" if len(alike) == 1 else f"{len(alike)} files"
-        more = " (and the like)" if len(alike) > 1 else ""
+        more = " (and similar)" if len(alike) > 1 else ""
         lines.append(_printable(f"  odd, {number}: {alike[0].item}: {alike[0].why}{more}"))
     return lines
 
 
 def _copies_lines(rows) -> list:
-    "How many files were re-encoded; nothing if none was."
+    "How many files were re-encoded; empty if none."
     if not rows:
         return []
     number = "1 file was" if len(rows) == 1 else f"{len(rows)} files were"
-    return [f"{number} re-encoded; the originals are as they were."]
+    return [f"{number} re-encoded; the originals are unchanged."]
 
 # %% ../../nbs/data/audit.ipynb #c8b9c0f0
 class Audit(NamedTuple):
-    """The results for all files of a data set. It prints as a summary.
+    """Results for all files of a data set. Prints as a summary.
 
     Attributes
     ----------
-    rows : list of `AuditRow`, in the order of the list of clips
+    rows : list of `AuditRow`, in list order
     folder : folder of the report
     root : folder of the files
     seconds : wall time of this run
-    resumed : rows taken from an earlier run
+    resumed : rows from an earlier run
     """
 
     rows: list
@@ -399,7 +391,7 @@ class Audit(NamedTuple):
 
     @property
     def quarantine(self) -> Path:
-        "The file that lists the unreadable clips, for training."
+        "The list of unreadable clips, for training."
         return self.folder / "quarantine.json"
 
     @property
@@ -408,7 +400,7 @@ class Audit(NamedTuple):
         return {verdict: len(self.of(verdict)) for verdict in VERDICTS}
 
     def of(self, verdict: str) -> list:
-        """The rows of one verdict.
+        """Rows with one verdict.
 
         Parameters
         ----------
@@ -433,7 +425,6 @@ class Audit(NamedTuple):
 
 # %% ../../nbs/data/audit.ipynb #d2499d16
 def _markdown_table(columns, rows) -> list:
-    "The lines of a table."
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in rows:
         lines.append(f"| {' | '.join(map(_markdown, row))} |")
@@ -441,7 +432,6 @@ def _markdown_table(columns, rows) -> list:
 
 
 def _kind(row) -> tuple:
-    "Codec, container, size, rate and reader of a file."
     size = f"{row.width}x{row.height}"
     return row.codec or "?", row.form or "?", size, f"{row.fps:g}", row.decoder or "none"
 
@@ -476,7 +466,6 @@ JOURNAL = "rows.jsonl"
 
 
 def _csv_text(rows: list) -> str:
-    "Rows of `AuditRow` fields, with a header."
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(AuditRow._fields)
@@ -485,7 +474,7 @@ def _csv_text(rows: list) -> str:
 
 
 def _write_report(made: Audit, folders: frozenset = frozenset()) -> None:
-    "Write the four files; `folders` are rows of folders that cannot be listed, which no list of clips holds."
+    "Write the four files; `folders` are rows of folders that cannot be listed."
     rows, root = [row._asdict() for row in made.rows], str(made.root.resolve())
     whole = dict(root=root, files=len(rows), counts=made.counts, seconds=round(made.seconds, 1), rows=rows)
     unread = {row.item: row.why for row in made.of("unreadable") if row.item not in folders}
@@ -496,12 +485,12 @@ def _write_report(made: Audit, folders: frozenset = frozenset()) -> None:
 
 # %% ../../nbs/data/audit.ipynb #955bf080
 def _files_of(data, format=None, root=None) -> tuple:
-    "The root, [(item, path, listed frames)] and refused folders: every video below a folder, or the clips of a list."
+    "The root, [(item, path, listed frames)] and folders that cannot be listed."
     if not isinstance(data, ClipList) and os.path.isdir(data) and format is None:
         root, refused = Path(data), []
         files = [(name, root / name, 0) for name in clip_names(data, refused=refused)]
         if not files and not refused:
-            raise ConfigError(f"{data} holds no videos.")
+            raise ConfigError(f"{data} has no videos.")
         return root, files, [AuditRow(name or ".", "unreadable", why) for name, why in refused]
     clips = ClipList.from_any(data, format, root)
     frames = clips.frames or [0] * len(clips)
@@ -512,7 +501,7 @@ def _files_of(data, format=None, root=None) -> tuple:
 
 
 def _state(path) -> list:
-    "Size in bytes and time of change; another state means another file. Zeros if there is none."
+    "Size in bytes and modification time; zeros if the file is missing."
     try:
         state = os.stat(path)
     except (OSError, ValueError):
@@ -521,12 +510,12 @@ def _state(path) -> list:
 
 
 def _journal_line(row: AuditRow, path) -> str:
-    "A row and the state of its file, as one line of JSON."
+    "A row and its file's state as one line of JSON."
     return _json_text(dict(row._asdict(), state=_state(path)), indent=None)
 
 
 def _row_of(fields: dict) -> AuditRow:
-    "A row of an earlier run; TypeError if a field is of another type."
+    "A row of an earlier run; TypeError if a field has the wrong type."
     row = AuditRow(**fields)
     for value, kind in zip(row, AuditRow.__annotations__.values(), strict=True):
         if not isinstance(value, (int, float) if kind is float else kind):
@@ -545,12 +534,12 @@ def _journal_rows(journal: Path) -> dict:
             state = row.pop("state")
             found[row["item"]] = state, _row_of(row)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue  # an incomplete line, where the run was interrupted
+            continue  # an incomplete line after an interruption
     return found
 
 # %% ../../nbs/data/audit.ipynb #ff5b3b54
 def _stands(row: AuditRow, timeout: float, fix) -> bool:
-    "Whether a row of an earlier run still holds under this time limit, with or without copies."
+    "Whether an earlier row is still valid for this time limit and `fix`."
     if "did not finish" in row.why and row.seconds < timeout:
         return False
     if fix is None or row.verdict != "unreadable":
@@ -559,26 +548,25 @@ def _stands(row: AuditRow, timeout: float, fix) -> bool:
 
 
 def _refuse_foreign(out: Path) -> None:
-    "Refuse to replace files of a report's names that no audit wrote."
     there = [name for name in REPORT if os.path.lexists(out / name)]
     if there and not os.path.lexists(out / JOURNAL):
-        raise ConfigError(f"{out} holds a file {there[0]} that no audit wrote; choose another folder for the report.")
+        raise ConfigError(f"{out} has a file {there[0]} that no audit wrote; choose another folder for the report.")
 
 
 @contextmanager
 def _alone(out: Path):
-    "Be the only audit that writes into a folder; wait for another one."
+    "Lock a folder, or wait for another audit."
     with ExitStack() as held:
         try:
             held.enter_context(locked(out / JOURNAL, timeout=0))
         except ConfigError:
-            warnings.warn(f"{out} is written by another audit; this one waits.", stacklevel=3)
+            warnings.warn(f"{out} is in use by another audit; this one waits.", stacklevel=3)
             held.enter_context(locked(out / JOURNAL))
         yield
 
 
 def _finished_rows(journal: Path, files: list, timeout: float, fix) -> dict:
-    "item -> AuditRow of the files that need not be read again."
+    "item -> AuditRow of files that need not be read again."
     known, rows = _journal_rows(journal), {}
     for item, path, _ in files:
         if item not in known:
@@ -590,7 +578,7 @@ def _finished_rows(journal: Path, files: list, timeout: float, fix) -> dict:
 
 # %% ../../nbs/data/audit.ipynb #e9dabe10
 def _called(worker: Worker, name: str, path, **options):
-    "Call a function in a worker; a failure that is not the file's ends the audit."
+    "Call a function in a worker; an error of the kit or a library ends the audit."
     try:
         return worker.call(name, path, **options)
     except VidPrismError:
@@ -598,13 +586,12 @@ def _called(worker: Worker, name: str, path, **options):
     except Exception as error:
         said = _printable(f"{type(error).__name__}: {error}")
         raise VidPrismError(
-            f"The audit stopped at {path}: the kit, or a library that it uses, failed ({said}). "
-            "This says nothing about the file; `vidprism doctor` looks at what is installed."
+            f"The audit stopped at {path}: the kit or a library failed ({said}), independently of the "
+            "file; run `vidprism doctor`."
         ) from error
 
 
 def _check_readers(worker: Worker) -> None:
-    "Refuse to judge files where the kit's own sample cannot be read."
     try:
         sample = sample_clips()[0]
     except (ClipError, IndexError):  # installed without its samples
@@ -612,13 +599,12 @@ def _check_readers(worker: Worker) -> None:
     row = _called(worker, "data.audit.audit_file", sample, timeout=120)
     if row["verdict"] != "ok":
         raise VidPrismError(
-            f"The audit did not begin: the kit's own sample {sample.name} cannot be read here ({row['why']}); "
-            "`vidprism doctor` looks at what is installed."
+            f"The audit did not start: the kit's own sample {sample.name} cannot be read ({row['why']}); "
+            "run `vidprism doctor`."
         )
 
 
 def _first_row(worker: Worker, item: str, path, listed: int, timeout: float) -> AuditRow:
-    "Read one file in a worker."
     try:
         return AuditRow(item, **_called(worker, "data.audit.audit_file", path, listed=listed, timeout=timeout))
     except ClipError as error:  # the worker crashed or was ended
@@ -628,9 +614,9 @@ def _first_row(worker: Worker, item: str, path, listed: int, timeout: float) -> 
 
 
 def _save_copy(worker: Worker, path, to: Path, timeout: float) -> int:
-    "Frames in the copy of a file, which is made if it does not exist; 0 if it cannot be made."
+    "Frames in the copy of a file, which is made if needed; 0 if that fails."
     try:
-        with suppress(ConfigError):  # another audit makes it at this moment
+        with suppress(ConfigError):  # another audit is making it
             if not os.path.lexists(to):
                 return _called(worker, "data.audit.salvage", path, to=to, timeout=4 * timeout)
         return worker.call("data.audit._count_frames", to, timeout=timeout)
@@ -643,7 +629,7 @@ def _save_copy(worker: Worker, path, to: Path, timeout: float) -> int:
 
 
 def _with_copy(row: AuditRow, worker: Worker, path, timeout: float, fix) -> AuditRow:
-    "The row of an unreadable file after a copy was tried."
+    "Try a copy of an unreadable file, and update its row."
     name = fixed_name(row.item)
     to = Path(fix) / name
     if not to.resolve().is_relative_to(Path(fix).resolve()):
@@ -655,7 +641,7 @@ def _with_copy(row: AuditRow, worker: Worker, path, timeout: float, fix) -> Audi
 
 
 def _audit_one(free, file: tuple, timeout: float, fix) -> AuditRow:
-    "The row of one file, by the next free worker; with its copy if one is wanted and needed."
+    "Audit one file in the next free worker, with a copy if needed."
     item, path, listed = file
     worker = free.get()
     try:
@@ -669,7 +655,7 @@ def _audit_one(free, file: tuple, timeout: float, fix) -> AuditRow:
 # %% ../../nbs/data/audit.ipynb #eb3be044
 @contextmanager
 def _free_workers(count: int):
-    "A queue of workers, which are ended at the end of the block."
+    "A queue of workers, closed at the end of the block."
     free, workers = queue.SimpleQueue(), [Worker() for _ in range(count)]
     for worker in workers:
         free.put(worker)
@@ -683,7 +669,7 @@ def _free_workers(count: int):
 
 @contextmanager
 def _threads(count: int):
-    "A pool of threads; after an error no further task is started."
+    "A pool of threads; after an error no new task starts."
     with ThreadPoolExecutor(count) as pool:
         try:
             yield pool
@@ -693,7 +679,7 @@ def _threads(count: int):
 
 
 def _audit_files(files: list, workers: int, timeout: float, fix, journal: Path, tell) -> dict:
-    "item -> AuditRow; each row is appended to the journal and told as soon as it is finished."
+    "item -> AuditRow; each finished row goes to the journal and to `tell`."
     rows, count = {}, min(workers, len(files))
     if not files:
         return rows
@@ -720,17 +706,17 @@ def audit_clips(
     root: AnyPath = None,
     progress: Callable = None,
 ) -> Audit:
-    """Read every file of a data set to its end, in processes that can be ended, and write a report.
+    """Read every file of a data set in separate processes, and write a report.
 
     Parameters
     ----------
-    data : a folder (every video in it), a `ClipList`, or what `ClipList.from_any` reads
+    data : a folder (every video in it), a `ClipList`, or input of `ClipList.from_any`
     out : folder of the report
-    workers : files read at a time, 1 or more
-    timeout : seconds that reading one file may take, above 0
-    fix : new folder for repaired copies of unreadable files; None: no copies
+    workers : 1 or more, files read in parallel
+    timeout : seconds for one file, above 0
+    fix : new folder for repaired copies; None: no copies
     resume : continue an interrupted audit in `out`
-    format, root : as for `ClipList.from_any`; a folder without a format: every video below it
+    format, root : see `ClipList.from_any`. Without a format, a folder means every video below it
     progress : called with (done, total, AuditRow) after each file
 
     Returns
@@ -740,7 +726,7 @@ def audit_clips(
     Raises
     ------
     ConfigError : no videos, no workers, no time, `fix` inside the folder of the originals, or a foreign report in `out`
-    VidPrismError : the kit, or a library that it uses, fails whatever the file is
+    VidPrismError : The kit or a library fails independently of the file
     WriteError : the report or a copy cannot be written
     """
     start, out = time.perf_counter(), Path(out)
@@ -758,7 +744,7 @@ def audit_clips(
 
 
 def _audit_rest(journal: Path, old: dict, files: list, workers: int, timeout: float, fix, progress) -> dict:
-    "item -> AuditRow of the files that have no row yet; the journal begins with the rows that there are."
+    "item -> AuditRow of the remaining files; the journal starts with the old rows."
     write_text(journal, "".join(_journal_line(old[item], path) for item, path, _ in files if item in old))
 
     def tell(count, row):
@@ -770,8 +756,9 @@ def _audit_rest(journal: Path, old: dict, files: list, workers: int, timeout: fl
 
 
 def _check_options(workers: int, timeout: float, fix, root) -> None:
-    "Refuse an audit without workers or time, and copies among the originals."
     if workers < 1 or timeout <= 0:
         raise ConfigError(f"an audit needs 1 worker or more and a time limit above 0, not {workers} and {timeout}.")
     if fix is not None and Path(fix).resolve().is_relative_to(Path(root).resolve()):
-        raise ConfigError(f"fix must be a folder outside of {root}: no original is touched, and no copy is audited.")
+        raise ConfigError(
+            f"fix must be a folder outside of {root}, so that originals stay unchanged and copies are not audited."
+        )

@@ -25,9 +25,9 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def _read_text(path) -> str:
-    """A text file: UTF-8 or UTF-16 by its byte order mark, else UTF-8, else Latin-1.
+    """Read UTF-8 or UTF-16 text by its byte order mark, else UTF-8, else Latin-1.
 
-    In a file with UTF-8's mark, bytes that are not UTF-8 stay what Python makes of such names of files.
+    If the mark is UTF-8's, invalid bytes become surrogates, as in Python's file names.
     """
     data = Path(path).read_bytes()
     if data[:2] in _UTF16_MARKS:
@@ -41,25 +41,24 @@ def _read_text(path) -> str:
 
 
 def _decoded(path, data: bytes, encoding: str, errors: str) -> str:
-    "The text of a file with a byte order mark."
     try:
         return data.decode(encoding, errors)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no text: {error.reason} at byte {error.start}.") from None
+        raise ConfigError(f"{path} is not text: {error.reason} at byte {error.start}.") from None
 
 
 def text_lines(path) -> list:
-    """Lines of a text file without the blank ones; only line feeds and carriage returns end a line.
+    """Read the lines of a text file, without blank ones. Only line feeds and carriage returns end a line.
 
     Parameters
     ----------
     path : str or Path
-        A file in UTF-8, in Latin-1, or in UTF-16 with a byte order mark.
+        UTF-8, Latin-1, or UTF-16 with a byte order mark.
 
     Returns
     -------
     list of (int, str)
-        Line number, from 1, and the line without the space around it.
+        Line number, from 1, and the stripped line.
     """
     lines = re.split(r"\r\n|\r|\n", _read_text(path))
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
@@ -67,37 +66,35 @@ def text_lines(path) -> list:
 
 
 def unfit(path, line: int, what: str) -> ConfigError:
-    """Make the error for a line that cannot be read; the caller raises it.
+    """Make the error for an invalid line; the caller raises it.
 
     Parameters
     ----------
     path : str or Path
-        The file.
     line : int
-        Number of the line, from 1.
+        Line number, from 1.
     what : str
-        What is wrong, one sentence.
+        The problem, one sentence.
 
     Returns
     -------
     ConfigError
-        Names the file, the line, and what is wrong.
+        Names the file and the line.
     """
     return ConfigError(f"{path}, line {line}: {what}")
 
 # %% ../../nbs/data/manifests.ipynb #afafdf21
 def _read_json(path):
-    "What a JSON file holds."
     try:
         return json.loads(_read_text(path))
     except json.JSONDecodeError as e:
-        raise unfit(path, e.lineno, f"this is no JSON ({e.msg}).") from None
-    except (ValueError, RecursionError) as e:  # a number of too many digits, brackets in brackets without end
+        raise unfit(path, e.lineno, f"this is not JSON ({e.msg}).") from None
+    except (ValueError, RecursionError) as e:  # a number with too many digits, or too deep nesting
         raise unfit(path, 1, f"this JSON cannot be read ({e}).") from None
 
 
 def _csv_rows(path, delimiter: str = ",") -> list:
-    "Rows of a CSV as (line number, fields), quotes undone, blank rows left out."
+    "Rows of a CSV as (line number, fields), unquoted, without blank rows."
     text = io.StringIO(_read_text(path), newline="")
     reader = csv.reader(text, delimiter=delimiter)
     rows, line = [], 1
@@ -108,7 +105,7 @@ def _csv_rows(path, delimiter: str = ",") -> list:
                 rows.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as e:
-        raise unfit(path, reader.line_num, f"this is no CSV ({e}).") from None
+        raise unfit(path, reader.line_num, f"this is not CSV ({e}).") from None
     return rows
 
 # %% ../../nbs/data/manifests.ipynb #9fe84bcc
@@ -128,36 +125,36 @@ def readable_name(raw: str) -> str:
     Parameters
     ----------
     raw : str
-        The name as a data set writes it.
+        As the data set writes it.
 
     Returns
     -------
     str
-        Words with one space between them; `raw` where there are none.
+        Words separated by one space; `raw` if it has no word.
     """
     words = _WORD_START.sub(" ", raw.replace("_", " ")).split()
     num_letters = sum(c.isalpha() for c in raw)
-    shouted = raw.isupper() and num_letters > 4  # BRUSH_HAIR holds no abbreviation
+    shouted = raw.isupper() and num_letters > 4  # BRUSH_HAIR has no abbreviation
     readable = [w if _is_abbreviation(w) and not shouted else w.lower() for w in words]
     return " ".join(readable) or raw
 
 # %% ../../nbs/data/manifests.ipynb #cells002
-_RISKY_START = r"[=+\-@\s]"  # a formula, or space that readers drop
+_RISKY_START = r"[=+\-@\s]"  # a formula, or a space that readers strip
 _RISKY_WORD = re.compile(rf"'*{_RISKY_START}|.*\s'*\Z", re.S)
 
 
 def to_cell(word: str) -> str:
-    """Write a name so that no spreadsheet runs it and no reader cuts it.
+    """Quote a word that a spreadsheet would execute or a reader would strip.
 
     Parameters
     ----------
     word : str
-        A name, such as that of a class.
+        For example a class name.
 
     Returns
     -------
     str
-        The name; a risky one between apostrophes.
+        The word, in apostrophes if it is risky.
     """
     return f"'{word}'" if _RISKY_WORD.match(word) else word
 
@@ -168,12 +165,12 @@ def from_cell(cell: str) -> str:
     Parameters
     ----------
     cell : str
-        What stands in a cell.
+        Text of a cell.
 
     Returns
     -------
     str
-        The name.
+        The word.
     """
     word = cell[1:-1]
     quoted = len(cell) > 2 and cell[0] == cell[-1] == "'"
@@ -181,7 +178,7 @@ def from_cell(cell: str) -> str:
 
 
 def path_to_cell(path: str) -> str:
-    """Write a path so that no spreadsheet runs it and no reader cuts it.
+    """Protect a path that a spreadsheet would execute or a reader would strip.
 
     Parameters
     ----------
@@ -191,7 +188,7 @@ def path_to_cell(path: str) -> str:
     Returns
     -------
     str
-        The path; a risky one begins with `./`, and ends with `/.` after a space.
+        A risky path gets a leading `./`; one that ends with a space gets a trailing `/.`.
     """
     start = "./" if re.match(_RISKY_START, path) else ""
     end = "/." if re.search(r"\s\Z", path) else ""
@@ -204,7 +201,7 @@ def path_from_cell(cell: str) -> str:
     Parameters
     ----------
     cell : str
-        What stands in a cell.
+        Text of a cell.
 
     Returns
     -------
@@ -219,25 +216,25 @@ _NUMBER = re.compile(r"-?\d+")
 
 
 def _as_int(digits: str) -> int:
-    "A number of any length; Python refuses more than 4,300 digits, and a label of so many is too large in any case."
+    "Parse at most 4,000 digits, because Python refuses more than 4,300. Such a label is too large anyway."
     return int(digits[:4000])
 
 
 class ClassNames(NamedTuple):
-    """What a file of class names says.
+    """Class names from a file.
 
     Attributes
     ----------
     ids : list of int
-        Numbers of the classes, ascending.
+        Class numbers, ascending.
     names : list of str
-        Names as written, in the order of `ids`.
+        As written; same order as `ids`.
     numbered : bool
-        False where the file has names alone, so that each number is a place.
+        False if the file has no numbers. The ids are then positions.
     file : str
-        Name of the file.
+        File name.
     final : bool
-        True for the file that `ClipList.save` wrote: labels are these numbers, and the names are readable already.
+        True if `ClipList.save` wrote the file. Its ids are the labels, and its names are readable.
     """
 
     ids: list
@@ -248,7 +245,7 @@ class ClassNames(NamedTuple):
 
 
 def _numbered_names(rows, path) -> ClassNames:
-    "Class names from (line, number, name), in the order of the numbers; each number once."
+    "Class names from (line, number, name), sorted by number; a repeated number is an error."
     name_of = {}
     for line, number, name in rows:
         digits = str(number).strip()
@@ -256,24 +253,22 @@ def _numbered_names(rows, path) -> ClassNames:
             raise unfit(path, line, f"{str(number)[:99]!r} is not the number of a class.")
         place = _as_int(digits)
         if place in name_of:
-            raise unfit(path, line, f"the class {place} has a name already, {name_of[place]!r}.")
+            raise unfit(path, line, f"the class {place} already has the name {name_of[place]!r}.")
         name_of[place] = name
     ids = sorted(name_of)
     return ClassNames(ids, [name_of[i] for i in ids], True, Path(path).name)
 
 
 def _names_alone(names: list, file: str) -> ClassNames:
-    "Class names whose numbers are their places."
     return ClassNames(list(range(len(names))), names, False, file)
 
 # %% ../../nbs/data/manifests.ipynb #4b5ecce5
 def _json_names(path) -> ClassNames:
-    "{name: number}, {number: name} or [name, ...]"
     found = _read_json(path)
     if isinstance(found, list):
         return _names_alone([str(name) for name in found], Path(path).name)
     if not isinstance(found, dict):
-        raise unfit(path, 1, "class names are {name: number}, {number: name} or [name, ...].")
+        raise unfit(path, 1, "class names must be {name: number}, {number: name} or [name, ...].")
     keys_are_numbers = all(re.fullmatch(r"\d+", key) for key in found)
     rows = []
     for place, (key, value) in enumerate(found.items(), 1):
@@ -283,7 +278,7 @@ def _json_names(path) -> ClassNames:
 
 
 def _csv_names(table: list, path) -> ClassNames | None:
-    "Names from the columns id and name of a CSV's rows; None where it lacks them."
+    "Names from the columns id and name; None if a column is missing."
     if not table:
         return None
     head = [field.lower() for field in table[0][1]]
@@ -299,7 +294,7 @@ def _csv_names(table: list, path) -> ClassNames | None:
 
 
 def _text_names(lines: list, path) -> ClassNames | None:
-    "Names from lines such as `1 ApplyEyeMakeup`; None where a line has no number."
+    "Names from lines such as `1 ApplyEyeMakeup`; None if a line has no number."
     rows = []
     for line, text in lines:
         match = re.fullmatch(r"(\d+)[\s,]+(\S.*)", text)
@@ -321,12 +316,11 @@ def read_class_names(path) -> ClassNames:
     Returns
     -------
     ClassNames
-        Numbers and names.
 
     Raises
     ------
     ConfigError
-        If the file names no class, or names one twice.
+        If the file names no class or names a class number twice.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".json":
@@ -339,7 +333,7 @@ def read_class_names(path) -> ClassNames:
     if found:
         return found
     if table and suffix == ".csv":
-        raise unfit(path, 1, "a CSV of class names has the columns id,name.")
+        raise unfit(path, 1, "a CSV of class names needs the columns id,name.")
     return _names_alone([line.strip("\"'") for _, line in lines], Path(path).name)
 
 # %% ../../nbs/data/manifests.ipynb #4c7d559c
@@ -349,17 +343,17 @@ class Row(NamedTuple):
     Attributes
     ----------
     name : str
-        What tells the clip from others, the same on every machine.
+        Identifies the clip; the same on every machine.
     label : int or str
         A number or a class name, as written.
     line : int
-        Line of the list, from 1; 0 where there is none.
+        Line of the list, from 1. `0` if unknown.
     part : str
-        "train", "val", "test"; "" where the list does not say.
+        "train", "val" or "test". `""` if unknown.
     num_frames : int or None
-        Frames that the list promises.
+        Frame count in the list.
     places : tuple of str
-        Where the file may lie below the root, the likeliest first; () for `name` alone.
+        Candidate paths below the root, the likeliest first. `()` means `name`.
     """
 
     name: str
@@ -371,44 +365,44 @@ class Row(NamedTuple):
 
 
 def check_largest_label(largest: int, num_clips: int):
-    """Refuse a label that would make far more classes than there are clips; classes without names are 0 to the largest.
+    """Refuse a label that would create far more classes than clips. Without names, classes are 0 to the largest label.
 
     Parameters
     ----------
     largest : int
         The largest label.
     num_clips : int
-        Number of clips that are listed.
+        Number of listed clips.
 
     Raises
     ------
     ConfigError
-        If the label is not below 10,000, nor below the number of clips.
+        If the label is at least max(10,000, `num_clips`).
     """
     most = max(10_000, num_clips)
     if largest >= most:
         shown = largest if largest < 10**18 else f"of {len(str(largest))} digits"
         raise ConfigError(
-            f"the label {shown} is too large for {num_clips} clips without class names: labels must be below {most}; "
-            "a file of class names allows any."
+            f"the label {shown} is too large for {num_clips} clips: without a file of class names, labels "
+            f"must be below {most}."
         )
 
 
 class Listing(NamedTuple):
-    """What a list says.
+    """A parsed list.
 
     Attributes
     ----------
     form : str
-        Its format, one of `FORMS`.
+        One of `FORMS`.
     rows : list of Row
-        Its clips.
+        The clips.
     names : ClassNames or None
-        From a file of class names that belongs to the format.
+        Class names that belong to the format.
     file : Path
-        The list, or the folder.
+        The list or the folder.
     notes : list of str
-        Sentences for the reader.
+        Remarks for the report.
     """
 
     form: str
@@ -445,35 +439,35 @@ _PART_OF = {word: part for part, words in _PART_WORDS.items() for word in words}
 
 
 def _part_name(word) -> str:
-    "train, val or test; another word as it is."
+    "train, val or test; any other word is returned unchanged."
     text = str(word).strip()
     return _PART_OF.get(text.lower(), text)
 
 
 def is_video(name: str) -> bool:
-    """Whether the name of a file has the suffix of a video.
+    """Whether a file name has a video suffix.
 
     Parameters
     ----------
     name : str
-        Name or path of a file.
+        Name or path.
 
     Returns
     -------
     bool
-        True for the suffixes in `VIDEO_SUFFIXES`, in any case.
+        True for a suffix in `VIDEO_SUFFIXES`, in any case.
     """
     return name.lower().endswith(VIDEO_SUFFIXES)
 
 
 def _is_frame(name: str) -> bool:
-    "Whether the name of a file is that of a numbered picture, such as img_00001.jpg."
+    "Whether a file name is that of a numbered picture, such as img_00001.jpg."
     stem, suffix = os.path.splitext(name)
     return suffix.lower() in IMAGE_SUFFIXES and stem[-1:].isdigit()
 
 # %% ../../nbs/data/manifests.ipynb #3c4c0de7
 def _entries(folder, most: int = 64) -> list:
-    "The entries of a folder, by name, without hidden ones. Of a folder of pictures only the first `most` are listed."
+    "List a folder by name, without hidden entries. Listing stops after `most` entries if they are pictures."
     found, has_frames, has_folders = [], False, False
     for entry in _scanned(folder):
         if entry.name.startswith("."):
@@ -487,18 +481,18 @@ def _entries(folder, most: int = 64) -> list:
 
 
 def _scanned(folder) -> Iterator[os.DirEntry]:
-    "The entries of a folder in the system's order. What cannot be listed counts as empty."
+    "Entries in the system's order; none if the folder cannot be listed."
     with contextlib.suppress(OSError), os.scandir(folder) as scan:
         yield from scan
 
 
 def _is_folder(entry) -> bool:
-    "Whether an entry is a folder, or a link to one; a link that leads nowhere or to itself is none."
+    "Whether an entry is a folder or a link to one. Broken and circular links do not count."
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _identity(folder) -> tuple:
-    "What tells a folder from others, whatever links lead to it; () where it cannot be seen."
+    "Device and inode of a folder, the same for all links to it; () if it is not accessible."
     try:
         found = os.stat(folder)
     except OSError:
@@ -507,14 +501,12 @@ def _identity(folder) -> tuple:
 
 
 def _is_frame_folder(entries: list) -> bool:
-    "Numbered pictures, and no video whose thumbnails they might be."
+    "Whether there are numbered pictures and no videos. Pictures beside videos are thumbnails."
     names = [entry.name for entry in entries]
     return any(map(_is_frame, names)) and not any(map(is_video, names))
 
 
 class _Place(NamedTuple):
-    "A clip's file, or a folder that is still to be listed."
-
     path: str
     name: str
     is_folder: bool
@@ -522,7 +514,7 @@ class _Place(NamedTuple):
 
 
 def _places_in(folder: _Place, entries: list) -> list:
-    "The videos and folders of a folder; no link back to a folder above them."
+    "Videos and subfolders, without links to a folder above them."
     above = (*folder.above, _identity(folder.path))
     places = []
     for entry in entries:
@@ -545,16 +537,16 @@ def _why_unlisted(folder) -> str:
 
 
 def clip_names(folder, below: str = "", refused: list | None = None) -> list:
-    """Videos and folders of pictures in a folder, at any depth. A link to a folder above it is not followed.
+    """Find videos and folders of pictures at any depth. Links to a folder above them are not followed.
 
     Parameters
     ----------
     folder : str or Path
-        Where to look.
+        Where to search.
     below : str
-        What the names begin with.
+        Prefix of the names.
     refused : list, optional
-        Receives a pair (name, reason) for each folder that cannot be listed.
+        Receives (name, reason) for each folder that cannot be listed.
 
     Returns
     -------
@@ -581,7 +573,7 @@ def clip_names(folder, below: str = "", refused: list | None = None) -> list:
 
 # %% ../../nbs/data/manifests.ipynb #6ce24b52
 def _part_folders(folder) -> list:
-    "The folders train, val and test, or [] if the folders are classes."
+    "Names of the train, val and test folders, or [] if the folders are classes."
     names = [entry.name for entry in _entries(folder) if _is_folder(entry)]
     has_train = "train" in map(_part_name, names)
     only_parts = all(name.lower() in _PART_OF for name in names)
@@ -589,7 +581,7 @@ def _part_folders(folder) -> list:
 
 
 def _class_folders(folder: Path) -> list:
-    "(part folder, class folder) pairs; the part is empty where there is none."
+    "(part folder, class folder) pairs; the part may be empty."
     found = []
     for part in _part_folders(folder) or [""]:
         found += [(part, entry) for entry in _entries(folder / part) if _is_folder(entry)]
@@ -597,25 +589,23 @@ def _class_folders(folder: Path) -> list:
 
 
 def _class_clips(folder: Path, part: str, entry) -> list:
-    "Names of the clips of one class folder."
     below = f"{part}/{entry.name}".strip("/")
     names = clip_names(entry.path, below)
     if names == [below]:
         raise ConfigError(
-            f"{folder / part} holds folders of pictures, such as {entry.name}, but no class folders above them."
+            f"{folder / part} has folders of pictures, such as {entry.name}, but no class folders above them."
         )
     return names
 
 
 def _parse_folders(folder) -> Listing:
-    "Folder = class."
     folder = Path(folder)
     rows, notes = [], []
     for part, entry in _class_folders(folder):
         names = _class_clips(folder, part, entry)
         rows += [Row(name, entry.name, part=_part_name(part)) for name in names]
         if not names:
-            notes.append(f"The folder {entry.name!r} holds no clips and is no class.")
+            notes.append(f"The folder {entry.name!r} has no clips and is not a class.")
     of_pictures = sum(not is_video(row.name) for row in rows)
     if of_pictures:
         notes.append(f"Folders of pictures: {of_pictures} of {len(rows)} clips.")
@@ -630,7 +620,7 @@ _TWO_NUMBERS = re.compile(r"(.*\S)\s+(\d+)\s+(-?\d+)")
 
 
 def _path_label(line: str) -> tuple | None:
-    "(path, label) of a line; None where it has only one word."
+    "(path, label) of a line; None if it has only one word."
     if "\t" in line:
         path, _, label = line.partition("\t")
         return path.strip(" \"'"), label.strip()
@@ -643,7 +633,7 @@ def _path_label(line: str) -> tuple | None:
 
 
 def _path_frames_label(line: str) -> tuple | None:
-    "(path, frames, label) of a line; None where it does not end with two numbers."
+    "(path, frames, label) of a line; None if it does not end with two numbers."
     match = _TWO_NUMBERS.fullmatch(line)
     if match is None:
         return None
@@ -651,12 +641,11 @@ def _path_frames_label(line: str) -> tuple | None:
 
 
 def _as_label(word: str):
-    "A number as int, a name without its quotes."
+    "An int if the word is a number, else a name without quotes."
     return _as_int(word) if _NUMBER.fullmatch(word) else word.strip("\"'")
 
 # %% ../../nbs/data/manifests.ipynb #d5aab4ea
 def _parse_frame_list(path) -> Listing:
-    "A line is `path frames label`."
     path, rows = Path(path), []
     for number, line in text_lines(path):
         found = _path_frames_label(line)
@@ -668,7 +657,6 @@ def _parse_frame_list(path) -> Listing:
 
 
 def _parse_plain_list(path) -> Listing:
-    "A line is `path label`."
     path, rows = Path(path), []
     for number, line in text_lines(path):
         found = _path_label(line)
@@ -688,7 +676,7 @@ def parse_list(path, form: str | None = None) -> Listing:
     path : str or Path
         The list.
     form : {"list", "frame-list"}, optional
-        Its format. By default it is "frame-list" where more than half of the lines end with two numbers.
+        By default "frame-list" if more than half of the lines end with two numbers.
 
     Returns
     -------
@@ -698,7 +686,7 @@ def parse_list(path, form: str | None = None) -> Listing:
     Raises
     ------
     ConfigError
-        If a line is not of the format; names the line.
+        If a line does not have the format.
     """
     lines = text_lines(path)
     num_fitting = sum(_path_frames_label(line) is not None for _, line in lines)
@@ -731,12 +719,12 @@ _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
 class CsvTable(NamedTuple):
-    """A CSV that has a header.
+    """A CSV with a header.
 
     Attributes
     ----------
     head : list of str
-        Names of the columns, in small letters.
+        Column names, lowercase.
     rows : list of (int, list of str)
         Line number and fields.
     """
@@ -745,19 +733,19 @@ class CsvTable(NamedTuple):
     rows: list
 
     def column(self, what: str, apart=()) -> int | None:
-        """Find a column by what it says.
+        """Find a column by its meaning.
 
         Parameters
         ----------
         what : {"path", "label", "names", "part", "frames"}
-            Names that are recognised for it are tried in their order.
+            Meaning of the column. Its accepted names are tried in order.
         apart : sequence of int
-            Places of columns that do not count.
+            Column indices to skip.
 
         Returns
         -------
         int or None
-            Place of the column, from 0.
+            Index, from 0.
         """
         for name in _COLUMNS[what]:
             if name not in self.head:
@@ -769,12 +757,12 @@ class CsvTable(NamedTuple):
 
     @property
     def kinetics(self) -> bool:
-        "Whether it has the columns of Kinetics; the test list has no labels."
+        "Whether it has the columns of Kinetics. The test list has no labels."
         return set(_KINETICS_COLUMNS) - {"label"} <= set(self.head)
 
 # %% ../../nbs/data/manifests.ipynb #c89d8056
 def _table_cut_at(path, delimiter: str) -> CsvTable | None:
-    "The table that a delimiter gives; None where its header lacks the known columns."
+    "The table for a delimiter; None if its header has no known columns."
     rows = _csv_rows(path, delimiter)
     if not rows:
         return None
@@ -786,17 +774,19 @@ def _table_cut_at(path, delimiter: str) -> CsvTable | None:
 
 
 def _check_fields(path, table: CsvTable):
-    "Refuse a row whose number of fields is not that of the header."
+    "Refuse a row with more or fewer fields than the header."
     size = len(table.head)
     for line, fields in table.rows:
         if len(fields) != size:
             raise unfit(
-                path, line, f"the row has not the {size} fields of the header; a name with a comma needs quotes."
+                path,
+                line,
+                f"the row does not have the {size} fields of the header; quote a name that contains a comma.",
             )
 
 
 def read_table(path) -> CsvTable | None:
-    """Read a CSV, cut at the delimiter that gives it a header with known columns.
+    """Read a CSV with the delimiter that gives known columns.
 
     Parameters
     ----------
@@ -806,7 +796,7 @@ def read_table(path) -> CsvTable | None:
     Returns
     -------
     CsvTable or None
-        None where no delimiter gives such a header.
+        None if no delimiter gives known columns.
 
     Raises
     ------
@@ -822,11 +812,11 @@ def read_table(path) -> CsvTable | None:
     return None
 
 # %% ../../nbs/data/manifests.ipynb #62fd6590
-_NO_HEADER = "the CSV needs a header with a column of paths and one of labels, such as path,label."
+_NO_HEADER = "the CSV needs a header with a column of paths and a column of labels, such as path,label."
 
 
 def _csv_clip(line: int, fields: list, places: dict) -> Row:
-    "One row of a CSV; `places` are those of the columns."
+    "Make the row of one CSV line; `places` maps meanings to column indices."
     value = {what: fields[place] for what, place in places.items() if place is not None}
     frames = value.get("frames", "")
     return Row(
@@ -839,7 +829,7 @@ def _csv_clip(line: int, fields: list, places: dict) -> Row:
 
 
 def _csv_class_names(path, table: CsvTable, places: dict) -> ClassNames | None:
-    "Names from a second column about the class; None where there is none."
+    "Names from a second class column; None if there is none."
     number = places["label"]
     name = table.column("names", apart=(places["path"], number))
     if name is None:
@@ -849,7 +839,7 @@ def _csv_class_names(path, table: CsvTable, places: dict) -> ClassNames | None:
 
 
 def _parse_csv(path) -> Listing:
-    "A CSV with a column of paths and one of labels. A second column may name the classes."
+    "Parse a CSV with paths and labels. A second class column may give names."
     path = Path(path)
     table = read_table(path)
     if table is None:
@@ -870,7 +860,7 @@ _SECONDS = re.compile(r"\d{1,9}(\.\d*)?|\.\d+")
 
 
 def _kinetics_places(label: str, video: str, start: str, end: str, part: str) -> tuple:
-    "Where a Kinetics clip may lie, the likeliest first."
+    "Candidate paths of a Kinetics clip, the likeliest first."
     seconds = f"{int(float(start)):06d}_{int(float(end)):06d}"
     files = [f"{video}_{seconds}", video]
     class_folders = [f"{label}/", f"{label.replace(' ', '_')}/", ""]
@@ -885,7 +875,6 @@ def _kinetics_places(label: str, video: str, start: str, end: str, part: str) ->
 
 
 def _kinetics_clip(file, table: CsvTable, line: int, fields: list) -> Row:
-    "One row of a Kinetics CSV."
     head = table.head
     label, video, start, end = [fields[head.index(name)] for name in _KINETICS_COLUMNS]
     part = _part_name(fields[head.index("split")]) if "split" in head else ""
@@ -897,7 +886,7 @@ def _kinetics_clip(file, table: CsvTable, line: int, fields: list) -> Row:
 
 
 def _kinetics_files(folder) -> list:
-    "The CSV files of a folder that have the columns of Kinetics."
+    "The CSV files of a folder with the columns of Kinetics."
     found = []
     for file in sorted(Path(folder).glob("*.csv")):
         table = read_table(file)
@@ -907,15 +896,13 @@ def _kinetics_files(folder) -> list:
 
 # %% ../../nbs/data/manifests.ipynb #aea7e0f7
 def _kinetics_table(file) -> CsvTable:
-    "A CSV with the columns of Kinetics."
     table = read_table(file)
     if table is None or not table.kinetics:
-        raise unfit(file, 1, f"the header of a Kinetics CSV has {','.join(_KINETICS_COLUMNS)},split.")
+        raise unfit(file, 1, f"a Kinetics CSV needs the columns {','.join(_KINETICS_COLUMNS)},split.")
     return table
 
 
 def _parse_kinetics(path) -> Listing:
-    "Kinetics: a CSV, or a folder of them."
     path, rows, unlabelled = Path(path), [], []
     for file in [path] if path.is_file() else _kinetics_files(path):
         table = _kinetics_table(file)
@@ -925,7 +912,7 @@ def _parse_kinetics(path) -> Listing:
             unlabelled.append(file)
     if unlabelled and not rows:
         raise ConfigError(f"{unlabelled[0]} has no labels: it lists test clips.")
-    notes = [f"{file.name} has no labels and is left out." for file in unlabelled]
+    notes = [f"{file.name} has no labels and is skipped." for file in unlabelled]
     return Listing("kinetics", rows, None, path, notes)
 
 # %% ../../nbs/data/manifests.ipynb #53042866
@@ -937,19 +924,19 @@ _HMDB_SIDES = {"1": "train", "2": "test"}
 
 
 def _split_number(path, official_split: int, found: list) -> int:
-    "The official split in a file's name, else the one asked for. It is an error if it does not exist."
+    "The split in a file's name, else the requested one. A missing split is an error."
     named = re.search(r"(?:list0|split)(\d)\.txt$", Path(path).name)
     number = int(named[1]) if named else official_split
     if named and official_split not in (1, number):
-        raise ConfigError(f"{path} is of the official split {number}, not {official_split}.")
+        raise ConfigError(f"{path} belongs to official split {number}, not {official_split}.")
     if number not in found:
         there = ", ".join(map(str, sorted(set(found)))) or "none"
-        raise ConfigError(f"{path} has no official split {number}; there are {there}.")
+        raise ConfigError(f"{path} has no official split {number}; available: {there}.")
     return number
 
 
 def _split_files(folder: Path, pattern) -> dict:
-    "(side or class, split) -> file, for the files whose name matches."
+    "(side or class, split) -> file, for each matching file name."
     files = {}
     for file in sorted(folder.glob("*.txt")):
         match = pattern.fullmatch(file.name)
@@ -961,16 +948,16 @@ def _split_files(folder: Path, pattern) -> dict:
 
 
 def _avi_places(folder: str, clip: str) -> tuple:
-    "Where a clip may lie: in a folder of its class or not, as a video or as a folder of pictures."
+    "Candidate paths of a clip: with and without its class folder, as a video and as a folder of pictures."
     pictures = clip.removesuffix(".avi")
     return f"{folder}/{clip}", clip, f"{folder}/{pictures}", pictures
 
 # %% ../../nbs/data/manifests.ipynb #c5b9fadb
 def _ucf_clip(file, line: int, text: str, side: str, ids: dict) -> Row:
-    "One line of UCF-101; `ids` are the numbers of the classes by their names in small letters."
+    "Parse one line of UCF-101; `ids` maps lowercase class names to numbers."
     match = _UCF_LINE.fullmatch(text)
     if not match:
-        raise unfit(file, line, f"{text!r} is not `Class/v_Class_g01_c01.avi`, with or without a label.")
+        raise unfit(file, line, f"{text!r} is not `Class/v_Class_g01_c01.avi` with an optional label.")
     folder, clip, number = match.groups()
     label = ids.get(folder.lower())
     if label is None or (number and _as_int(number) != label):
@@ -979,15 +966,14 @@ def _ucf_clip(file, line: int, text: str, side: str, ids: dict) -> Row:
 
 
 def _ucf_names(folder: Path) -> ClassNames:
-    "The classes of UCF-101."
     path = folder / "classInd.txt"
     if not path.is_file():
-        raise ConfigError(f"{folder} lacks classInd.txt, which names UCF-101's classes.")
+        raise ConfigError(f"{folder} needs classInd.txt, the class names of UCF-101.")
     return read_class_names(path)
 
 
 def _ucf_sides(lists: dict, number: int, path: Path) -> dict:
-    "side -> file of one split. If `path` is a file, only its side is returned."
+    "side -> file of one split; one side if `path` is a file."
     sides = {}
     for side in ("train", "test"):
         file = lists.get((side, number))
@@ -999,7 +985,7 @@ def _ucf_sides(lists: dict, number: int, path: Path) -> dict:
 
 
 def _parse_ucf(path, official_split: int = 1) -> Listing:
-    "UCF-101: both sides of a split from a folder, one side from a file."
+    "Parse UCF-101: both sides of a split from a folder, one side from a file."
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     names = _ucf_names(folder)
@@ -1015,10 +1001,10 @@ def _parse_ucf(path, official_split: int = 1) -> Listing:
 
 # %% ../../nbs/data/manifests.ipynb #064ec3c8
 def _hmdb_clip(file, name: str, line: int, text: str) -> Row | None:
-    "One line of the file of the class `name`; None where the flag is 0."
+    "Parse one line of the class `name`; None if the flag is 0."
     match = _HMDB_LINE.fullmatch(text)
     if not match:
-        raise unfit(file, line, f"{text!r} is not `clip.avi flag`, with a flag of 0, 1 or 2.")
+        raise unfit(file, line, f"{text!r} is not `clip.avi flag` with a flag of 0, 1 or 2.")
     clip, flag = match.groups()
     if flag == "0":
         return None
@@ -1026,7 +1012,7 @@ def _hmdb_clip(file, name: str, line: int, text: str) -> Row | None:
 
 
 def _parse_hmdb(path, official_split: int = 1) -> Listing:
-    "HMDB-51: all classes of one split. `path` is the folder of the files, or one of them."
+    "Parse all classes of one split of HMDB-51, from the folder or one of its files."
     path = Path(path)
     files = _split_files(path if path.is_dir() else path.parent, _HMDB_LIST)
     number = _split_number(path, official_split, [split for _, split in files])
@@ -1038,31 +1024,29 @@ def _parse_hmdb(path, official_split: int = 1) -> Listing:
     rows = [row for row in read if row is not None]
     num_classes = len({row.label for row in rows})
     unused = len(read) - len(rows)
-    note = f"Official split {number}: {num_classes} classes; clips on neither side (flag 0): {unused}."
+    note = f"Official split {number}: {num_classes} classes; unused clips (flag 0): {unused}."
     return Listing("hmdb51", rows, None, path, [note])
 
 # %% ../../nbs/data/manifests.ipynb #29fd8cd0
 def _line_of(path, clip) -> int:
-    "The line of a JSON file on which the id of a clip stands."
+    "The line of a JSON file with the id of a clip."
     text = _read_text(path)
     match = re.search(rf"\"id\"\s*:\s*\"?{re.escape(str(clip))}\"?\s*[,}}]", text)
     return text.count("\n", 0, match.start()) + 1 if match else 1
 
 
 def _ssv2_entries(file) -> list:
-    "The clips of a JSON file as dicts."
     found = _read_json(file)
     if not isinstance(found, list) or not all(isinstance(entry, dict) and "id" in entry for entry in found):
         raise ConfigError(f"{file} is not a list of clips with an id and a template.")
     if not all(isinstance(entry["id"], str | int) for entry in found):
-        raise ConfigError(f"{file} has an id that is neither a number nor a name.")
+        raise ConfigError(f"{file} has an id that is neither a number nor a string.")
     if found and not any("template" in entry for entry in found):
         raise ConfigError(f"{file} has no labels: it lists test clips.")
     return found
 
 
 def _ssv2_clip(file, entry: dict, names: ClassNames | None) -> Row:
-    "One clip of a JSON file."
     clip = entry["id"]
     template = str(entry.get("template", ""))
     label = template.replace("[", "").replace("]", "")
@@ -1076,48 +1060,43 @@ def _ssv2_clip(file, entry: dict, names: ClassNames | None) -> Row:
 
 # %% ../../nbs/data/manifests.ipynb #42b02627
 def _ssv2_files(folder: Path) -> list:
-    "The files of a folder that list clips with templates."
     ends = ("train.json", "validation.json")
     return [file for file in sorted(folder.glob("*.json")) if file.name.endswith(ends)]
 
 
 def _parse_ssv2(path) -> Listing:
-    "Something-Something V2: the JSON of one part, or the folder of both parts."
+    "Parse Something-Something V2: the JSON of one part, or the folder of both."
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     files = [path] if path.is_file() else _ssv2_files(folder)
     if not files:
-        raise ConfigError(f"{path} holds no train.json or validation.json.")
+        raise ConfigError(f"{path} has no train.json or validation.json.")
     maps = sorted(folder.glob("*labels.json"))
     names = read_class_names(maps[0]) if maps else None
     rows = []
     for file in files:
         rows += [_ssv2_clip(file, entry, names) for entry in _ssv2_entries(file)]
-    no_map = f"{folder} has no labels.json: classes are numbered in the order of their names."
+    no_map = f"{folder} has no labels.json; classes are numbered alphabetically."
     return Listing("ssv2", rows, names, path, [] if names else [no_map])
 
 # %% ../../nbs/data/manifests.ipynb #aabe9de1
 class _Format(NamedTuple):
-    "How one format is written and parsed."
-
     description: str
-    parse: Callable  # path -> Listing; with `official_splits` also the number of the split
+    parse: Callable  # path -> Listing; also takes the split number if `official_splits`
     place: str = "either"  # "file", "folder" or "either"
     official_splits: bool = False
 
 
 _FORMATS = {
-    "folders": _Format("a folder of class folders with videos in them", _parse_folders, place="folder"),
+    "folders": _Format("a folder of class folders with videos", _parse_folders, place="folder"),
     "frames": _Format(
-        "a folder of class folders with folders of numbered pictures in them (img_00001.jpg)",
-        _parse_folders,
-        place="folder",
+        "a folder of class folders with folders of numbered pictures (img_00001.jpg)", _parse_folders, place="folder"
     ),
     "list": _Format("a text file of `path label`", _parse_plain_list, place="file"),
     "frame-list": _Format(
         "a text file of `path frames label`, as MoTE, BIKE and Text4Vis write it", _parse_frame_list, place="file"
     ),
-    "csv": _Format("a CSV with a header that has a column of paths and one of labels", _parse_csv, place="file"),
+    "csv": _Format("a CSV with a header, a column of paths and a column of labels", _parse_csv, place="file"),
     "ucf101": _Format("UCF-101's classInd.txt, trainlist01.txt and testlist01.txt", _parse_ucf, official_splits=True),
     "hmdb51": _Format("HMDB-51's *_test_split1.txt", _parse_hmdb, official_splits=True),
     "kinetics": _Format("Kinetics' CSV of label,youtube_id,time_start,time_end,split", _parse_kinetics),
@@ -1128,7 +1107,7 @@ FORMS = {form: known.description for form, known in _FORMATS.items()}
 
 # %% ../../nbs/data/manifests.ipynb #5ff853d0
 def _form_by_name(path: Path) -> str | None:
-    "The format of a file of a published data set, by its name."
+    "The format of a published data set's file, by its name."
     if _UCF_LIST.fullmatch(path.name) and (path.parent / "classInd.txt").is_file():
         return "ucf101"
     if _HMDB_LIST.fullmatch(path.name):
@@ -1137,9 +1116,9 @@ def _form_by_name(path: Path) -> str | None:
 
 
 def _form_by_content(path: Path) -> str:
-    "The format of a CSV or a list, by its header or its lines."
+    "The format of a CSV or a list, by its header or lines."
     if not text_lines(path):
-        raise ConfigError(f"{path} lists nothing.")
+        raise ConfigError(f"{path} is empty.")
     table = read_table(path)
     if table is not None:
         return "kinetics" if table.kinetics else "csv"
@@ -1149,11 +1128,10 @@ def _form_by_content(path: Path) -> str:
 
 
 def _form_of_file(path: Path) -> str:
-    "The format of one file."
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise ConfigError(f"{path} is one video, not a list of them.")
+        raise ConfigError(f"{path} is a video, not a list.")
     if path.name == "classInd.txt":
-        raise ConfigError(f"{path} names classes only; name its folder, or one of the lists beside it.")
+        raise ConfigError(f"{path} has only class names; give its folder or one of the lists beside it.")
     return _form_by_name(path) or _form_by_content(path)
 
 # %% ../../nbs/data/manifests.ipynb #bd7fa915
@@ -1165,19 +1143,16 @@ _OFFICIAL_FILES = {
 
 
 class _Detected(NamedTuple):
-    "A format, and the file or folder that is written in it."
-
     form: str
     path: Path
 
 
 def _holds(names: list, patterns: tuple) -> bool:
-    "Whether each pattern matches a name."
     return all(any(re.fullmatch(pattern, name) for name in names) for pattern in patterns)
 
 
 def _official(folder) -> list:
-    "The published data sets whose files lie in a folder."
+    "The published data sets in a folder."
     names = [entry.name for entry in _entries(folder) if os.path.isfile(entry.path)]
     forms = [form for form, patterns in _OFFICIAL_FILES.items() if _holds(names, patterns)]
     if _kinetics_files(folder):
@@ -1186,35 +1161,34 @@ def _official(folder) -> list:
 
 
 def _official_below(folder) -> list:
-    "The published data sets whose files lie one level down."
+    "The published data sets one level down."
     folders = [entry.path for entry in _entries(folder) if _is_folder(entry)]
     return [found for path in folders for found in _official(path)]
 
 # %% ../../nbs/data/manifests.ipynb #749afaec
 def _ambiguous(path, found: list) -> ConfigError:
-    "The error for a folder that fits several formats."
     options = " or ".join(f"{form} ({where.name})" for form, where in found)
-    return ConfigError(f"{path} may be {options}: name one with format, or one of the folders.")
+    return ConfigError(f"{path} may be {options}: choose one with `format`, or give one of the folders.")
 
 
 def _only_list(path: Path) -> _Detected:
-    "The one list in a folder that has no clips in class folders."
+    "The only list in a folder without class folders."
     suffixes = (".txt", ".csv", ".tsv", ".json")
     lists = [file for file in sorted(path.iterdir()) if file.suffix.lower() in suffixes]
     if len(lists) == 1:
         return _Detected(_form_of_file(lists[0]), lists[0])
     if lists:
         raise ConfigError(
-            f"{path} holds no class folders but {len(lists)} files that may be lists: "
-            f"name one, such as {lists[0].name}."
+            f"{path} has no class folders but {len(lists)} possible lists: give the path of one, such as "
+            f"{lists[0].name}."
         )
     has_videos = bool(clip_names(path))
     held = "videos but no class folders" if has_videos else "neither class folders with videos nor a list"
-    raise ConfigError(f"{path} holds {held}: folder = class, or a list of `path label`.")
+    raise ConfigError(f"{path} has {held}: it needs class folders or a list of `path label`.")
 
 
 def _detect(path) -> _Detected:
-    "Detect the format of a file or folder. A folder may hold its lists one level down."
+    "Detect the format of a file or folder. The lists may lie one level down."
     path = Path(path)
     if path.is_file():
         return _Detected(_form_of_file(path), path)
@@ -1230,42 +1204,42 @@ def _detect(path) -> _Detected:
 
 # %% ../../nbs/data/manifests.ipynb #f6f2acb5
 def _check_split(official_split, form: str, path):
-    "Refuse a split other than 1, 2 and 3, and other than 1 for a data set without official splits."
+    "Refuse a split other than 1, 2 and 3, and a split for a data set without official splits."
     if official_split not in (1, 2, 3) or isinstance(official_split, bool):
         raise ConfigError(f"official_split must be 1, 2 or 3, not {official_split!r}.")
     if official_split > 1 and not _FORMATS[form].official_splits:
-        raise ConfigError(f"official_split names one of the three splits of UCF-101 or HMDB-51; {path} is {form}.")
+        raise ConfigError(f"official_split applies only to UCF-101 and HMDB-51; {path} is {form}.")
 
 
 def _check_place(form: str, path: Path):
-    "Refuse a file where the format is a folder, and a folder where it is a file."
+    "Refuse a file for a folder format and the reverse."
     place = "folder" if path.is_dir() else "file"
     expected = _FORMATS[form].place
     if expected not in ("either", place):
-        raise ConfigError(f"{path} is a {place}; the form {form!r} is {FORMS[form]}.")
+        raise ConfigError(f"{path} is a {place}; the format {form!r} is {FORMS[form]}.")
 
 
 def parse(path, format: str | None = None, official_split: int = 1) -> Listing:
-    """Parse a list of clips in any of the formats.
+    """Parse a list of clips in any format.
 
     Parameters
     ----------
     path : str or Path
-        A folder, a list, a CSV, or the files of a published data set or their folder.
+        A folder, a list, a CSV, or a published data set's file or folder.
     format : str, optional
-        One of `FORMS`. By default the format is detected.
+        One of `FORMS`; detected by default.
     official_split : {1, 2, 3}
-        Which split of UCF-101 or HMDB-51.
+        Split of UCF-101 or HMDB-51.
 
     Returns
     -------
     Listing
-        Rows, class names where the format has them, and notes.
+        Rows, notes, and class names if the format has them.
 
     Raises
     ------
     ConfigError
-        If the path does not exist, fits no format or several, or a line cannot be read.
+        If the path does not exist, matches no format or several, or has an invalid line.
     """
     if format is not None and format not in FORMS:
         raise ConfigError(f"format must be one of {', '.join(FORMS)}, not {format!r}.")
@@ -1277,5 +1251,5 @@ def parse(path, format: str | None = None, official_split: int = 1) -> Listing:
     known = _FORMATS[form]
     listing = known.parse(at, official_split) if known.official_splits else known.parse(at)
     if not listing.rows:
-        raise ConfigError(f"{at} lists no clips; the form {form!r} is {FORMS[form]}.")
+        raise ConfigError(f"{at} lists no clips; the format {form!r} is {FORMS[form]}.")
     return listing
