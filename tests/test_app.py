@@ -163,7 +163,7 @@ def test_the_inspector_answers(app, session):
     after = session.change(alpha=None, dropped=(3, 5, 6, 7))
     assert i.figure("answer")["layout"]["words"][1] == words(after.answer, "after")
     i.as_trained()
-    for name in ("Kept and merged", "Gates", "Attention", "Where each looks", "Two models", "What counted"):
+    for name in ("Kept and merged", "Gates", "Attention", "Saliency maps", "Two models", "Importance"):
         i.tab(name)
     i.slide("frame", 9)
     assert [text for text, marked in i.figure("frames")["layout"]["notes"] if marked][0].startswith("<b>9</b>")
@@ -312,7 +312,7 @@ def test_lab_copies_once_and_keeps_changes(site, tmp_path):
         address_of(process)
         assert interrupt(process) == (0, "")
     guides = tmp_path / "vidprism-guides"
-    assert len(list(guides.glob("*.ipynb"))) == count
+    assert len(list(guides.rglob("[!.]*.ipynb"))) == count
     (guides / "02_inspect_clip.ipynb").write_text("my own")
     (guides / "04_train_a_head.ipynb").unlink()
     with run_lab(site, tmp_path) as process:
