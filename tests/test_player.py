@@ -398,7 +398,7 @@ def test_why_this_and_not_that(lab):
     assert i.figure("answer") == before  # a question changes no answer
     i.choose("minus", model.labels[3])
     assert "choose two classes" in i.status()[0] and i.chosen("minus").split() == model.labels[7].split()
-    i.tab("Saliency maps")
+    i.tab("Where each looks")
     measured = measured_faithfulness(model)
     for name in ("layer_gradient", "gradcam"):
         row = measured[name]
@@ -408,7 +408,7 @@ def test_why_this_and_not_that(lab):
         assert f"Made by {name}. Over {row.clips} clips" in i.note("looks")
     i.as_trained()
     assert [i.chosen(menu).split() for menu in ("explain", "minus")] == [["the", "answer"], ["no", "class"]]
-    i.tab("Importance")
+    i.tab("What counted")
 
 
 FITS = """el => {
