@@ -32,7 +32,7 @@ setup(
         "vidprism.data_samples": "data_samples",
         "vidprism.guides": "nbs/guides",
     },  # samples and guides travel inside the wheel
-    package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"], "vidprism.guides": ["*.ipynb"]},
+    package_data={"vidprism.data_samples": ["*", "*/*", "*/*/*"], "vidprism.guides": ["*.ipynb", "topics/*.ipynb"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
     extras_require={

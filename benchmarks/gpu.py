@@ -158,7 +158,7 @@ def fps(a):
 def notebooks(a):
     "The training notebooks, run as they stand, copies only."
     found = {}
-    paths = sorted((HERE.parent / "nbs" / "guides").glob("*.ipynb"))
+    paths = sorted((HERE.parent / "nbs" / "guides").rglob("[!.]*.ipynb"))
     run = ["-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=3000"]
     with tempfile.TemporaryDirectory() as d:
         for path in paths[: 1 if a.quick else None]:

@@ -306,15 +306,15 @@ def run_lab(site, folder, *argv):
 
 def test_lab_copies_once_and_keeps_changes(site, tmp_path):
     "The guides lie in a folder of the user's; a changed one stays and is named; a lost one comes back."
-    count = len(list((ROOT / "nbs" / "guides").glob("*.ipynb")))
+    count = len(list((ROOT / "nbs" / "guides").rglob("[!.]*.ipynb")))
     with run_lab(site, tmp_path) as process:
         assert f"{count} copied" in process.stdout.readline()
         address_of(process)
         assert interrupt(process) == (0, "")
     guides = tmp_path / "vidprism-guides"
-    assert len(list(guides.glob("*.ipynb"))) == count
+    assert len(list(guides.rglob("[!.]*.ipynb"))) == count
     (guides / "02_inspect_clip.ipynb").write_text("my own")
-    (guides / "03_train_world.ipynb").unlink()
+    (guides / "04_train_a_head.ipynb").unlink()
     with run_lab(site, tmp_path) as process:
         assert process.stdout.readline() == (
             "guides: vidprism-guides (1 copied). Changed by you, so not overwritten: 02_inspect_clip.ipynb.\n"

@@ -10,11 +10,11 @@ NBS = ROOT / "nbs"
 TITLES = (
     "01_explore_clip",
     "02_inspect_clip",
-    "08_expert_usage",
-    "09_vidprism_mote_bmoe",
-    "10_experts_saliency",
-    "11_gates",
-    "12_merges",
+    "topics/expert_usage",
+    "topics/three_mixtures",
+    "topics/experts_saliency",
+    "topics/gates",
+    "topics/merges",
 )
 NOTEBOOKS = [NBS / "guides" / f"{title}.ipynb" for title in TITLES]
 OWN = re.compile(r"^(path|clips) = (.+?) +# your own.*$", re.M)  # the one line to change

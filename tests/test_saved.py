@@ -12,14 +12,14 @@ from types import SimpleNamespace
 ROOT = Path(__file__).parent.parent
 HIDDEN = re.compile(r"/[._]")  # checkpoints, built pages
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not HIDDEN.search(f"/{p.relative_to(ROOT)}"))
-GUIDES = [p for p in NOTEBOOKS if p.parent.name == "guides" or p.stem == "04_small_data"]
+GUIDES = [p for p in NOTEBOOKS if "guides" in p.parts or p.stem == "04_small_data"]
 Cell = namedtuple("Cell", "number kind source tree outputs")  # tree: of a code cell, parsed
 
 MAKERS = {"Figure", "make_subplots", "contact_sheet", "Image"}  # as do all calls whose name ends in _figure
 GROWN = ("update", "add_", "for_each_")  # methods of a figure that return it
 WIDGETS = {"ClipInspector", "DatasetInspector"}
 REPR = re.compile(r"\bFigure\(\{|<PIL\.|<Figure size|<IPython\.core|object at 0x")
-FOLDERS = "data|encoders|heads|training|evaluation|interpret|viz|experiments|guides|papers"
+FOLDERS = "data|encoders|heads|training|evaluation|interpret|viz|experiments|guides|guides/topics|papers"
 OLD = re.compile(r"(?<![\w/.])\d\d_[a-z][a-z_]+(?![\w.]*\.(?:mp4|csv|json))")  # a notebook without its folder
 NAMED = re.compile(rf"(?<![\w/])(?:{FOLDERS})/\w+(?![\w/]|\.\w)")
 UNITS = r"%|points?|bits?|seconds?|ms|s|minutes?|MB|GB|times|lines|clips|frames"

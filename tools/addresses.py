@@ -13,7 +13,7 @@ PLACEHOLDER = re.compile(
     r"https?://([\w.-]+\.)?(example\.(org|com|net)|[\w.-]*\.(example|invalid|test)|localhost)(/.*)?"
 )
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")
-GUIDES = ("01_explore_clip", "02_inspect_clip", "03_train_world")  # those that run anywhere as they are
+GUIDES = ("01_explore_clip", "02_inspect_clip", "04_train_a_head")  # those that run anywhere as they are
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 

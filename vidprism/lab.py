@@ -79,6 +79,7 @@ def _hash_of(path: Path) -> str | None:
 
 def _copy(guide: Path, target: Path) -> str:
     content = guide.read_bytes()
+    make_folder(target.parent)
     with written(target) as part:
         part.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
@@ -88,18 +89,26 @@ def _copy_changed(guides, folder: Path) -> CopiedGuides:
     "Copy guides that are new or that the user did not change."
     record = folder / GUIDES_RECORD
     hashes, copied, kept = read_kept(record), [], []
-    for guide in guides:
-        target = folder / guide.name
+    for name, guide in guides.items():
+        target = folder / name
         found, newest = _hash_of(target), sha256_of(guide)
         if found == newest:
-            hashes[guide.name] = newest
-        elif found is None or found == hashes.get(guide.name):
-            hashes[guide.name] = _copy(guide, target)
-            copied.append(guide.name)
+            hashes[name] = newest
+        elif found is None or found == hashes.get(name):
+            hashes[name] = _copy(guide, target)
+            copied.append(name)
         else:
-            kept.append(guide.name)
+            kept.append(name)
     write_json(record, hashes)
     return CopiedGuides(folder, tuple(copied), tuple(kept))
+
+
+def _shipped_guides() -> dict:
+    "The file of each guide, by its path in the folder of guides: the course first, then the topics."
+    top = guides_folder()
+    return {
+        p.relative_to(top).as_posix(): p for p in (*sorted(top.glob("*.ipynb")), *sorted(top.glob("topics/*.ipynb")))
+    }
 
 
 @checked
@@ -122,7 +131,7 @@ def copy_guides(folder: AnyPath = "vidprism-guides") -> CopiedGuides:
     WriteError
         If a file cannot be written.
     """
-    guides = sorted(guides_folder().glob("*.ipynb"))
+    guides = _shipped_guides()
     if Path(folder).exists() and not Path(folder).is_dir():
         raise ConfigError(f"{folder} is a file, not a folder.")
     place = make_folder(folder)
