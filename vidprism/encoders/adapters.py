@@ -478,7 +478,7 @@ def _check_tokens(encoder: FrameEncoder, shape: list):
         if patches > 0 and math.isqrt(patches) ** 2 == patches:
             return
     raise ConfigError(
-        f"Encoder {encoder.name} takes no adapters: its blocks give {shape} instead of tokens of a square grid."
+        f"Encoder {encoder.name} takes no adapters: its blocks do not give tokens of a square grid ({shape})."
     )
 
 
