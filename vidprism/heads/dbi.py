@@ -405,7 +405,7 @@ def flow(self: DBI, i: int, j: int, streams: list) -> Tensor:
         If there is no way from i to j.
     """
     if (i, j) not in self.ways:
-        raise ConfigError(f"There is no way from stream {i} to stream {j} here; there are {self.ways}.")
+        raise ConfigError(f"Stream {i} does not send to stream {j}; pairs (sender, receiver) are {self.ways}.")
     key, length = self.flow_key(i, j), streams[j].shape[1]
     if self.rates[i] > self.rates[j]:
         context = self.slow2fast[key](streams[i])

@@ -80,7 +80,7 @@ class ChannelNorm(nn.Module):
 
     @torch.no_grad()
     def _learn(self, mean: Tensor, var: Tensor, count: int):
-        "Update the running averages, with the population variance, as in PyTorch."
+        "Update the running averages, with the unbiased variance, as in PyTorch."
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
         self.running_var.lerp_(var.to(self.running_var) * (count / (count - 1)), self.momentum)
 

@@ -78,9 +78,7 @@ def _create_no_larger(state: dict, name: str, *sizes, **options) -> nn.Module:
         needed = sum(value.numel() for value in create_head(name, *sizes, **options).state_dict().values())
     given = sum(value.numel() for value in state.values())
     if needed > 2 * given + 1_000_000:
-        raise ConfigError(
-            f"The published head's state dict does not fit (it has {given} numbers; the head needs {needed})."
-        )
+        raise ConfigError(f"The published head's state dict does not fit ({given} numbers instead of {needed}).")
     return create_head(name, *sizes, **options)
 
 
@@ -412,7 +410,7 @@ def load_released_mote(state_dict: Mapping, num_frames: FrameCount = None, **opt
     Raises
     ------
     ConfigError
-        If merge weights are learned, or a tensor is missing, extra or misshaped.
+        If the file has learned merge weights, or a tensor is missing, extra or misshaped.
     """
     state = _unwrap_released(state_dict)
     _check_tensors(state)

@@ -115,7 +115,7 @@ class VidPrismConfig(InProjConfig):
         one_of(self.preset, ("paper", "released"), "preset")
         if self.contrastive_weight > 0 and self.classifier == "text":
             reason = "a text classifier is a contrast with text."
-            raise ConfigError(f"contrastive_weight goes with a linear classifier: {reason}")
+            raise ConfigError(f"contrastive_weight needs a linear classifier: {reason}")
         if len(set(rates)) < len(rates):
             raise ConfigError(f"Rates must differ; got {', '.join(map(str, rates))}.")
 
