@@ -722,8 +722,8 @@ class BMoEHead(MixtureHead):
         Raises
         ------
         ConfigError
-            If an input has the wrong shape, a label or expert is unknown, T exceeds the positions, or `text` is given to
-            a linear classifier.
+            If an input has the wrong shape, a label or expert is unknown, T exceeds the positions, or `text` is given
+            to a linear classifier.
         """
         c = self.config
         check_features(features, c.dim, labels, c.num_classes if text is None else len(text))
