@@ -117,7 +117,6 @@ def adapter_config(kind: Literal["st_adapter", "aim"], config: dict | STAdapterC
 
 # %% ../../nbs/encoders/adapters.ipynb #5ba03f94
 def _zero(layer: nn.Module) -> nn.Module:
-    "A layer with zero weights and biases."
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -261,7 +260,6 @@ class _STBlock(_Adapted):
         self.mlp = STAdapter(dim, config) if config.place != "attention" else None
 
     def hang(self, block: nn.Module, names: tuple) -> list:
-        "The handles of the hooks."
         handles = []
         if self.attention is not None:
             handles.append(block.register_forward_pre_hook(self.before_attention))
@@ -304,11 +302,9 @@ class _STMap(_Adapted):
         self.adapter = STAdapter(dim, config)
 
     def hang(self, block: nn.Module, names: tuple) -> list:
-        "The handle of the hook."
         return [block.register_forward_hook(self.after)]
 
     def after(self, block, inputs, out):
-        "The adapted map."
         frames = self.reading()
         if frames is not None:
             grid = out.permute(0, 2, 3, 1).unflatten(0, (-1, frames))
@@ -340,7 +336,6 @@ class _AIMBlock(_Adapted):
         self.positions = _Positions(dim, config.num_positions) if first and config.num_positions else None
 
     def hang(self, block: nn.Module, names: tuple) -> list:
-        "The handles of the hooks."
         self.names = names
         _, attention, _, mlp = (getattr(block, name) for name in names)
         return [
@@ -410,7 +405,6 @@ def _names_of(part: nn.Module) -> tuple | None:
 
 
 def _tower_of(encoder: FrameEncoder) -> nn.Module:
-    "The image tower of an adaptable encoder."
     if isinstance(encoder, OpenClipEncoder):
         return encoder.model.visual
     if isinstance(encoder, TimmEncoder | ModuleEncoder):
@@ -437,13 +431,11 @@ def _blocks_of(encoder: FrameEncoder, kind: str) -> list:
 
 
 def _hooks_of(part: nn.Module) -> list:
-    "The hooks of a module."
     return [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]
 
 # %% ../../nbs/encoders/adapters.ipynb #d8458ed9
 @contextmanager
 def _listen_to(blocks: list):
-    "Collect the outputs of each block."
     if not blocks:
         yield []
         return
@@ -483,7 +475,6 @@ def _check_tokens(encoder: FrameEncoder, shape: list):
 
 
 def _adapter_of(encoder: FrameEncoder, kind: str, config, shape: list, vit: bool, first: bool) -> _Adapted:
-    "The adapters of one block."
     if not vit:
         return _STMap(shape[1], 0, config)
     prefix = _prefix_of(encoder, shape[1])
@@ -533,7 +524,6 @@ class AdaptedEncoder(FrameEncoder):
         self.handles = [a.hang(block, _names_of(block)) for a, block in zip(self.adapters, blocks)]
 
     def _make_adapters(self, blocks: list, device) -> nn.ModuleList:
-        "The adapters of the blocks."
         made = []
         for block, shape in zip(blocks, _shapes_of(self.encoder, blocks)):
             vit = _names_of(block) is not None
@@ -545,17 +535,14 @@ class AdaptedEncoder(FrameEncoder):
 
     @property
     def model(self) -> nn.Module:
-        "The frozen encoder's model."
         return self.encoder.model
 
     @property
     def has_text(self) -> bool:
-        "Whether class names can be encoded."
         return self.encoder.has_text
 
     @property
     def text_scale(self) -> float:
-        "Factor from cosine to logit."
         return self.encoder.text_scale
 
     @property
@@ -584,7 +571,7 @@ class AdaptedEncoder(FrameEncoder):
         Parameters
         ----------
         num_frames : int
-            T, frames of the clip.
+            T, clip length.
 
         Returns
         -------
@@ -607,7 +594,7 @@ class AdaptedEncoder(FrameEncoder):
         x : Tensor
             `[N,3,S,S]`, pictures of concatenated clips.
         grid : bool
-            Compute the grid, too.
+            Compute the grid.
         window : int, optional
             T, frames per clip; default: x is one clip.
 

@@ -121,7 +121,7 @@ class Features(NamedTuple):
 
 
 class Preprocess(NamedTuple):
-    """Preprocessing of frames.
+    """Preprocessing.
 
     Attributes
     ----------
@@ -155,7 +155,6 @@ def _check_sides(how: Preprocess):
 
 
 def _check_channels(how: Preprocess):
-    "Refuse an invalid mean or standard deviation."
     if len(how.mean) != 3 or len(how.std) != 3:
         raise ConfigError("mean and std need three numbers from 0 to 1")
     if not all(map(math.isfinite, (*how.mean, *how.std))) or min(how.std) <= 0:
@@ -268,7 +267,7 @@ class FrameEncoder(nn.Module):
     dim : int
         D, width of pooled vectors.
     how : Preprocess
-        Preprocessing of frames.
+        Preprocessing.
     chunk : int
         Frames per forward pass; 1 or more.
 
@@ -365,7 +364,7 @@ def window_of(self: FrameEncoder, num_frames: int) -> int:
     Parameters
     ----------
     num_frames : int
-        T, frames of the clip.
+        T, clip length.
 
     Returns
     -------
@@ -411,7 +410,7 @@ def encode(self: FrameEncoder, x: torch.Tensor, grid: bool = False) -> Features:
     x : Tensor
         `[N,3,S,S]`, from `prepare`.
     grid : bool
-        Compute the grid, too.
+        Compute the grid.
 
     Returns
     -------
@@ -475,14 +474,14 @@ def _join(parts: list, clips: int):
 # %% ../../nbs/encoders/base.ipynb #59cd49b8
 @patch
 def forward(self: FrameEncoder, frames: torch.Tensor, grid: bool = False) -> Features:
-    """Features of every frame of a batch of clips.
+    """Features of a batch of clips.
 
     Parameters
     ----------
     frames : Tensor
         uint8 `[B,T,H,W,3]`.
     grid : bool
-        Compute the grid, too.
+        Compute the grid.
 
     Returns
     -------
@@ -660,7 +659,7 @@ class ModuleEncoder(FrameEncoder):
     module : nn.Module
         From pictures `[N,3,S,S]` to vectors `[N,D]`.
     how : Preprocess
-        Preprocessing of frames.
+        Preprocessing.
     name : str, optional
         The encoder's name. `None`: "module:" and the class name.
     grid : nn.Module, optional
@@ -692,7 +691,7 @@ class ModuleEncoder(FrameEncoder):
         x : Tensor
             `[N,3,S,S]`, from `prepare`.
         grid : bool
-            Compute the grid, too.
+            Compute the grid.
 
         Returns
         -------
@@ -730,9 +729,9 @@ def check_finite_features(features: Features, clip, name: str) -> Features:
     features : Features
         Tensors of any shape.
     clip : str or Path
-        The clip's name, for the error.
+        The clip's name.
     name : str
-        The encoder's name, for the error.
+        The encoder's name.
 
     Returns
     -------

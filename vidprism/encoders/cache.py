@@ -117,7 +117,6 @@ def clip_key(item, sampling) -> str:
 
 # %% ../../nbs/encoders/cache.ipynb #60aeb95b
 def _checksum(tensors: dict) -> str:
-    "A checksum of named tensors."
     found = 0
     for name in sorted(tensors):
         found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), found)
@@ -183,7 +182,6 @@ class FeatureCache:
         return older if older.exists() and not path.exists() else path
 
     def _place(self, key: str) -> Path:
-        "The file to write for a key."
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         return self.folder / f"{name}.safetensors"
 
@@ -336,7 +334,7 @@ def encode_clips(
     sampling : str
         "sparse" or "dense".
     grid : bool
-        Compute the grid, too.
+        Compute the grid.
     load : callable, optional
         item -> uint8 [T,H,W,3]; default: `read_clip`.
 
@@ -384,7 +382,7 @@ class _Options(NamedTuple):
     stride : int
         Frames between two of a dense window.
     grid : bool
-        Keep the grid, too.
+        Keep the grid.
     half : bool
         Store half precision.
     """
@@ -738,7 +736,7 @@ def cache_features(
     clips : sequence of path, or ClipList
         N video files or folders of frames.
     encoder : FrameEncoder
-        Frozen; its weights are part of the key.
+        Frozen; part of the key.
     folder : str or Path
         The cache's folder. `FeatureCache` creates it.
     num_frames : int
@@ -746,7 +744,7 @@ def cache_features(
     sampling : str
         "sparse" or "dense".
     grid : bool
-        Keep the grid, too.
+        Keep the grid.
     views : tuple of int
         (temporal clips, crops); 1 or 3 crops.
     workers : int
@@ -844,7 +842,7 @@ def clip_features(
     clips : sequence of path
         Video files, folders of frames, or paths into shards.
     encoder : FrameEncoder
-        Frozen; its weights are part of the key.
+        Frozen; part of the key.
     folder : str or Path
         The cache's folder.
     num_frames : int

@@ -105,7 +105,6 @@ class _Windows:
         self._reset()
 
     def _reset(self):
-        "Forget all frames."
         self.held = deque()  # the frames from `start` on
         self.start = self.seen = self.covered = 0
 
@@ -156,14 +155,12 @@ class _WindowFeatures:
         self.restart()
 
     def restart(self):
-        "Discard written features."
         self.raw.seek(0)
         self.raw.truncate()
         self.indices, self.shape = [], ()
 
     @torch.no_grad()
     def take(self, frames: Tensor, indices: Tensor):
-        "Encode a window."
         pooled = self.encoder(frames[None]).pooled[0].cpu().float()
         check_finite_features(Features(pooled), self.name, self.encoder.name)
         _append(self.raw, pooled.contiguous().numpy().astype("<f4").tobytes())
@@ -255,12 +252,10 @@ def _open_folder(folder: Path, settings: dict, team: Team):
 
 
 def _journal(folder: Path, team: Team) -> Path:
-    "The journal of a process."
     return folder / f".features.{team.process}.jsonl"
 
 
 def _journal_rows(path: Path) -> list:
-    "The complete lines of a journal."
     rows = []
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(ValueError, RecursionError):
@@ -311,7 +306,6 @@ def _per_feature(times: Tensor, tokens: int) -> np.ndarray:
 
 
 def _export_whole(folder: Path, job: _Job, found: ClipFeatures) -> dict:
-    "Write the features of a whole clip."
     pooled, times = found.pooled.contiguous(), found.times
     with tempfile.TemporaryFile() as raw:
         _append(raw, pooled.numpy().astype("<f4").tobytes())
@@ -321,7 +315,6 @@ def _export_whole(folder: Path, job: _Job, found: ClipFeatures) -> dict:
 
 
 def _export_windows(folder: Path, job: _Job, encoder: FrameEncoder, how: _How) -> dict:
-    "Encode and write the windows of a clip."
     with tempfile.TemporaryFile(dir=folder) as raw:
         made = _windows_of(job.path, encoder, how.window, how.stride, how.num_frames, raw)
         shape, indices, times, decoder = made
@@ -464,7 +457,6 @@ def export_features(
 
 
 def _export(clips: ClipList, encoder, folder: Path, cache, how: _How, settings, workers, progress, team) -> Exported:
-    "Write the missing files and the manifest."
     pairs = [_job_of(item, path, settings["file_format"]) for item, path in zip(clips.items, clips.paths)]
     jobs, noted = [job for job, _ in pairs], _noted(folder)
     every = {job.file: job for job in jobs if job is not None}
@@ -488,7 +480,6 @@ def _export(clips: ClipList, encoder, folder: Path, cache, how: _How, settings, 
 
 
 def _close_folder(folder: Path, manifest: dict):
-    "Replace the journals by the manifest."
     write_json(folder / MANIFEST, manifest)
     for path in folder.glob(".features.*.jsonl"):
         path.unlink(missing_ok=True)

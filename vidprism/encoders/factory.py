@@ -32,7 +32,6 @@ from ..schema import maybe, optional, read_json, real, text, whole
 
 # %% ../../nbs/encoders/factory.ipynb #37361292
 def _clip_preprocess(model: nn.Module) -> Preprocess:
-    "open_clip's own settings for a model."
     cfg = model.visual.preprocess_cfg
     size = cfg["size"]
     if not isinstance(size, int):
@@ -41,7 +40,6 @@ def _clip_preprocess(model: nn.Module) -> Preprocess:
 
 
 def _drop_text_tower(model: nn.Module):
-    "Keep the image tower and the scale."
     for part in ("text", "transformer", "token_embedding", "ln_final", "text_decoder"):
         if hasattr(model, part):
             setattr(model, part, None)
@@ -85,12 +83,10 @@ class OpenClipEncoder(FrameEncoder):
 
     @property
     def has_text(self) -> bool:
-        "Whether class names can be encoded."
         return self.text
 
     @property
     def text_scale(self) -> float:
-        "The learned factor from cosine to logit."
         scale = self.model.logit_scale.detach()
         return float(scale.exp())
 
@@ -102,7 +98,7 @@ class OpenClipEncoder(FrameEncoder):
         x : Tensor
             `[N,3,S,S]`, from `preprocess`.
         grid : bool
-            Compute the grid, too.
+            Compute the grid.
 
         Returns
         -------
@@ -132,7 +128,7 @@ class OpenClipEncoder(FrameEncoder):
         Raises
         ------
         ConfigError
-            If the encoder has no text tower, or its tokenizer is not available.
+            If the text tower or its tokenizer is missing.
         """
         if not self.text:
             super().encode_sentences(sentences)
@@ -190,7 +186,6 @@ _OLD_TOKENIZERS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
 
 
 def _has_transformers() -> bool:
-    "Whether transformers can be imported."
     try:
         import transformers  # noqa: F401
     except Exception:
@@ -284,7 +279,6 @@ def _no_code_of_others(architecture: str):
 
 
 def _random_model(architecture: str, quick_gelu: bool = None, size: int = None, prepare: dict = None) -> nn.Module:
-    "The open_clip model with fixed random weights."
     options = dict(
         load_weights=False,
         force_quick_gelu=bool(quick_gelu),
@@ -308,7 +302,6 @@ def _create_model(name: str, architecture: str, *options) -> nn.Module:
 
 
 def _set_size(model: nn.Module, size: int):
-    "Set the size of a timm tower."
     cfg = model.visual.preprocess_cfg
     if size and cfg["size"] not in (size, (size, size)):
         model.visual.set_input_size(size)
@@ -342,7 +335,6 @@ _CLIP_FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_py
 
 
 def _local_weights(folder: Path) -> Path:
-    "The weights file of a folder."
     for name in _CLIP_FILES:
         if (folder / name).is_file():
             return folder / name
@@ -413,7 +405,6 @@ def _check_amount(name: str, architecture: str, size: int, state: dict):
 def _local_clip(
     name: str, folder: str, size: int = None, bare: bool = False, text: bool = True, file: Path = None
 ) -> OpenClipEncoder:
-    "The encoder of open_clip:local-dir:FOLDER."
     architecture = f"local-dir:{folder}"
     try:
         _check_local_config(folder)
@@ -454,7 +445,6 @@ def _check_repo(name: str, repo: str):
 
 # %% ../../nbs/encoders/factory.ipynb #b39cca96
 def _tag_preprocess(tag: dict) -> dict:
-    "The preprocessing of a tag."
     keys = ("mean", "std", "interpolation", "resize_mode")
     return {key: tag[key] for key in keys if key in tag}
 
@@ -492,7 +482,6 @@ def _create_open_clip(
 
 # %% ../../nbs/encoders/factory.ipynb #5f4e493a
 def _timm_preprocess(name: str, model: nn.Module, size: int) -> Preprocess:
-    "timm's own settings for a model."
     cfg = timm.data.resolve_model_data_config(model)
     height, width = cfg["input_size"][1:] if size is None else (size, size)
     if height != width:
@@ -514,7 +503,7 @@ class TimmEncoder(FrameEncoder):
     model : nn.Module
         The timm model without its classifier.
     how : Preprocess
-        Preprocessing of frames.
+        Preprocessing.
     chunk : int
         Frames per forward pass.
     """
@@ -532,7 +521,7 @@ class TimmEncoder(FrameEncoder):
         x : Tensor
             `[N,3,S,S]`, from `preprocess`.
         grid : bool
-            Compute the grid, too.
+            Compute the grid.
 
         Returns
         -------
@@ -555,7 +544,6 @@ class TimmEncoder(FrameEncoder):
 
 # %% ../../nbs/encoders/factory.ipynb #d44bcd17
 def _timm_tags(architecture: str) -> list:
-    "The tags of an architecture's weights."
     names = timm.list_pretrained(f"{architecture}.*")
     if names:
         return [name.partition(".")[2] for name in names]
@@ -743,7 +731,6 @@ def _create_timm(name: str, rest: str, size: int = None, bare: bool = False) -> 
 
 # %% ../../nbs/encoders/factory.ipynb #99764b4a
 def _create_mini(name: str, rest: str, bare: bool = False, text: bool = True) -> OpenClipEncoder:
-    "The shipped CLIP."
     folder = samples_folder() / "mini_clip"
     if not (folder / "model.safetensors").is_file():
         raise ConfigError(f"the shipped encoder is missing from {folder}: `make world` rebuilds it")
@@ -765,7 +752,6 @@ def _create_transformers(
 
 
 def _create_own(module: nn.Module, how: Preprocess, grid: nn.Module) -> FrameEncoder:
-    "The encoder of the user's module."
     if isinstance(module, FrameEncoder):
         return module
     if how is None:
@@ -776,7 +762,6 @@ def _create_own(module: nn.Module, how: Preprocess, grid: nn.Module) -> FrameEnc
 
 # %% ../../nbs/encoders/factory.ipynb #3e750e9d
 def _run_file(file: str):
-    "Run a Python file and return its module."
     spec = importlib.util.spec_from_file_location(f"own_{Path(file).stem}", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

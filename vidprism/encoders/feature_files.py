@@ -70,7 +70,6 @@ def _check_npy_size(path, shape, dtype, size: int):
 
 
 def _open_npy(path: Path):
-    "The memory-mapped array of a .npy file."
     with open(_regular(path), "rb") as file:
         shape, fortran, dtype = _npy_header(file, path)
         start = file.tell()
@@ -255,13 +254,11 @@ def _first_few(names: list) -> str:
 
 
 def _refuse_missing(folder, names: list, total: int):
-    "Refuse a folder with missing files."
     if names:
         raise ConfigError(f"{folder} lacks the features of {len(names)} of {total} clips: {_first_few(names)}.")
 
 
 def _list_of_manifest(folder: Path, found: dict) -> ClipList:
-    "The clips of a manifest."
     clips = found["clips"]
     paths = [_inside(folder, entry["file"]) for entry in clips]
     _refuse_missing(folder, [entry["clip"] for entry, path in zip(clips, paths) if not path.is_file()], len(clips))
@@ -271,7 +268,6 @@ def _list_of_manifest(folder: Path, found: dict) -> ClipList:
 
 
 def _listed(folder: Path, items, paths, labels, classes, parts, note: str) -> ClipList:
-    "A non-empty list of feature files."
     if not paths:
         raise ConfigError(f"{folder} has no feature files.")
     return ClipList(items, paths, labels, list(classes), parts, root=folder, notes=(note,))
@@ -333,7 +329,6 @@ def _numbered(rows: list, names, path: Path) -> tuple:
 
 
 def _candidates(name: str) -> list:
-    "Possible feature file names of a clip."
     stem = os.path.splitext(name)[0]
     return [name] * is_feature_file(name) + [base + suffix for base in (name, stem) for suffix in SUFFIXES]
 
@@ -345,7 +340,6 @@ def _find_row(folder: Path, name: str) -> Path | None:
 
 
 def _list_of_rows(folder: Path, path: Path) -> ClipList:
-    "The clips of a list."
     rows, names = _rows_of(path)
     if not rows:
         raise ConfigError(f"{path} lists no clips.")
@@ -381,7 +375,6 @@ def _class_files(folder: Path) -> list:
 
 
 def _list_of_folders(folder: Path, rows: list) -> ClipList:
-    "The clips of class folders."
     classes = sorted({name for _, name, _ in rows})
     place = {name: number for number, name in enumerate(classes)}
     items = [file.relative_to(folder).as_posix() for _, _, file in rows]
@@ -391,7 +384,6 @@ def _list_of_folders(folder: Path, rows: list) -> ClipList:
 
 
 def _lists_in(folder: Path) -> list:
-    "The list files in a folder."
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".json")]
 
 
@@ -483,7 +475,7 @@ def fit_length(features: Tensor, num_frames: int, lengths: str, name) -> Tensor:
     lengths : str
         Other lengths: "refuse" or "resample" (one of each of T equal segments).
     name : str
-        The clip's name, for the error.
+        The clip's name.
 
     Returns
     -------
@@ -513,13 +505,11 @@ def _check_hash(path: Path, hashes: dict):
 
 
 def _hashes(clips: ClipList) -> dict:
-    "File name -> hash in the folder's manifest."
     found = read_feature_manifest(clips.root) or {"clips": []}
     return {Path(entry["file"]).name: entry["sha256"] for entry in found["clips"] if "sha256" in entry}
 
 
 def _check_memory(count: int, clips: ClipList):
-    "Refuse more features than fit in memory."
     try:
         have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
@@ -547,7 +537,6 @@ class LoadedFeatures(NamedTuple):
 
 
 def _row_names(item: str, shape: tuple) -> list:
-    "The names of a file's rows."
     return [item] if len(shape) == 2 else [f"{item} window {number}" for number in range(shape[0])]
 
 
@@ -631,7 +620,6 @@ class GivenFeatures(FrameEncoder):
         self.known_weights = weights
 
     def _refusal(self) -> ConfigError:
-        "The error for frames."
         made_by = self.name.removeprefix(_PREFIX)
         return ConfigError(
             f"This model was trained on features of {made_by} and has no encoder: "

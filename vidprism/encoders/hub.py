@@ -376,7 +376,6 @@ _LAYERS = Rule(
 
 
 def _rule_of(key: str) -> Rule:
-    "The rule for a config setting."
     return _LAYERS if key.endswith(("layers", "depths")) else _SETTING
 
 
@@ -442,7 +441,6 @@ def _find_class(name: str, said: dict) -> tuple:
 
 # %% ../../nbs/encoders/hub.ipynb #53df43e2
 def _build_processor(name: str, kind: str, settings: dict, is_video: bool):
-    "The library's processor for checked settings."
     library = _transformers()
     auto = library.AutoVideoProcessor if is_video else library.AutoImageProcessor
     file = "video_preprocessor_config.json" if is_video else "preprocessor_config.json"
@@ -465,7 +463,6 @@ def _side(size, *names) -> int | None:
 
 
 def _pixels(size, what: str, name: str) -> int:
-    "The side of a square size."
     high, wide = _side(size, "height", "shortest_edge"), _side(size, "width", "shortest_edge")
     if not high or high != wide:
         raise ConfigError(f"encoder {name}: its processor's {what} {size!r:.100} is not square")
@@ -569,7 +566,6 @@ class HubEncoder(FrameEncoder):
 
     @property
     def has_text(self) -> bool:
-        "Whether class names can be encoded."
         return self.text
 
     @property
@@ -580,7 +576,6 @@ class HubEncoder(FrameEncoder):
 
     @property
     def grid_dim(self) -> int:
-        "G, the width of the grid's tokens."
         return self._grid_dim
 
     @property
@@ -590,7 +585,6 @@ class HubEncoder(FrameEncoder):
 
 
 def _tower_config(config, kind: Architecture):
-    "The image tower's config."
     return getattr(config, "vision_config", None) or config
 
 
@@ -609,7 +603,6 @@ _TEXT_PARTS = ("text_model", "text_projection")
 
 
 def _drop_parts(model: nn.Module, kind: Architecture, text: bool):
-    "Drop parts that features do not need."
     for part in kind.unused + (() if text else _TEXT_PARTS):
         if getattr(model, part, None) is not None:
             setattr(model, part, None)
@@ -674,7 +667,7 @@ def window_of(self: HubEncoder, num_frames: int) -> int:
     Parameters
     ----------
     num_frames : int
-        T, frames of the clip.
+        T, clip length.
 
     Returns
     -------
@@ -709,7 +702,7 @@ def encode(self: HubEncoder, x: torch.Tensor, grid: bool = False, window: int = 
     x : Tensor
         `[N,3,h,w]`, from `prepare`.
     grid : bool
-        Compute the grid, too.
+        Compute the grid.
     window : int, optional
         Frames per window; default: x is one clip.
 
@@ -757,7 +750,6 @@ def _check_tokenizer(name: str, folder: Path):
 
 
 def _load_tokenizer(name: str, folder: Path):
-    "The library's tokenizer of a folder."
     _check_tokenizer(name, folder)
     try:
         with _quiet():
@@ -802,7 +794,7 @@ def encode_sentences(self: HubEncoder, sentences: list) -> torch.Tensor:
     Raises
     ------
     ConfigError
-        If the encoder has no text tower, or its tokenizer is not available.
+        If the text tower or its tokenizer is missing.
     """
     if not self.text:
         return FrameEncoder.encode_sentences(self, sentences)
@@ -827,11 +819,9 @@ class _Folder(NamedTuple):
     path: Path
 
     def has(self, file: str) -> bool:
-        "Whether a file exists."
         return (self.path / file).is_file()
 
     def find(self, names) -> Path | None:
-        "The first of the files that exists."
         there = (self.path / file for file in names)
         return next((path for path in there if path.is_file()), None)
 
@@ -843,7 +833,6 @@ class _Folder(NamedTuple):
         return found
 
     def missing(self) -> str:
-        "The error text for a missing file."
         return f"is not in {self.path}"
 
 
@@ -855,7 +844,6 @@ class _Repository(NamedTuple):
     unreachable: list
 
     def has(self, file: str) -> bool:
-        "Whether a file exists."
         return cached_file(self.repo, [file]) is not None
 
     def find(self, names) -> Path | None:
@@ -898,7 +886,6 @@ def _source(name: str, rest: str):
 
 
 def _refuse_pickles(name: str, files):
-    "The error for a repository without safetensors."
     pickle = files.find(_PICKLES)
     if pickle is None:
         raise ConfigError(f"encoder {name}: its model.safetensors (weights) {files.missing()}")
@@ -909,7 +896,6 @@ def _refuse_pickles(name: str, files):
 
 
 def _weight_files(name: str, files) -> list:
-    "The files of weights."
     found = files.find(["model.safetensors", _INDEX])
     if found is None:
         _refuse_pickles(name, files)
@@ -965,7 +951,6 @@ def _is_task(key: str, kind: Architecture) -> bool:
 
 
 def _check_report(name: str, kind: Architecture, report: dict, prefix: str):
-    "Refuse missing, unmatched or misshaped weights."
     missing = [key.removeprefix(f"{prefix}.") for key in report["missing_keys"]]
     missing = [key for key in missing if not key.startswith(kind.unused or "\0")]
     extra = [key for key in report["unexpected_keys"] if not _is_task(key.removeprefix(f"{prefix}."), kind)]
@@ -998,7 +983,6 @@ class _RatesOnCpu(TorchFunctionMode):
 
 
 def _random_model(model_class, config) -> nn.Module:
-    "The model with fixed random weights."
     with torch.random.fork_rng(devices=[]), _quiet(), _RatesOnCpu():
         torch.manual_seed(0)
         return model_class(config).float()
@@ -1128,7 +1112,6 @@ def _create(name: str, rest: str, bare: bool, text: bool, config: dict) -> HubEn
 
 
 def _tokenizer_folder(name: str, files) -> Path:
-    "The folder of a tokenizer's fetched files."
     files.find(["tokenizer_config.json"])
     found = files.find(_TOKENIZER_FILES[:3]) or files.find(_TOKENIZER_FILES[3:4])
     if found is None:

@@ -111,12 +111,10 @@ class MotionEncoder(FrameEncoder):
 
     @property
     def has_text(self):
-        "Whether the encoder has a text tower."
         return self.encoder.has_text
 
     @property
     def grid_dim(self):
-        "G, channels of the grid."
         return self.encoder.grid_dim
 
     @property
@@ -145,7 +143,7 @@ class MotionEncoder(FrameEncoder):
         Parameters
         ----------
         num_frames : int
-            T, frames of the clip.
+            T, clip length.
 
         Returns
         -------
@@ -175,14 +173,14 @@ class MotionEncoder(FrameEncoder):
         return self.encoder.encode_sentences(sentences)
 
     def forward(self, frames: Tensor, grid: bool = False) -> Features:
-        """Features of every frame of a batch of clips.
+        """Features of a batch of clips.
 
         Parameters
         ----------
         frames : Tensor
             [B,T,H,W,3] uint8.
         grid : bool
-            Return the grid, too.
+            Return the grid.
 
         Returns
         -------

@@ -87,7 +87,7 @@ class CubeEncoder(FrameEncoder):
     model : VideoMAEModel
         Its config sets span, window and D.
     how : Preprocess
-        Preprocessing of frames.
+        Preprocessing.
     norm : nn.Module, optional
         The last norm, applied to the mean over a moment's cubes.
     chunk : int
@@ -115,7 +115,7 @@ class CubeEncoder(FrameEncoder):
         Parameters
         ----------
         num_frames : int
-            T, frames of the clip.
+            T, clip length.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class CubeEncoder(FrameEncoder):
         x : Tensor
             [N,3,S,S] float, preprocessed.
         grid : bool
-            Compute the grid, too.
+            Compute the grid.
         window : int, optional
             Frames per window; default: x is one clip.
 
@@ -229,7 +229,6 @@ _DROPPED = {  # name prefixes of heads, the pretraining decoder, computed positi
 
 
 def _without_prefix(state: dict, prefix: str) -> dict:
-    "A state dict without a name prefix."
     return {key.removeprefix(prefix): value for key, value in state.items()}
 
 
@@ -335,7 +334,6 @@ _PREPARED = dict(  # settings that are read; transformers' others are ignored
 
 
 def _check_prepared(said: dict):
-    "Refuse invalid preprocessing settings."
     check_object({key: said[key] for key in _PREPARED.keys() & said.keys()}, _PREPARED, "preprocessor_config.json")
     for key in ("size", "crop_size"):
         given = said.get(key, {})
@@ -380,7 +378,6 @@ _WEIGHTS = ["model.safetensors", "pytorch_model.bin"]
 
 
 def _weights_in(folder: Path) -> Path:
-    "The weights file of a folder."
     for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
@@ -417,7 +414,7 @@ def check_positions(name: str, sizes: dict):
     Parameters
     ----------
     name : str
-        The encoder's name, for the error.
+        The encoder's name.
     sizes : dict
         `image_size`, `patch_size`, `num_frames`, `tubelet_size` and `hidden_size`.
 
@@ -437,7 +434,6 @@ def check_positions(name: str, sizes: dict):
 
 
 def _build(name: str, sizes: dict, has_norm: bool, how: Preprocess) -> CubeEncoder:
-    "The encoder for these sizes, with random weights."
     check_object(dict(sizes, has_norm=has_norm), _SIZES, f"the sizes of encoder {name}", needed=_SIZES)
     check_positions(name, sizes)
     try:
@@ -449,7 +445,6 @@ def _build(name: str, sizes: dict, has_norm: bool, how: Preprocess) -> CubeEncod
 
 
 def _build_checked(name: str, sizes: dict, has_norm: bool, how: Preprocess) -> CubeEncoder:
-    "The encoder for sizes in their ranges."
     Config, Model = _videomae_classes()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

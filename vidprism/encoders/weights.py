@@ -75,12 +75,10 @@ class _Box:
 
 
 def _strided(storage, offset, size, stride, *rest):
-    "A tensor on a storage."
     return storage.as_strided(size, stride, offset)
 
 
 def _untagged(value, tag):
-    "A value without its type tag."
     return value
 
 
@@ -171,7 +169,6 @@ def _numbers(archive, root: str, box: _Box) -> dict:
 
 # %% ../../nbs/encoders/weights.ipynb #a7a4cbfe
 def _is_torchscript(path) -> bool:
-    "Whether a file is a zip with code."
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -180,7 +177,6 @@ def _is_torchscript(path) -> bool:
 
 
 def _read_torchscript(path) -> dict:
-    "The parameters and buffers of a TorchScript archive."
     with zipfile.ZipFile(path) as archive:
         data = next(name for name in archive.namelist() if name.endswith("data.pkl"))
         root = data.split("/")[0]
@@ -513,20 +509,17 @@ _MATRICES = ("_weight", "conv1.weight", "c_fc.weight")
 
 
 def _openai_files() -> set:
-    "OpenAI's file names, as listed in open_clip."
     architectures = [name for name, tag in open_clip.list_pretrained() if tag == "openai"]
     urls = [open_clip.get_pretrained_url(name, "openai") for name in architectures]
     return {Path(url).name for url in urls if url}
 
 
 def _named_openai(path) -> bool:
-    "Whether a file name is OpenAI's."
     name = Path(path).name
     return "openai" in name.lower() or name in _openai_files()
 
 
 def _is_half(x) -> bool:
-    "Whether half precision holds every number exactly."
     return torch.equal(x.float(), x.half().float())
 
 

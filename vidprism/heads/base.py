@@ -203,7 +203,7 @@ def frame_terms(self: Head, features: Tensor, output: HeadOutput, active_experts
     Parameters
     ----------
     features : Tensor
-        [B,T,D] the head's input.
+        [B,T,D].
     output : HeadOutput
         The head's output, in evaluation mode.
     active_experts : sequence of int, optional
@@ -274,14 +274,14 @@ class MixtureHead(Head):
         Parameters
         ----------
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             As in the head's call.
 
         Returns
         -------
         Parts
-            Tokens [B,sum N,W], and each of the E experts' number of tokens.
+            Tokens [B,sum N,W], and their numbers by expert.
         """
         outputs = output.trace.mixture.outputs
         tokens, rest = self.mixture.video_parts(outputs, active_experts)
@@ -293,9 +293,9 @@ class MixtureHead(Head):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] the head's input.
+            [B,T,D].
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             As in the head's call.
 
@@ -597,7 +597,6 @@ class InProjConfig(HeadConfig):
 
     @property
     def inner(self) -> int:
-        "Channels inside the head."
         return self.width or self.dim
 
 # %% ../../nbs/heads/base.ipynb #51370b9d
@@ -607,7 +606,7 @@ class LinearClassifier(nn.Linear):
     Parameters
     ----------
     in_features, out_features, bias, device, dtype
-        As in `nn.Linear`: W channels, C classes.
+        As in `nn.Linear`.
     """
 
     def name_classes(self, text: Tensor):

@@ -63,20 +63,20 @@ class MeanHead(Head):
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Logits and losses of frame features.
+        """Logits and losses.
 
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         labels : Tensor, optional
-            [B] class indices, for the losses.
+            [B] class indices, for losses.
         inspect : bool
             Not used.
         active_experts : optional
             Not used.
         text : Tensor, optional
-            [C',D] text features of other classes, for logits [B,C'].
+            [C',D] text features of other classes.
 
         Returns
         -------
@@ -86,7 +86,7 @@ class MeanHead(Head):
         Raises
         ------
         ConfigError
-            If an input has the wrong shape, a label is unknown, or `text` is given to a linear classifier.
+            If a shape is wrong, a label is unknown, or `text` is given to a linear classifier.
         """
         check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
         video = features.mean(1)
@@ -100,7 +100,7 @@ class MeanHead(Head):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] the head's input.
+            [B,T,D].
         output : HeadOutput
             Not used.
         active_experts : optional
@@ -195,9 +195,9 @@ class StatisticsHead(Head):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         labels : Tensor, optional
-            [B] class indices, for the losses.
+            [B] class indices, for losses.
         inspect : bool
             Not used.
         active_experts : optional
@@ -213,7 +213,7 @@ class StatisticsHead(Head):
         Raises
         ------
         ConfigError
-            If an input has the wrong shape, a label is unknown, or `text` is given.
+            If a shape is wrong, a label is unknown, or `text` is given.
         """
         c = self.config
         check_features(features, c.dim, labels, c.num_classes)
@@ -229,7 +229,7 @@ class StatisticsHead(Head):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] the head's input.
+            [B,T,D].
         output : HeadOutput
             Not used.
         active_experts : optional
@@ -392,7 +392,7 @@ class TemporalLayer(nn.Module):
         route : Route
             The experts.
         inspect : bool
-            Also return attention.
+            Return attention.
 
         Returns
         -------
@@ -447,7 +447,7 @@ class TemporalModule(nn.Module):
         self._start_layers()
 
     def _start_layers(self):
-        "Draw layer weights with std 0.02, zero biases (MoTE, supplement B)."
+        "Weights with std 0.02, zero biases (MoTE, supplement B)."
         for name, p in self.layers.named_parameters():
             if "ln_" in name:
                 continue
@@ -462,11 +462,11 @@ class TemporalModule(nn.Module):
         Parameters
         ----------
         x : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         routes : list of Route
             L, one per layer.
         inspect : bool
-            Also return attention.
+            Return attention.
 
         Returns
         -------
@@ -532,7 +532,7 @@ class TemporalHead(Head):
         Parameters
         ----------
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             Not used.
 
@@ -551,9 +551,9 @@ class TemporalHead(Head):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] the head's input.
+            [B,T,D].
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             Not used.
 
@@ -593,20 +593,20 @@ class TransformerHead(TemporalHead):
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Logits, losses and trace of frame features.
+        """Logits, losses and trace.
 
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         labels : Tensor, optional
-            [B] class indices, for the losses.
+            [B] class indices, for losses.
         inspect : bool
-            Also return attention.
+            Return attention.
         active_experts : optional
             Not used.
         text : Tensor, optional
-            [C',D] text features of other classes, for logits [B,C'].
+            [C',D] text features of other classes.
 
         Returns
         -------
@@ -616,7 +616,7 @@ class TransformerHead(TemporalHead):
         Raises
         ------
         ConfigError
-            If an input has the wrong shape, a label is unknown, T exceeds the positions, or `text` is given to a linear
+            If a shape is wrong, a label is unknown, T exceeds the positions, or `text` is given to a linear
             classifier.
         """
         check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
@@ -699,20 +699,20 @@ class BMoEHead(MixtureHead):
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Logits, losses and trace of frame features.
+        """Logits, losses and trace.
 
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         labels : Tensor, optional
-            [B] class indices, for the losses.
+            [B] class indices, for losses.
         inspect : bool
-            Also return attention.
+            Return attention.
         active_experts : iterable of int, optional
-            Indices of active experts; None: all.
+            Active indices; None: all.
         text : Tensor, optional
-            [C',D] text features of other classes, for logits [B,C'].
+            [C',D] text features of other classes.
 
         Returns
         -------
@@ -722,7 +722,7 @@ class BMoEHead(MixtureHead):
         Raises
         ------
         ConfigError
-            If an input has the wrong shape, a label or expert is unknown, T exceeds the positions, or `text` is given
+            If a shape is wrong, a label or expert is unknown, T exceeds the positions, or `text` is given
             to a linear classifier.
         """
         c = self.config
@@ -736,7 +736,6 @@ class BMoEHead(MixtureHead):
         return HeadOutput(logits, mixture.video, losses, trace)
 
     def _trace(self, features: Tensor, inspect: bool, active_experts) -> Trace:
-        "Run the experts on E copies of the sequence [B,T,W]."
         experts = self.config.experts
         merge = _unmerged(features)
         tokens = features if self.positions is None else self.positions(features, merge.kept)
@@ -746,7 +745,6 @@ class BMoEHead(MixtureHead):
         return Trace([merge] * experts, exchange, self.mixture(streams, inspect, active_experts))
 
     def _losses(self, logits: Tensor, labels: Tensor, shares: Tensor) -> dict:
-        "Cross-entropy, balance of shares, and their weighted sum."
         cls = F.cross_entropy(logits, labels)
         gate = gate_balance_loss(shares)
         return dict(cls=cls, gate=gate, total=cls + self.config.gate_weight * gate)

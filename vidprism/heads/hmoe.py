@@ -97,7 +97,7 @@ class Expert(nn.Module):
         x : Tensor
             `[B,N,D]`, one stream.
         inspect : bool
-            Also return attention.
+            Return attention.
 
         Returns
         -------
@@ -197,7 +197,7 @@ class GlobalReadout(nn.Module):
         outputs : list of Tensor
             E times `[B,N_i,D]`.
         active_experts : list of int
-            Indices of active experts.
+            Active indices.
 
         Returns
         -------
@@ -243,7 +243,7 @@ def even_shares(outputs, active_experts) -> Tensor:
     outputs : list of Tensor
         E times `[B,N_i,D]`.
     active_experts : list of int
-        Indices of active experts.
+        Active indices.
 
     Returns
     -------
@@ -277,7 +277,7 @@ class AverageReadout(nn.Module):
         outputs : list of Tensor
             E times `[B,N_i,D]`.
         active_experts : list of int
-            Indices of active experts.
+            Active indices.
 
         Returns
         -------
@@ -322,7 +322,7 @@ class LocalReadout(nn.Module):
         outputs : list of Tensor
             E times `[B,N_i,D]`.
         active_experts : list of int
-            Indices of active experts.
+            Active indices.
 
         Returns
         -------
@@ -373,7 +373,7 @@ class LinearReadout(nn.Module):
         outputs : list of Tensor
             E times `[B,N_i,D]`.
         active_experts : list of int
-            Indices of active experts.
+            Active indices.
 
         Returns
         -------
@@ -462,7 +462,7 @@ def check_active_experts(active_experts, count: int) -> list:
     Parameters
     ----------
     active_experts : iterable of int, optional
-        Indices of active experts, 0 to `count - 1`; None: all.
+        Active indices, 0 to `count - 1`; None: all.
     count : int
         E, number of experts.
 
@@ -494,9 +494,9 @@ def forward(self: HMoE, streams: list, inspect: bool = False, active_experts=Non
     streams : list of Tensor
         E times `[B,N_i,D]`.
     inspect : bool
-        Also return attention.
+        Return attention.
     active_experts : iterable of int, optional
-        Indices of active experts; None: all.
+        Active indices; None: all.
 
     Returns
     -------

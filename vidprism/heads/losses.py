@@ -27,7 +27,7 @@ def ranking_target(x: Tensor, similarity: Tensor, rate: int) -> Tensor:
     Parameters
     ----------
     x : Tensor
-        `[B,T,D]`, frame features.
+        `[B,T,D]`.
     similarity : Tensor
         `[B,W,r,r]`, cosines within windows from `RgSTA`, 0 for padding; r is at most T.
     rate : int
@@ -105,7 +105,6 @@ def ranking_loss(predicted: Tensor, target: Tensor, rate: int, temperature: floa
 
 # %% ../../nbs/heads/losses.ipynb #b6c85453
 def _numbered(outputs) -> dict:
-    "The experts' outputs by name."
     return {f"output {i}": output for i, output in enumerate(outputs)}
 
 

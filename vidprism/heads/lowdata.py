@@ -106,7 +106,6 @@ def time_statistics(x: Tensor, names, exponent: float = 1.0) -> list:
 
 
 def _mean_terms(x: Tensor) -> Tensor:
-    "Each frame's term of the mean: [B,T,D]."
     return x / x.shape[1]
 
 
@@ -289,7 +288,6 @@ class LowDataConfig(VidPrismConfig):
         self._check_numbers()
 
     def _check_numbers(self):
-        "Refuse a number that is out of range."
         if not 0 <= self.motion < self.dim:
             wanted = f"0 or more of the {self.dim} channels, with some left for appearance"
             raise ConfigError(f"motion must be {wanted}, not {self.motion!r}.")
@@ -302,7 +300,6 @@ class LowDataConfig(VidPrismConfig):
 
     @property
     def look(self):
-        "Number of appearance channels."
         return self.dim - self.motion
 
     @property
@@ -359,7 +356,7 @@ def inputs(self: LowDataHead, features: Tensor) -> list:
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,D].
 
     Returns
     -------
@@ -401,14 +398,14 @@ def video_parts(self: LowDataHead, output: HeadOutput, active_experts=None) -> P
     Parameters
     ----------
     output : HeadOutput
-        The head's output.
+        From the head.
     active_experts : sequence of int, optional
         As in the head's call.
 
     Returns
     -------
     Parts
-        Tokens [B,sum N,W], and each of the E experts' number of tokens.
+        Tokens [B,sum N,W], and their numbers by expert.
     """
     found = MixtureHead.video_parts(self, output, active_experts)
     tokens = self.lift(found.tokens)
@@ -422,7 +419,7 @@ def statistics(self: LowDataHead, features: Tensor) -> Tensor:
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,D].
 
     Returns
     -------
@@ -454,9 +451,9 @@ def frame_terms(self: LowDataHead, features: Tensor, output: HeadOutput, active_
     Parameters
     ----------
     features : Tensor
-        [B,T,D] the head's input.
+        [B,T,D].
     output : HeadOutput
-        The head's output.
+        From the head.
     active_experts : sequence of int, optional
         As in the head's call.
 
@@ -499,7 +496,7 @@ def forward(
     active_experts=None,
     text: Tensor = None,
 ) -> HeadOutput:
-    """Logits, losses and trace of frame features.
+    """Logits, losses and trace.
 
     `video` concatenates statistics and stream vector; for text it is the mean plus the streams' term.
 
@@ -508,23 +505,23 @@ def forward(
     features : Tensor
         [B,T,D] frame features; the last `motion` channels are motion.
     labels : Tensor, optional
-        [B] class indices, for the losses.
+        [B] class indices, for losses.
     inspect : bool
-        Also return attention.
+        Return attention.
     active_experts : iterable of int, optional
-        Indices of active experts; None: all.
+        Active indices; None: all.
     text : Tensor, optional
-        [C',D - motion] text features of other classes, for logits [B,C'].
+        [C',D - motion] text features of other classes.
 
     Returns
     -------
     HeadOutput
-        Logits [B,C], clip vectors [B,W], losses (empty without labels) and the trace.
+        Logits [B,C], vectors [B,W], losses (empty without labels), trace.
 
     Raises
     ------
     ConfigError
-        If an input has the wrong shape, a label or expert is unknown, T exceeds the positions, or `text` is given to a
+        If a shape is wrong, a label or expert is unknown, T exceeds the positions, or `text` is given to a
         linear classifier.
     """
     c = self.config

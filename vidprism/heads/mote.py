@@ -115,7 +115,6 @@ def discrete_temperatures(beta: float = 0.6) -> list:
 
 
 def _discrete_tau(beta: float) -> float:
-    "A temperature of the discrete set."
     return discrete_temperatures(beta)[int(torch.randint(11, ()))]
 
 
@@ -314,7 +313,7 @@ class MoTEHead(TemporalHead):
         Parameters
         ----------
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             Not used.
 
@@ -337,9 +336,9 @@ class MoTEHead(TemporalHead):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] the head's input.
+            [B,T,D].
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             Not used.
 
@@ -357,7 +356,6 @@ class MoTEHead(TemporalHead):
         return super().frame_terms(features, output, active_experts)
 
     def _refuse_ensemble(self):
-        "Refuse to decompose an ensemble's output."
         if self.config.aggregation == "ensemble":
             answer = "An ensemble's output is a mean over networks and has no decomposition"
             raise ConfigError(f"{answer}: use aggregation='merge'.")
@@ -404,7 +402,7 @@ def merged_routes(self: MoTEHead, active_experts=None, taus=None) -> list:
     Parameters
     ----------
     active_experts : iterable of int, optional
-        Indices of merged experts; None: all.
+        Merged indices; None: all.
     taus : sequence of float, optional
         L temperatures, one per layer; None: the mean.
 
@@ -436,7 +434,7 @@ def inference_routes(self: MoTEHead, active_experts=None) -> list:
     Parameters
     ----------
     active_experts : iterable of int, optional
-        Indices of active experts; None: all.
+        Active indices; None: all.
 
     Returns
     -------
@@ -478,9 +476,9 @@ def run(self: MoTEHead, features: Tensor, routes: list, inspect: bool = False, t
     routes : list of Route
         L, one per layer.
     inspect : bool
-        Also return attention.
+        Return attention.
     text : Tensor, optional
-        [C',W] text features of other classes, for logits [B,C'].
+        [C',W] text features of other classes.
 
     Returns
     -------
@@ -589,15 +587,15 @@ def forward(
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,D].
     labels : Tensor, optional
-        [B] class indices, for the losses.
+        [B] class indices, for losses.
     inspect : bool
-        Also return attention.
+        Return attention.
     active_experts : iterable of int, optional
-        Indices of active experts at inference; None: all.
+        Active indices at inference; None: all.
     text : Tensor, optional
-        [C',D] text features of other classes, for logits [B,C'].
+        [C',D] text features of other classes.
 
     Returns
     -------
@@ -607,7 +605,7 @@ def forward(
     Raises
     ------
     ConfigError
-        If an input has the wrong shape, a label or expert is unknown, T exceeds the positions, or `text` is given to a
+        If a shape is wrong, a label or expert is unknown, T exceeds the positions, or `text` is given to a
         linear classifier.
     """
     check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
@@ -630,7 +628,7 @@ def merged(self: MoTEHead, active_experts=None) -> nn.Module:
     Parameters
     ----------
     active_experts : iterable of int, optional
-        Indices of merged experts; None: all.
+        Merged indices; None: all.
 
     Returns
     -------

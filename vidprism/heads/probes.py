@@ -155,14 +155,14 @@ class LinearProbeHead(Head):
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Logits, losses and trace of frame features.
+        """Logits, losses and trace.
 
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         labels : Tensor, optional
-            [B] class indices, for the losses.
+            [B] class indices, for losses.
         inspect : bool
             Not used.
         active_experts : optional
@@ -178,7 +178,7 @@ class LinearProbeHead(Head):
         Raises
         ------
         ConfigError
-            If an input has the wrong shape, a label is unknown, or `text` is given.
+            If a shape is wrong, a label is unknown, or `text` is given.
         """
         check_features(features, self.config.dim, labels, self.config.num_classes)
         pooled = features.mean(1)
@@ -198,7 +198,7 @@ class LinearProbeHead(Head):
         Parameters
         ----------
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             Not used.
 
@@ -218,9 +218,9 @@ class LinearProbeHead(Head):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] the head's input.
+            [B,T,D].
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : optional
             Not used.
 
@@ -309,7 +309,7 @@ class SelfAttentionLayer(nn.Module):
         x : Tensor
             [B,T,W].
         inspect : bool
-            Also return attention.
+            Return attention.
 
         Returns
         -------
@@ -481,20 +481,20 @@ class AttentiveProbeHead(Head):
     def forward(
         self, features: Tensor, labels: Tensor = None, inspect: bool = False, active_experts=None, text: Tensor = None
     ) -> HeadOutput:
-        """Logits, losses and trace of frame features.
+        """Logits, losses and trace.
 
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features.
+            [B,T,D].
         labels : Tensor, optional
-            [B] class indices, for the losses.
+            [B] class indices, for losses.
         inspect : bool
-            Also return the self-attention.
+            Return self-attention.
         active_experts : optional
             Not used.
         text : Tensor, optional
-            [C',D] text features of other classes, for logits [B,C'].
+            [C',D] text features of other classes.
 
         Returns
         -------
@@ -504,7 +504,7 @@ class AttentiveProbeHead(Head):
         Raises
         ------
         ConfigError
-            If an input has the wrong shape, a label is unknown, T exceeds the positions, or `text` is given to a linear
+            If a shape is wrong, a label is unknown, T exceeds the positions, or `text` is given to a linear
             classifier.
         """
         check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
@@ -523,7 +523,7 @@ class AttentiveProbeHead(Head):
         Parameters
         ----------
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             Not used.
 
@@ -542,9 +542,9 @@ class AttentiveProbeHead(Head):
         Parameters
         ----------
         features : Tensor
-            [B,T,D] the head's input.
+            [B,T,D].
         output : HeadOutput
-            The head's output.
+            From the head.
         active_experts : sequence of int, optional
             Not used.
 

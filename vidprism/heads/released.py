@@ -44,7 +44,6 @@ def _without_module(state: dict) -> dict:
 
 
 def _unwrap_released(state: dict) -> dict:
-    "The head's state dict in a checkpoint."
     head = state.get("fusion_model_state_dict", state)
     if not isinstance(head, dict) or not all(isinstance(key, str) for key in head):
         raise ConfigError("The published head's state dict does not fit (it is not a dict of names and tensors).")
@@ -52,7 +51,6 @@ def _unwrap_released(state: dict) -> dict:
 
 
 def _check_tensors(state: dict):
-    "Refuse values that are not small finite tensors."
     for key, value in state.items():
         if not torch.is_tensor(value):
             kind = type(value).__name__
@@ -111,7 +109,6 @@ _PAPER_RATES = (2, 4, 8, 16)
 
 
 def _shape_of(state: dict, key: str):
-    "The shape of a required tensor."
     if key not in state:
         raise ConfigError(f"The published head's state dict does not fit (missing: {key}).")
     if state[key].ndim != 2:
@@ -149,7 +146,6 @@ def _fitting_rates(experts: int, ways: set) -> list:
 
 
 def _listed(rates) -> str:
-    "Rates as text."
     return ", ".join(map(str, rates))
 
 
@@ -185,7 +181,6 @@ _PUBLISHED = (  # prefix here, published prefix
 
 
 def _published_name(name: str) -> str:
-    "The published name of a released head's tensor."
     for pattern, there in _PUBLISHED:
         if re.match(pattern, name):
             return re.sub("^" + pattern, there, name)
@@ -209,7 +204,6 @@ def released_layout(head: nn.Module) -> list:
 
 # %% ../../nbs/heads/released.ipynb #1e74c26e
 def _is_unused(key: str, head: nn.Module) -> bool:
-    "Whether no logit depends on a published tensor."
     experts = len(head.config.rates)
     if gate := re.match(r"dynamic_interaction\.score_mlps\.(\d+)\.", key):
         pair = int(gate[1])
@@ -220,7 +214,6 @@ def _is_unused(key: str, head: nn.Module) -> bool:
 
 
 def _missing(own, new, state: dict) -> list:
-    "The published names missing in a file."
     missing = []
     for name in own:
         there = _published_name(name)
@@ -333,7 +326,6 @@ _MOTE_NEEDED = (
 
 
 def _count(state: dict, prefix: str) -> int:
-    "The number of parts numbered after a prefix."
     numbers = {int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix)}
     if numbers != set(range(len(numbers))):
         raise ConfigError(f"The published MoTE head's state dict does not fit ({prefix} is not numbered 0, 1, 2 ...).")
@@ -341,14 +333,12 @@ def _count(state: dict, prefix: str) -> int:
 
 
 def _expert_type(ups: int, downs: int) -> str:
-    "The layers that each expert has."
     if ups == downs:
         return "ffn"
     return "up" if downs == 1 else "down"
 
 
 def _mote_sizes(state: dict) -> dict:
-    "A MoTE head's options, from its tensor shapes."
     ups = _count(state, "temporal.layers.0.mlp.fc_up.")
     downs = _count(state, "temporal.layers.0.mlp.fc_dn.")
     classes, dim = _shape_of(state, "classifier.text")
@@ -380,7 +370,6 @@ def _mote_state(state: dict) -> dict:
 
 
 def _refuse_learned_merge(state: dict) -> None:
-    "Refuse a MoTE head with learned merge weights."
     for key, value in state.items():
         if key.endswith("mote_fusion_weight") and value.count_nonzero():
             raise ConfigError(

@@ -191,7 +191,7 @@ def block_diagonal(blocks: Tensor, num_frames: int, tokens: int) -> Tensor:
     blocks : Tensor
         `[B,W,k,r]`, rows of each window.
     num_frames : int
-        T, frames of the clip.
+        T, clip length.
     tokens : int
         N, rows of the result.
 
@@ -273,7 +273,7 @@ def forward(self: RgSTA, x: Tensor) -> Merge:
     Parameters
     ----------
     x : Tensor
-        `[B,T,D]`, frame features.
+        `[B,T,D]`.
 
     Returns
     -------
@@ -307,7 +307,7 @@ def middle_blocks(x, valid):
     Parameters
     ----------
     x : Tensor
-        `[B,W,r,D]`, frame features in windows.
+        `[B,W,r,D]`, windows.
     valid : Tensor
         `[B,W,r]`, bool: False for padding.
 
@@ -327,7 +327,7 @@ def average_blocks(x, valid):
     Parameters
     ----------
     x : Tensor
-        `[B,W,r,D]`, frame features in windows.
+        `[B,W,r,D]`, windows.
     valid : Tensor
         `[B,W,r]`, bool: False for padding.
 
@@ -346,7 +346,7 @@ def maximum_blocks(x, valid):
     Parameters
     ----------
     x : Tensor
-        `[B,W,r,D]`, frame features in windows.
+        `[B,W,r,D]`, windows.
     valid : Tensor
         `[B,W,r]`, bool: False for padding.
 
@@ -397,7 +397,7 @@ def forward(self: WindowPool, x: Tensor) -> Merge:
     Parameters
     ----------
     x : Tensor
-        `[B,T,D]`, frame features.
+        `[B,T,D]`.
 
     Returns
     -------

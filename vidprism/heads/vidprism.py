@@ -162,14 +162,12 @@ def _make_projection(config: VidPrismConfig):
 
 
 def _make_pool(config: VidPrismConfig, dim: int, rate: int, preset: str) -> nn.Module:
-    "The aggregation of one rate."
     if config.aggregation != "rgsta":
         return WindowPool(dim, rate, config.aggregation)
     return RgSTA(dim, rate, config.alpha, config.tau, config.delta, config.keep, preset)
 
 
 def _loss_weights(config: VidPrismConfig) -> LossWeights:
-    "The loss weights of a config."
     return LossWeights(
         cls=config.cls_weight,
         rank=config.rank_weight,
@@ -307,14 +305,14 @@ def video_parts(self: VidPrismHead, output: HeadOutput, active_experts=None) -> 
     Parameters
     ----------
     output : HeadOutput
-        The head's output.
+        From the head.
     active_experts : sequence of int, optional
         As in the head's call.
 
     Returns
     -------
     Parts
-        Tokens [B,sum N,W], and each of the E experts' number of tokens.
+        Tokens [B,sum N,W], and their numbers by expert.
     """
     found = MixtureHead.video_parts(self, output, active_experts)
     if not self._projects_video:
@@ -338,9 +336,9 @@ def run_stages(self: VidPrismHead, inputs: list, inspect: bool = False, active_e
     inputs : list of Tensor
         E of [B,T,W], one per rate.
     inspect : bool
-        Also return attention.
+        Return attention.
     active_experts : iterable of int, optional
-        Indices of active experts; None: all.
+        Active indices; None: all.
 
     Returns
     -------
@@ -369,7 +367,7 @@ def inputs(self: VidPrismHead, features: Tensor) -> list:
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,D].
 
     Returns
     -------
@@ -386,11 +384,11 @@ def trace(self: VidPrismHead, features: Tensor, inspect: bool = False, active_ex
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,D].
     inspect : bool
-        Also return attention.
+        Return attention.
     active_experts : iterable of int, optional
-        Indices of active experts; None: all.
+        Active indices; None: all.
 
     Returns
     -------
@@ -462,30 +460,30 @@ def forward(
     active_experts=None,
     text: Tensor = None,
 ) -> HeadOutput:
-    """Logits, losses and trace of frame features.
+    """Logits, losses and trace.
 
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,D].
     labels : Tensor, optional
-        [B] class indices, for the losses.
+        [B] class indices, for losses.
     inspect : bool
-        Also return attention.
+        Return attention.
     active_experts : iterable of int, optional
-        Indices of active experts; None: all.
+        Active indices; None: all.
     text : Tensor, optional
-        [C',D] text features of other classes, for logits [B,C'].
+        [C',D] text features of other classes.
 
     Returns
     -------
     HeadOutput
-        Logits [B,C], clip vectors [B,W], losses (empty without labels) and the trace.
+        Logits [B,C], vectors [B,W], losses (empty without labels), trace.
 
     Raises
     ------
     ConfigError
-        If an input has the wrong shape, a label or expert is unknown, T exceeds the positions, or `text` is given to a
+        If a shape is wrong, a label or expert is unknown, T exceeds the positions, or `text` is given to a
         linear classifier.
     """
     check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
