@@ -527,7 +527,7 @@ def test_a_model_of_features(tmp_path, export, sourced):
     assert answer == model.predict(tmp_path / "out" / first["file"])
     clip = tmp_path / "clips" / first["clip"]
     for call in (model.predict, model.embed):
-        with pytest.raises(ConfigError, match="was trained on features that module:Means"):
+        with pytest.raises(ConfigError, match="was trained on features of module:Means"):
             call(clip)
     whole = VideoModel.from_pretrained(tmp_path / "model", encoder=means())
     assert whole.predict(clip) == answer

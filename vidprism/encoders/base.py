@@ -450,7 +450,7 @@ def _check_frames(frames):
         kind = getattr(frames, "dtype", type(frames).__name__)
         raise ConfigError(f"frames must be a uint8 tensor, not {kind}")
     if frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ConfigError(f"frames must be [B,T,H,W,3] with nothing empty, not {list(frames.shape)}")
+        raise ConfigError(f"frames must be [B,T,H,W,3] without empty axes, not {list(frames.shape)}")
 
 
 @patch

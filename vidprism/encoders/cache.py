@@ -359,7 +359,7 @@ def encode_clips(
 
     items = [_as_path(item) for item in items]
     if not items:
-        raise ConfigError("there is nothing to encode")
+        raise ConfigError("the list of clips is empty")
     weights = fingerprint(encoder) if cache else None
     found = [fetch(item) if cache else make(item) for item in items]
     pooled = torch.stack([one.pooled for one in found])
@@ -698,7 +698,7 @@ def _cache_clips(
 ) -> CachedFeatures:
     "Fill the cache, report unreadable clips, and collect the features if asked to."
     if not clips:
-        raise ConfigError("there is nothing to encode")
+        raise ConfigError("the list of clips is empty")
     cache = _open_cache(folder)
     if device is not None:
         encoder.to(check_device(device))

@@ -550,7 +550,7 @@ def signs_of_openai(path, weights) -> list:
     signs = {
         "it is a TorchScript archive": _is_torchscript(path),
         "it has OpenAI's extra keys": any(key in weights for key in _OPENAI_KEYS),
-        "its name says so": _named_openai(path),
+        "it is named like OpenAI's": _named_openai(path),
         "its numbers are half-precision ones": _half_matrices(weights),
     }
     return [why for why, holds in signs.items() if holds]
