@@ -787,7 +787,7 @@ def cache_features(
 
 # %% ../../nbs/encoders/cache.ipynb #onebyon2
 class ClipFeatures(NamedTuple):
-    """The features and frames of one clip.
+    """The features of one clip, with the times of its frames.
 
     Attributes
     ----------

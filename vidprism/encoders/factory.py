@@ -894,8 +894,8 @@ def create_encoder(
     Raises
     ------
     ConfigError
-        If the name or an option is unknown. `ConfigError` also if the weights are unreadable, not finite, do not fit or
-        need another activation; or if `how` is missing or does not fit.
+        If the name or an option is unknown, or `how` is missing or does not fit. Also if the weights are unreadable or
+        not finite, do not fit, or need another activation.
     """
     given = _given(quick_gelu=quick_gelu, size=size, text=text, config=config)
     if isinstance(name, nn.Module):

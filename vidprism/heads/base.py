@@ -497,7 +497,7 @@ def check_features(features: Tensor, dim: int, labels: Tensor = None, num_classe
     labels : Tensor, optional
         [B]; values are checked on the CPU only.
     num_classes : int
-        Upper limit of labels.
+        Labels are below it.
 
     Raises
     ------
