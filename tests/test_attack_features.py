@@ -303,7 +303,7 @@ def test_missing_clips_are_counted_and_named(tmp_path):
 
 def test_lengths_are_refused_or_resampled_and_never_mixed(tmp_path):
     folder = fill(tmp_path, {"a/x.npy": (4, 3), "b/y.npy": (9, 3)})
-    with pytest.raises(ConfigError, match="b/y.npy has features of 9 frames, and 4 are wanted"):
+    with pytest.raises(ConfigError, match="b/y.npy has 9 features, not 4"):
         FeatureSplit.from_folder(folder)
     np.save(folder / "b" / "y.npy", np.arange(27, dtype=np.float32).reshape(9, 3))
     side = FeatureSplit.from_folder(folder, num_frames=5, lengths="resample")
@@ -527,7 +527,7 @@ def test_a_model_of_features(tmp_path, export, sourced):
     assert answer == model.predict(tmp_path / "out" / first["file"])
     clip = tmp_path / "clips" / first["clip"]
     for call in (model.predict, model.embed):
-        with pytest.raises(ConfigError, match="was trained on features that module:Means"):
+        with pytest.raises(ConfigError, match="was trained on features of module:Means"):
             call(clip)
     whole = VideoModel.from_pretrained(tmp_path / "model", encoder=means())
     assert whole.predict(clip) == answer

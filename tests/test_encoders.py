@@ -258,7 +258,7 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
 
 def test_no_remote_code():
     "Nowhere is a repository's own code allowed, or a pickle read whole: the word stands only where it is refused."
-    refused = ("trust_remote_code=False", '.get("trust_remote_code")', "(trust_remote_code), which is never done")
+    refused = ("trust_remote_code=False", '.get("trust_remote_code")', "sets trust_remote_code, which is not allowed")
     for path in (Path(__file__).parents[1] / "vidprism").rglob("*.py"):
         text = path.read_text()
         for use in refused:

@@ -428,7 +428,7 @@ def test_an_architecture_that_is_not_read(kind, hub):
     edit(folder / "config.json", **{"model_type": kind} if kind is not None else {})
     if kind is None:
         edit(folder / "config.json", model_type=None)
-    assert "none that the kit reads: clip, clip_vision_model" in refusal("transformers:tiny/clip")
+    assert "which is not supported; supported: clip, clip_vision_model" in refusal("transformers:tiny/clip")
 
 
 def test_an_architecture_that_the_library_lacks(hub, monkeypatch):
@@ -501,10 +501,10 @@ def test_a_processor_whose_pictures_are_not_the_models(hub):
     nested = "image_processor" in json.loads(file.read_text())
     for change, word in (
         (dict(crop_size=dict(height=24, width=24)), "reads pictures of 32 x 32; its processor gives 24 x 24"),
-        (dict(crop_size=dict(height=32, width=24)), "is no square"),
+        (dict(crop_size=dict(height=32, width=24)), "is not square"),
         (dict(size=dict(shortest_edge=10**7)), "size must be"),
         (dict(resample=1), "resample must be 2 or 3"),
-        (dict(do_resize=False), "resizes nothing"),
+        (dict(do_resize=False), "does not resize"),
         (dict(image_std=[0.0, 1.0, 1.0]), "image_std must be"),
     ):
         said = json.loads(file.read_text())
@@ -611,8 +611,8 @@ def test_open_clip_of_the_hub(clip_repo, hub, tmp_path):
 @pytest.mark.parametrize(
     "part,change,word",
     [
-        ("text_cfg", dict(hf_tokenizer_name="x/y", tokenizer_kwargs=dict(trust_remote_code=True)), "never done"),
-        ("text_cfg", dict(hf_tokenizer_name="x/y", tokenizer_kwargs=dict(trust_remote_code="yes")), "never done"),
+        ("text_cfg", dict(hf_tokenizer_name="x/y", tokenizer_kwargs=dict(trust_remote_code=True)), "not allowed"),
+        ("text_cfg", dict(hf_tokenizer_name="x/y", tokenizer_kwargs=dict(trust_remote_code="yes")), "not allowed"),
         ("text_cfg", dict(hf_tokenizer_name="x/y", tokenizer_kwargs=dict(code_revision="z")), "code_revision"),
         ("text_cfg", dict(hf_tokenizer_name="x/y", tokenizer_kwargs=dict(_commit_hash="z")), "_commit_hash"),
         ("text_cfg", dict(hf_tokenizer_name="/etc"), "hf_tokenizer_name must be"),

@@ -269,4 +269,4 @@ def test_import_as_a_command(file, tmp_path, capsys):
     assert main(["import", str(tmp_path / "none.pt"), str(tmp_path / "mine")]) == 2
     assert "holds other files" in capsys.readouterr().err
     assert main(["import", str(tmp_path / "none.pt"), str(tmp_path / "new")]) == 2
-    assert "no file" in capsys.readouterr().err and not (tmp_path / "new").exists()
+    assert "does not exist" in capsys.readouterr().err and not (tmp_path / "new").exists()

@@ -107,7 +107,7 @@ def test_text_and_zero_shot():
     other = features(5, 16, seed=3)
     assert head(b.test.features, text=other).logits.shape == (24, 5)
     assert zero_shot(head, b).record["head"] == "attentive_probe"
-    with pytest.raises(ValueError, match="take the head 'mean'"):
+    with pytest.raises(ValueError, match="use the head 'mean'"):
         create_head("linear_probe", 16, 3, 6, text=b.text)
 
 

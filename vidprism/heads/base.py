@@ -29,11 +29,11 @@ class Trace(NamedTuple):
     Attributes
     ----------
     merges : list of Merge
-        E of them, one a rate.
+        E, one per rate.
     exchange : Exchange
-        Gates and streams after the interaction of the rates.
+        Gates and streams after DBI.
     mixture : Mixture
-        The experts' outputs and the readout.
+        Expert outputs and readout.
     """
 
     merges: list
@@ -42,18 +42,18 @@ class Trace(NamedTuple):
 
 
 class HeadOutput(NamedTuple):
-    """What a head returns.
+    """The output of a head.
 
     Attributes
     ----------
     logits : Tensor
         [B,C].
     video : Tensor
-        [B,W], the clip in one vector: what the classifier reads.
+        [B,W], the clip vector, input of the classifier.
     losses : dict
-        {name: scalar Tensor} and their weighted sum under "total". Empty if no labels were given.
+        {name: scalar Tensor} with the weighted sum "total". Empty without labels.
     trace : Trace, TemporalTrace or None
-        The inner values of the stages.
+        Inner values of the stages.
     """
 
     logits: Tensor
@@ -63,16 +63,16 @@ class HeadOutput(NamedTuple):
 
 # %% ../../nbs/heads/base.ipynb #e7830deb
 class Parts(NamedTuple):
-    """The clip's vector as a sum: `tokens.sum(1) + rest` is `HeadOutput.video`.
+    """The clip vector as a sum: `tokens.sum(1) + rest` is `HeadOutput.video`.
 
     Attributes
     ----------
     tokens : Tensor
         [B,N,W] terms.
     rest : Tensor
-        [W] or [B,W], what no token added.
+        [W] or [B,W], the part from no token.
     sizes : list of int
-        How many of the N tokens each part has.
+        Tokens per part, N in all.
     """
 
     tokens: Tensor
@@ -81,14 +81,14 @@ class Parts(NamedTuple):
 
 
 class FrameTerms(NamedTuple):
-    """The clip's vector as a sum over its frames: `frames.sum(1) + rest` is `HeadOutput.video`.
+    """The clip vector as a sum over frames: `frames.sum(1) + rest` is `HeadOutput.video`.
 
     Attributes
     ----------
     frames : Tensor
-        [B,T,W], what each frame added.
+        [B,T,W], each frame's term.
     rest : Tensor
-        [W] or [B,W], what no frame added.
+        [W] or [B,W], the part from no frame.
     """
 
     frames: Tensor
@@ -96,18 +96,18 @@ class FrameTerms(NamedTuple):
 
 
 class Contributions(NamedTuple):
-    """Logits as sums: `experts.sum(1) + bias` is `logit`. With all classes, each has C at its end.
+    """Logits as sums: `experts.sum(1) + bias` is `logit`. For all classes, each has a last axis C.
 
     Attributes
     ----------
     experts : Tensor
-        [B,E] or [B,E,C], what each part added.
+        [B,E] or [B,E,C], each part's contribution.
     bias : Tensor
-        [B] or [B,C], what no part added.
+        [B] or [B,C], the rest.
     logit : Tensor
-        [B] or [B,C], as the head gave it.
+        [B] or [B,C], the head's logits.
     tokens : Tensor
-        [B,N] or [B,N,C]; a part is the sum of its tokens.
+        [B,N] or [B,N,C]; they sum to their parts.
     """
 
     experts: Tensor
@@ -117,29 +117,29 @@ class Contributions(NamedTuple):
 
 
 class Head(nn.Module):
-    """Base class of every head; each answer has a default for heads without experts.
+    """Base class of every head, with defaults for heads without experts.
 
     Parameters
     ----------
     config : HeadConfig
-        Options; the head keeps them as `config`.
+        Options, kept as `config`.
 
     Attributes
     ----------
     Config : type
-        The dataclass of the head's options.
+        Dataclass of the options.
     name : str
-        Given by `register_head`.
+        Registered name. `register_head` sets it.
     expert_names : tuple
-        E experts that `active_experts` can switch off: a rate (int) or a name (str) each.
+        Rates (int) or names (str) of the experts. `active_experts` switches them off.
     part_names : tuple
-        The parts of `video_parts`; the experts, unless the head says otherwise.
+        Parts of `video_parts`. Default: the experts.
     batch_independent : bool
-        False if the clips of a batch decide for each other.
+        False if other clips of a batch affect a clip.
     inference_options : tuple of str
-        Fields of the config that may change on trained weights; see `variant`.
+        Config fields that may change on trained weights. `variant` uses them.
     gate_threshold : float or None
-        Where the gates between rates open; None without gates.
+        Threshold of the gates between rates, if any.
     """
 
     name = ""
@@ -154,35 +154,35 @@ class Head(nn.Module):
 
     @property
     def num_experts(self) -> int:
-        "How many experts can be switched off."
+        "Number of experts."
         return len(self.expert_names)
 
     @property
     def part_names(self) -> tuple:
-        "What the answer is a sum of."
+        "Names of the parts of the clip vector."
         return self.expert_names
 
     def for_inference(self) -> nn.Module:
-        """The network that inference runs.
+        """The network for inference.
 
         Returns
         -------
         nn.Module
-            The head itself, unless training needs more weights than inference.
+            The head itself, unless training needs more weights.
         """
         return self
 
 # %% ../../nbs/heads/base.ipynb #50e40db2
 @patch
 def video_parts(self: Head, output: HeadOutput, active_experts=None) -> Parts:
-    """The clip's vector as a sum over tokens; a head that has such a sum overrides this.
+    """The clip vector as a sum over tokens; overridden by heads that support it.
 
     Parameters
     ----------
     output : HeadOutput
-        What the head returned, with `inspect=True` where the parts need attention.
+        The head's output, with `inspect=True` if the parts need attention.
     active_experts : sequence of int, optional
-        The experts that were on, as the head was called.
+        As in the head's call.
 
     Returns
     -------
@@ -191,23 +191,23 @@ def video_parts(self: Head, output: HeadOutput, active_experts=None) -> Parts:
     Raises
     ------
     ConfigError
-        If the head has no such sum.
+        If the head does not support it.
     """
     raise ConfigError(f"The head {self.name!r} has no experts to explain.")
 
 
 @patch
 def frame_terms(self: Head, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
-    """The clip's vector as a sum over its frames; a head that has such a sum overrides this.
+    """The clip vector as a sum over frames; overridden by heads that support it.
 
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features that the head was called with.
+        [B,T,D].
     output : HeadOutput
-        What the head returned, in evaluation mode.
+        The head's output, in evaluation mode.
     active_experts : sequence of int, optional
-        The experts that were on, as the head was called.
+        As in the head's call.
 
     Returns
     -------
@@ -216,23 +216,23 @@ def frame_terms(self: Head, features: Tensor, output: HeadOutput, active_experts
     Raises
     ------
     ConfigError
-        If the head has no such sum.
+        If the head does not support it.
     """
-    raise ConfigError(f"The head {self.name!r} does not say what each frame adds to its answer (frame_terms).")
+    raise ConfigError(f"The head {self.name!r} does not define the terms of frames (frame_terms).")
 
 
 @patch
 def parts(self: Head, output: HeadOutput, target=None, active_experts=None) -> Contributions:
-    """What each part added to the logits.
+    """Each part's contribution to the logits.
 
     Parameters
     ----------
     output : HeadOutput
-        What the head returned, with gradients if you want them.
+        The head's output, optionally with gradients.
     target : int or Tensor, optional
-        A class, or [B] classes; without it, all classes.
+        A class, or [B] classes; default: all.
     active_experts : sequence of int, optional
-        The experts that were on, as the head was called.
+        As in the head's call.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def parts(self: Head, output: HeadOutput, target=None, active_experts=None) -> C
     Raises
     ------
     ConfigError
-        If the head has no experts to explain.
+        If the head does not define `video_parts`.
     """
     found = self.video_parts(output, active_experts)
     if target is None:
@@ -260,7 +260,7 @@ def parts(self: Head, output: HeadOutput, target=None, active_experts=None) -> C
 
 
 class MixtureHead(Head):
-    """Base class of the heads whose clip vector is the readout of a `mixture`, an HMoE.
+    """Base class of heads whose clip vector is the readout of a `mixture`, an HMoE.
 
     Parameters
     ----------
@@ -269,40 +269,40 @@ class MixtureHead(Head):
     """
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
-        """The clip's vector as a sum over the experts' tokens.
+        """The clip vector as a sum over the experts' tokens.
 
         Parameters
         ----------
         output : HeadOutput
-            What the head returned.
+            From the head.
         active_experts : sequence of int, optional
-            The experts that were on, as the head was called.
+            As in the head's call.
 
         Returns
         -------
         Parts
-            Tokens [B,sum N,W], and the number of tokens of each of the E experts.
+            Tokens [B,sum N,W], and their numbers by expert.
         """
         outputs = output.trace.mixture.outputs
         tokens, rest = self.mixture.video_parts(outputs, active_experts)
         return Parts(tokens, rest, [expert.shape[1] for expert in outputs])
 
     def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
-        """The clip's vector as a sum over its frames: each token is shared out by its row of the lineage.
+        """The clip vector as a sum over frames: the lineage distributes each token over frames.
 
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features that the head was called with.
+            [B,T,D].
         output : HeadOutput
-            What the head returned.
+            From the head.
         active_experts : sequence of int, optional
-            The experts that were on, as the head was called.
+            As in the head's call.
 
         Returns
         -------
         FrameTerms
-            What the experts mixed by attention, or sent each other, counts for the frames of the token that is read.
+            Information mixed by attention or DBI counts for the frames of the token that is read.
         """
         tokens, rest, sizes = self.video_parts(output, active_experts)
         frames = 0.0
@@ -329,7 +329,7 @@ BUILT_IN = {  # name -> the module that registers the head
 
 
 class HeadRegistry(MutableMapping):
-    """Name -> head class. The module of a built-in head is imported when its class is first read.
+    """Name -> head class. A built-in head's module is imported on first use.
 
     Parameters
     ----------
@@ -341,12 +341,12 @@ class HeadRegistry(MutableMapping):
         self.built_in, self.classes = dict(built_in), {}
 
     def load(self, name: str):
-        """Import the module of a built-in head, unless its class is registered already.
+        """Import a built-in head's module, unless its class is registered.
 
         Parameters
         ----------
         name : str
-            Any name; one that is not built in is ignored.
+            Other names are ignored.
         """
         if name in self.built_in and name not in self.classes:
             import_module(self.built_in[name])
@@ -359,7 +359,7 @@ class HeadRegistry(MutableMapping):
         module = self.built_in.get(name)
         own = name in self.classes and self.classes[name].__module__ != module
         if own and cls.__module__ == module:
-            return  # a built-in head that is imported late does not replace the user's
+            return  # a late import does not replace the user's head
         self.classes[name] = cls
 
     def __delitem__(self, name: str):
@@ -385,12 +385,12 @@ HEADS = HeadRegistry(BUILT_IN)  # name -> head class; `register_head` adds to it
 
 @checked
 def register_head(name: str):
-    """Class decorator: make a head known to `create_head` by its name.
+    """Class decorator: register a head for `create_head`.
 
     Parameters
     ----------
     name : str
-        For `create_head`, the protocols, the tables and saved models.
+        The name in protocols, tables and saved models.
 
     Returns
     -------
@@ -405,7 +405,7 @@ def register_head(name: str):
 
     def register(cls):
         if not issubclass(cls, Head):
-            raise ConfigError(f"{cls.__name__} must inherit from vidprism.Head, which says what a head answers.")
+            raise ConfigError(f"{cls.__name__} must inherit from vidprism.Head, the interface of every head.")
         cls.name = name
         HEADS[name] = cls
         return cls
@@ -414,7 +414,7 @@ def register_head(name: str):
 
 
 def make_config(cls, **options):
-    """Fill a config dataclass.
+    """Create a config dataclass.
 
     Parameters
     ----------
@@ -431,7 +431,7 @@ def make_config(cls, **options):
     Raises
     ------
     ConfigError
-        If an option is unknown; the message names the nearest one.
+        If an option is unknown; suggests the nearest.
     """
     known = [f.name for f in fields(cls)]
     for key in options:
@@ -453,15 +453,15 @@ def create_head(
     name : str
         "vidprism", or any registered head.
     dim : int
-        D, width of the features.
+        D, feature width.
     num_classes : int
         C.
     num_frames : int
-        T, frames a clip.
+        T, frames per clip.
     text : Tensor, optional
-        [C,D] text features of the classes, for logits against text, or for `contrastive_weight`.
+        [C,D] class text features, for a text classifier or `contrastive_weight`.
     **options
-        The head's own options.
+        The head's options.
 
     Returns
     -------
@@ -486,18 +486,18 @@ def create_head(
 
 # %% ../../nbs/heads/base.ipynb #5ec0c1e6
 def check_features(features: Tensor, dim: int, labels: Tensor = None, num_classes: int = 0):
-    """Refuse features of another shape, and labels that name no class.
+    """Refuse features of another shape, and unknown labels.
 
     Parameters
     ----------
     features : Tensor
-        Must be [B,T,D] with T of 1 or more.
+        [B,T,D] with T of 1 or more.
     dim : int
         D of the head.
     labels : Tensor, optional
-        Must be [B]; their values are checked on the CPU only.
+        [B]; values are checked on the CPU only.
     num_classes : int
-        Labels lie below it.
+        Labels are below it.
 
     Raises
     ------
@@ -523,20 +523,20 @@ MOST_WEIGHTS = 2**30  # 4 GiB in float32
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The options of every head of the kit.
+    """The options of every head.
 
     Attributes
     ----------
     dim : int
-        D, width of the features.
+        D, feature width.
     num_classes : int
         C.
     num_frames : int
-        T, frames a clip.
+        T, frames per clip.
     classifier : str
-        "linear", or "text": cosine to text features of the classes.
+        "linear", or "text": cosine to class text features.
     text_scale : float
-        From cosine to logit, above 0; CLIP's own is 100.
+        Factor from cosine to logit, above 0; CLIP: 100.
     """
 
     dim: Width
@@ -558,17 +558,17 @@ class HeadConfig:
         return self.dim
 
     def changed(self, **options):
-        """The same options, some of them changed.
+        """A copy with changed options.
 
         Parameters
         ----------
         **options
-            Fields and their new values.
+            Fields and new values.
 
         Returns
         -------
         HeadConfig
-            A new one, checked as at first.
+            Checked.
 
         Raises
         ------
@@ -580,12 +580,12 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class InProjConfig(HeadConfig):
-    """Options of a head that can be narrower than the features. The other fields are those of `HeadConfig`.
+    """Options of a head with an input projection. Other fields: `HeadConfig`.
 
     Attributes
     ----------
     width : int, optional
-        Channels that the features are projected to first; None: all D, as in the papers.
+        Channels after the projection; None: all D, as in the papers.
     """
 
     width: Width | None = None
@@ -597,21 +597,20 @@ class InProjConfig(HeadConfig):
 
     @property
     def inner(self) -> int:
-        "Channels inside the head."
         return self.width or self.dim
 
 # %% ../../nbs/heads/base.ipynb #51370b9d
 class LinearClassifier(nn.Linear):
-    """A linear layer, for its own classes only.
+    """A linear layer for fixed classes.
 
     Parameters
     ----------
     in_features, out_features, bias, device, dtype
-        As of `nn.Linear`: W channels, C classes.
+        As in `nn.Linear`.
     """
 
     def name_classes(self, text: Tensor):
-        """There is nothing to name.
+        """Refuse text features.
 
         Parameters
         ----------
@@ -633,7 +632,7 @@ class LinearClassifier(nn.Linear):
         video : Tensor
             [B,W].
         text : Tensor, optional
-            [C,D], refused: a linear classifier has its own classes.
+            [C,D], refused.
 
         Returns
         -------
@@ -645,19 +644,19 @@ class LinearClassifier(nn.Linear):
         return super().forward(video)
 
     def rows(self, video: Tensor, target: Tensor = None) -> tuple:
-        """Weights and biases of classes: the logit is their product with `video`.
+        """Weights and biases of classes, for logits as a product with `video`.
 
         Parameters
         ----------
         video : Tensor
             [B,W].
         target : Tensor, optional
-            [B] classes; without it, all.
+            [B] classes; default: all.
 
         Returns
         -------
         tuple of Tensor
-            [B,W] and [B]; of all classes [1,C,W] and [C].
+            [B,W] and [B]; for all classes [1,C,W] and [C].
         """
         if target is None:
             return self.weight[None], self.bias
@@ -665,16 +664,16 @@ class LinearClassifier(nn.Linear):
 
 
 class TextClassifier(nn.Module):
-    """Scaled cosine to the text feature of each class.
+    """Scaled cosine to each class's text feature.
 
     Parameters
     ----------
     dim : int
-        D, width of the text features.
+        D, text width.
     num_classes : int
         C.
     scale : float
-        From cosine to logit.
+        Factor from cosine to logit.
     """
 
     def __init__(self, dim: int, num_classes: int, scale: float = 100.0):
@@ -690,7 +689,7 @@ class TextClassifier(nn.Module):
         video : Tensor
             [B,D], any length.
         text : Tensor, optional
-            [C',D] of other classes; without it, those of training.
+            [C',D] of other classes; default: training classes.
 
         Returns
         -------
@@ -700,19 +699,19 @@ class TextClassifier(nn.Module):
         return self.scale * F.normalize(video, dim=-1) @ self.of(text).T
 
     def rows(self, video: Tensor, target: Tensor = None) -> tuple:
-        """Weights of classes, the length of `video` held: the logit is their product with it.
+        """Weights of classes at the length of `video`, for logits as a product.
 
         Parameters
         ----------
         video : Tensor
             [B,D].
         target : Tensor, optional
-            [B] classes; without it, all.
+            [B] classes; default: all.
 
         Returns
         -------
         tuple
-            [B,D], or [B,C,D] of all classes; and 0 for the bias.
+            [B,D], or [B,C,D] for all classes; and 0, the bias.
         """
         length = video.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         if target is None:
@@ -726,7 +725,7 @@ class TextClassifier(nn.Module):
 # %% ../../nbs/heads/base.ipynb #978a24ea
 @patch
 def name_classes(self: TextClassifier, text: Tensor):
-    """Take the text features of the training classes.
+    """Set the training classes' text features.
 
     Parameters
     ----------
@@ -736,7 +735,7 @@ def name_classes(self: TextClassifier, text: Tensor):
     Raises
     ------
     ConfigError
-        If the shape is another one.
+        If the shape differs.
     """
     if text.shape != self.text.shape:
         needed, got = list(self.text.shape), list(text.shape)
@@ -747,22 +746,22 @@ def name_classes(self: TextClassifier, text: Tensor):
 
 @patch
 def of(self: TextClassifier, text: Tensor = None) -> Tensor:
-    """The text features that the clip is compared with.
+    """The unit text features for a call.
 
     Parameters
     ----------
     text : Tensor, optional
-        [C,D] of other classes; without it, those of training.
+        [C,D] of other classes; default: training classes.
 
     Returns
     -------
     Tensor
-        [C,D], rows of length 1.
+        [C,D], unit rows.
 
     Raises
     ------
     ConfigError
-        If the shape is another one, or no text was given.
+        If the shape differs, or the head has no text features.
     """
     if text is None and not self.given:
         raise ConfigError("This head compares with text, and has no text features: pass create_head(..., text=...).")
@@ -774,12 +773,12 @@ def of(self: TextClassifier, text: Tensor = None) -> Tensor:
 
 
 def make_classifier(config: HeadConfig) -> nn.Module:
-    """The last layer that a config asks for.
+    """The classifier of a config.
 
     Parameters
     ----------
     config : HeadConfig
-        Its `classifier`, widths and classes count.
+        The options.
 
     Returns
     -------
@@ -788,22 +787,22 @@ def make_classifier(config: HeadConfig) -> nn.Module:
     Raises
     ------
     ConfigError
-        If a head is narrower than the text that it is compared with.
+        If `width` differs from the text width.
     """
     if config.classifier == "linear":
         return LinearClassifier(config.inner, config.num_classes)
     if config.inner != config.dim:
-        raise ConfigError("Text is compared with at the features' own width: leave width out.")
+        raise ConfigError("A text classifier needs the features' own width: leave width out.")
     return TextClassifier(config.dim, config.num_classes, config.text_scale)
 
 
 def make_in_proj(config: InProjConfig) -> nn.Module:
-    """The first layer that a config asks for.
+    """The input projection of a config.
 
     Parameters
     ----------
     config : InProjConfig
-        Its `width`.
+        The options.
 
     Returns
     -------
@@ -836,14 +835,14 @@ POSITIONS = ("none", "learned", "sinusoidal")  # kinds that heads offer
 
 
 class Positions(nn.Module):
-    """Adds to each token a vector for the frame it was built on.
+    """Adds to each token a vector for its frame.
 
     Parameters
     ----------
     kind : str
         "learned" (std 0.02) or "sinusoidal".
     num_frames : int
-        T, the most frames of a clip.
+        T, maximum frames.
     dim : int
         D.
     """
@@ -857,7 +856,7 @@ class Positions(nn.Module):
             self.register_buffer("table", table, persistent=False)
 
     def check_frames(self, frames: int):
-        """Refuse a clip that is longer than the table.
+        """Refuse a clip longer than the table.
 
         Parameters
         ----------
@@ -867,14 +866,14 @@ class Positions(nn.Module):
         Raises
         ------
         ConfigError
-            If there are more than `num_frames`.
+            If `frames` exceeds `num_frames`.
         """
         most = len(self.table)
         if frames > most:
             raise ConfigError(f"With positions this head takes at most {most} frames, not {frames}.")
 
     def forward(self, tokens: Tensor, kept: Tensor) -> Tensor:
-        """Tokens with their positions.
+        """Tokens plus positions.
 
         Parameters
         ----------
@@ -899,7 +898,7 @@ class Variant(NamedTuple):
     head : Head
         In evaluation mode.
     untrained : list of str
-        Names of the tensors that no training has seen.
+        Names of untrained tensors.
     """
 
     head: nn.Module
@@ -907,13 +906,13 @@ class Variant(NamedTuple):
 
 
 def _twin(head: Head) -> Head:
-    "The same head again, on the same weights."
+    "A copy of the head on the same weights."
     shared = {id(t): t for t in (*head.parameters(), *head.buffers())}
     return deepcopy(head, shared).eval()
 
 
 def all_tensors(module: nn.Module) -> dict:
-    """Parameters and buffers of a module, those of its parts too.
+    """Parameters and buffers of a module and its parts.
 
     Parameters
     ----------
@@ -923,19 +922,19 @@ def all_tensors(module: nn.Module) -> dict:
     Returns
     -------
     dict
-        Name -> Tensor, the module's own; buffers that are not saved are among them.
+        Name -> Tensor, including buffers that are not saved.
     """
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
 def _lacking(new: nn.Module, old: nn.Module) -> list:
-    "Names of the tensors of `new` that `old` does not have in this shape."
+    "Names of the tensors of `new` that `old` lacks in this shape."
     have = all_tensors(old)
     return [name for name, t in all_tensors(new).items() if name not in have or have[name].shape != t.shape]
 
 
 def _share(new: nn.Module, old: nn.Module):
-    "Put every tensor of `old` that fits into `new`, and tell its classifiers whether text was given."
+    "Share every fitting tensor of `old` with `new`, and copy whether text was given."
     lacking, have = set(_lacking(new, old)), all_tensors(old)
     for name in all_tensors(new):
         if name not in lacking:
@@ -949,19 +948,19 @@ def _share(new: nn.Module, old: nn.Module):
 # %% ../../nbs/heads/base.ipynb #c0ff9338
 @checked
 def variant(head: Head, **options) -> Variant:
-    """Build a head with other options on the weights of a trained one, which stays as it is.
+    """Build a head with other options on a trained head's weights.
 
     Parameters
     ----------
     head : Head
-        A trained head.
+        A trained head, unchanged.
     **options
-        Fields of its config and their new values, such as those in `head.inference_options`.
+        Config fields and new values, such as `head.inference_options`.
 
     Returns
     -------
     Variant
-        The head, on the same storage, and the names of its tensors that were never trained.
+        The head, on the same storage, and its untrained tensors.
 
     Raises
     ------

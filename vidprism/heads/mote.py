@@ -53,7 +53,7 @@ ROUTING = dict(  # policy -> function from N to the experts' probabilities [N]
 
 
 def draw_expert(routing: str, experts: int) -> int:
-    """Draw one expert by the policy's probabilities, with torch's global generator.
+    """Draw one expert with torch's global generator.
 
     Parameters
     ----------
@@ -77,19 +77,19 @@ def merge_weights(tau: float, experts: int) -> tuple:
     Parameters
     ----------
     tau : float
-        Temperature, not 0; infinity gives the plain mean, and below 0 the first expert weighs most.
+        Temperature, not 0; infinity gives the mean, negative values favour the first expert.
     experts : int
         N, number of experts.
 
     Returns
     -------
     tuple of float
-        N weights that sum to 1.
+        N weights with sum 1.
 
     Raises
     ------
     ConfigError
-        If `tau` is 0 or not a number.
+        If `tau` is 0 or NaN.
     """
     if not abs(tau) > 0:
         raise ConfigError(f"A merging temperature can't be {tau!r}.")
@@ -98,12 +98,12 @@ def merge_weights(tau: float, experts: int) -> tuple:
 
 
 def discrete_temperatures(beta: float = 0.6) -> list:
-    """The set of temperatures of MoTE, section 3.3: ±2^n beta for n = 0..4, and infinity.
+    """The temperatures of MoTE, section 3.3: ±2^n beta for n = 0..4, and infinity.
 
     Parameters
     ----------
     beta : float
-        The smallest temperature, above 0; the default is the paper's.
+        The smallest positive temperature, above 0; default: the paper's.
 
     Returns
     -------
@@ -115,7 +115,6 @@ def discrete_temperatures(beta: float = 0.6) -> list:
 
 
 def _discrete_tau(beta: float) -> float:
-    "One of the discrete set."
     return discrete_temperatures(beta)[int(torch.randint(11, ()))]
 
 
@@ -136,7 +135,7 @@ TEMPERATURES = dict(  # name -> function from beta to a temperature, drawn with 
 
 # %% ../../nbs/heads/mote.ipynb #9dc0200d
 def _proxies(unit: Tensor, bank: Tensor, neighbours: int) -> Tensor:
-    "For each clip [B,D] the nearest rows of a bank [C,D]: [B,K,D]; K is at most C."
+    "Each clip's [B,D] nearest rows of a bank [C,D]: [B,K,D], K at most C."
     nearest = (unit @ bank.T).topk(min(neighbours, len(bank)))
     return bank[nearest.indices]
 
@@ -144,20 +143,20 @@ def _proxies(unit: Tensor, bank: Tensor, neighbours: int) -> Tensor:
 def temporal_modulation(
     spatial: Tensor, test: Tensor, train: Tensor, neighbours: int = 5, gamma: float = 0.05
 ) -> Tensor:
-    """The weight of the temporal part on the given classes, MoTE eq. 11.
+    """The weight of the temporal part, MoTE eq. 11.
 
     Parameters
     ----------
     spatial : Tensor
         [B,D] mean features.
     test : Tensor
-        [C',D] text features of the given classes, rows of length 1.
+        [C',D] text features of the given classes, unit rows.
     train : Tensor
-        [C,D] text features of the training classes, rows of length 1.
+        [C,D] text features of the training classes, unit rows.
     neighbours : int
-        K, text features compared; the default is that of MoTE 4.1.
+        K, text features compared; default: MoTE 4.1.
     gamma : float
-        Temperature, above 0; the default is that of MoTE 4.1.
+        Temperature, above 0; default: MoTE 4.1.
 
     Returns
     -------
@@ -181,38 +180,36 @@ MOTE_TEMPLATES = tuple(f"a {medium} of {person}{{}}." for medium in _MEDIA for p
 
 @dataclass(frozen=True)
 class MoTEConfig(TransformerConfig):
-    """Mixture of temporal experts; the defaults are the paper's.
-
-    The other fields are those of `TransformerConfig`.
+    """Mixture of temporal experts, with the paper's defaults. Other fields: `TransformerConfig`.
 
     Attributes
     ----------
     layers : int
-        L, number of layers: 4 for ViT-B/16, 6 for ViT-L/14 (MoTE 4.1).
+        L, layers: 4 for ViT-B/16, 6 for ViT-L/14 (MoTE 4.1).
     experts : int
-        N, experts a layer, 1 or more (MoTE table 2b).
+        N, experts per layer: 1 or more (MoTE table 2b).
     expert_type : str
-        "ffn", "up", "down" or "both" (up and down projections are drawn apart), MoTE table 7a.
+        MoTE table 7a: "ffn", "up", "down" or "both" (up and down drawn separately).
     init : str
-        "different", or "same": all experts start with equal weights, MoTE table 2a.
+        Initial weights. MoTE table 2a: "different" or "same".
     data : str
-        "routed", or "all": every expert learns from every batch, MoTE table 2a.
+        MoTE table 2a: "routed", or "all" (every expert sees every batch).
     routing : str
-        "fixed", "random" or "multinomial", MoTE table 2d.
+        Expert draw. MoTE table 2d: "fixed", "random" or "multinomial".
     aggregation : str
-        What inference runs: "random", "ensemble" or "merge", MoTE table 2c.
+        Inference. MoTE table 2c: "random", "ensemble" or "merge".
     regulariser : str
-        "none", "point" or "region", MoTE table 2e; "kl" or "mse", table 7c.
+        "none", "point" or "region" (MoTE table 2e); "kl" or "mse" (7c).
     temperatures : str
-        "discrete", "normal" or "uniform", MoTE table 7f.
+        MoTE table 7f: "discrete", "normal" or "uniform".
     beta : float
-        Scale of the temperatures, above 0; MoTE table 2e.
+        Temperature scale, above 0; MoTE table 2e.
     merge_weight : float
-        Lambda, weight of the regulariser, MoTE eq. 10.
+        Lambda, the regulariser's weight; MoTE eq. 10.
     consistency : float
-        Eta, weight of the consistency term (a mean over frames and channels), MoTE eq. 9, 10; 0: off.
+        Eta, the consistency term's weight; MoTE eq. 9, 10. 0: off.
     modulate : bool
-        Weigh the temporal part on classes that were not in training, MoTE table 1.
+        Weigh the temporal part on unseen classes; MoTE table 1.
     neighbours : int
         K of the modulation, 1 or more; MoTE table 7b.
     gamma : float
@@ -258,11 +255,11 @@ class Pass(NamedTuple):
     logits : Tensor
         [B,C].
     video : Tensor
-        [B,W], the clips' vectors.
+        [B,W], clip vectors.
     hidden : Tensor
-        [B,T,W], what the temporal module adds to each frame.
+        [B,T,W], the temporal module's addition to each frame.
     trace : TemporalTrace
-        The parts of the clips' vectors, the routes and the attention.
+        Parts of the clip vectors, routes and attention.
     """
 
     logits: Tensor
@@ -273,7 +270,7 @@ class Pass(NamedTuple):
 
 @register_head("mote")
 class MoTEHead(TemporalHead):
-    """A temporal transformer whose layers hold several experts, merged for inference.
+    """A temporal transformer with several experts per layer, merged for inference.
 
     Parameters
     ----------
@@ -283,7 +280,7 @@ class MoTEHead(TemporalHead):
     Raises
     ------
     ConfigError
-        If the heads do not divide the width, or the classifier is "text" and `width` is given.
+        If the attention heads do not divide the width, or `width` is set with classifier "text".
     """
 
     Config = MoTEConfig
@@ -299,7 +296,7 @@ class MoTEHead(TemporalHead):
             self._equal_experts()
 
     def _equal_experts(self):
-        "Give every expert of a layer the weights of the first."
+        "Copy the first expert's weights to all experts of a layer."
         for layer in self.temporal.layers:
             for first, *others in (layer.mlp.fc_up, layer.mlp.fc_dn):
                 for other in others:
@@ -307,18 +304,18 @@ class MoTEHead(TemporalHead):
 
     @property
     def expert_names(self) -> tuple:
-        "The experts of a layer are numbered: N of \"expert 0\", \"expert 1\" and so on."
+        """The numbered experts of a layer: N names, "expert 0", "expert 1" and so on."""
         return tuple(f"expert {i}" for i in range(self.config.experts))
 
     def video_parts(self, output: HeadOutput, active_experts=None) -> Parts:
-        """The spatial and the temporal part of the clip's vector.
+        """The spatial and the temporal part of the clip vector.
 
         Parameters
         ----------
         output : HeadOutput
-            What the head returned.
+            From the head.
         active_experts : sequence of int, optional
-            Ignored: the two terms are in the output.
+            Not used.
 
         Returns
         -------
@@ -334,16 +331,16 @@ class MoTEHead(TemporalHead):
         return super().video_parts(output, active_experts)
 
     def frame_terms(self, features: Tensor, output: HeadOutput, active_experts=None) -> FrameTerms:
-        """The clip's vector as a sum over its frames.
+        """The clip vector as a sum over frames.
 
         Parameters
         ----------
         features : Tensor
-            [B,T,D] frame features that the head was called with.
+            [B,T,D].
         output : HeadOutput
-            What the head returned.
+            From the head.
         active_experts : sequence of int, optional
-            Ignored: the frames are in the output.
+            Not used.
 
         Returns
         -------
@@ -359,25 +356,24 @@ class MoTEHead(TemporalHead):
         return super().frame_terms(features, output, active_experts)
 
     def _refuse_ensemble(self):
-        "Refuse to take apart the mean of several networks' answers."
         if self.config.aggregation == "ensemble":
-            answer = "An ensemble's answer is a mean of several networks' and is not taken apart"
+            answer = "An ensemble's output is a mean over networks and has no decomposition"
             raise ConfigError(f"{answer}: use aggregation='merge'.")
 
     def for_inference(self) -> nn.Module:
-        """The merged network, without the experts.
+        """The merged network.
 
         Returns
         -------
         nn.Module
-            A "mote" head with one expert a layer, on its own weights.
+            A "mote" head with one expert per layer and its own weights.
         """
         return self.merged()
 
 # %% ../../nbs/heads/mote.ipynb #56fdea2e
 @patch
 def _drawn_route(self: MoTEHead) -> Route:
-    "One expert drawn for a layer; with `expert_type='both'` one for each projection."
+    "One drawn expert per layer, or per projection with `expert_type='both'`."
     c = self.config
     up = draw_expert(c.routing, c.experts)
     down = draw_expert(c.routing, c.experts) if c.expert_type == "both" else up
@@ -386,12 +382,12 @@ def _drawn_route(self: MoTEHead) -> Route:
 
 @patch
 def training_routes(self: MoTEHead) -> list:
-    """The routes of the passes of one training step: one expert drawn for each layer.
+    """The routes of one training step, one drawn expert per layer.
 
     Returns
     -------
     list of list of Route
-        One pass of L routes; with `data="all"` N passes, one for each expert.
+        One pass of L routes; with `data="all"` one pass per expert.
     """
     c = self.config
     if c.data == "all":
@@ -401,24 +397,24 @@ def training_routes(self: MoTEHead) -> list:
 
 @patch
 def merged_routes(self: MoTEHead, active_experts=None, taus=None) -> list:
-    """The routes of the merged network; with `routing="fixed"` it is the first expert, unless others are named.
+    """The routes of the merged network; `routing="fixed"` uses the first expert by default.
 
     Parameters
     ----------
     active_experts : iterable of int, optional
-        Indices of the experts that are merged; None: all.
+        Merged indices; None: all.
     taus : sequence of float, optional
-        L temperatures, one a layer; None: the plain mean.
+        L temperatures, one per layer; None: the mean.
 
     Returns
     -------
     list of Route
-        L of them, one a layer.
+        L, one per layer.
 
     Raises
     ------
     ConfigError
-        If `active_experts` names no expert or one that does not exist, or a temperature is 0.
+        If `active_experts` is empty or names an unknown expert, or a temperature is 0.
     """
     c = self.config
     first_only = c.routing == "fixed" and active_experts is None
@@ -433,22 +429,22 @@ def merged_routes(self: MoTEHead, active_experts=None, taus=None) -> list:
 
 @patch
 def inference_routes(self: MoTEHead, active_experts=None) -> list:
-    """The routes of the passes at inference: one merged pass, one drawn evenly, or one for each expert.
+    """The routes at inference: one merged pass, one uniform draw, or one pass per expert.
 
     Parameters
     ----------
     active_experts : iterable of int, optional
-        Indices of the experts left on; None: all.
+        Active indices; None: all.
 
     Returns
     -------
     list of list of Route
-        L routes for each pass.
+        L routes per pass.
 
     Raises
     ------
     ConfigError
-        If `active_experts` names no expert or one that does not exist.
+        If `active_experts` is empty or names an unknown expert.
     """
     c = self.config
     if c.aggregation == "merge":
@@ -462,7 +458,7 @@ def inference_routes(self: MoTEHead, active_experts=None) -> list:
 # %% ../../nbs/heads/mote.ipynb #95b22bf4
 @patch
 def _modulation(self: MoTEHead, spatial: Tensor, text: Tensor = None) -> Tensor:
-    "The weight of the temporal part [B]: 1, unless evaluation names other classes."
+    "The weight of the temporal part [B]: 1, unless evaluation uses other classes."
     c = self.config
     if text is None or not c.modulate or self.training:
         return spatial.new_ones(len(spatial))
@@ -471,18 +467,18 @@ def _modulation(self: MoTEHead, spatial: Tensor, text: Tensor = None) -> Tensor:
 
 @patch
 def run(self: MoTEHead, features: Tensor, routes: list, inspect: bool = False, text: Tensor = None) -> Pass:
-    """One pass: the spatial plus the (modulated) temporal part, and its logits.
+    """One pass: spatial plus (modulated) temporal part, and logits.
 
     Parameters
     ----------
     features : Tensor
-        [B,T,W] frame features, already projected to the head's width.
+        [B,T,W] projected frame features.
     routes : list of Route
-        L of them, one a layer.
+        L, one per layer.
     inspect : bool
-        Also keep the attention.
+        Return attention.
     text : Tensor, optional
-        [C',W] text features of other classes; the logits are then [B,C'].
+        [C',W] text features of other classes.
 
     Returns
     -------
@@ -491,8 +487,7 @@ def run(self: MoTEHead, features: Tensor, routes: list, inspect: bool = False, t
     Raises
     ------
     ConfigError
-        If a clip has more frames than there are positions, or `text` is given and the classifier is linear or the
-        width is another one.
+        If T exceeds the positions, or `text` has another width or the classifier is linear.
     """
     hidden, attention = self.temporal(features, routes, inspect)
     spatial = features.mean(1)
@@ -506,7 +501,7 @@ def run(self: MoTEHead, features: Tensor, routes: list, inspect: bool = False, t
 
 @patch
 def _drawn_taus(self: MoTEHead) -> list:
-    "A temperature for each layer; at the \"point\" of plain averages all are infinite."
+    """A temperature per layer; all infinite for "point"."""
     c = self.config
     if c.regulariser == "point":
         return [math.inf] * c.layers
@@ -516,7 +511,7 @@ def _drawn_taus(self: MoTEHead) -> list:
 
 @patch
 def _merge_loss(self: MoTEHead, merged: Pass, routed: Pass, labels: Tensor) -> Tensor:
-    "The regulariser: cross-entropy of the merged network, or its distance from the routed one."
+    "The regulariser: the merged network's cross-entropy, or its distance from the routed one."
     if self.config.regulariser == "kl":
         target = routed.logits.detach().softmax(-1)
         return F.kl_div(merged.logits.log_softmax(-1), target, reduction="batchmean")
@@ -527,21 +522,21 @@ def _merge_loss(self: MoTEHead, merged: Pass, routed: Pass, labels: Tensor) -> T
 
 @patch
 def regularise(self: MoTEHead, features: Tensor, routed: Pass, labels: Tensor) -> dict:
-    """The merged network's own loss (MoTE eq. 8), and the mean square of what it adds to the frames (eq. 9).
+    """The merged network's loss (MoTE eq. 8) and consistency term (eq. 9).
 
     Parameters
     ----------
     features : Tensor
-        [B,T,W] frame features, already projected to the head's width.
+        [B,T,W] projected frame features.
     routed : Pass
-        The pass of the drawn experts; without a regulariser it takes the place of the merged one.
+        The routed pass; it replaces the merged one without a regulariser.
     labels : Tensor
         [B] class indices, 0 to C - 1.
 
     Returns
     -------
     dict
-        Unweighted scalars by name: "merge" unless `regulariser` is "none", "consistency" unless its weight is 0.
+        Unweighted scalars: "merge" unless `regulariser` is "none", "consistency" unless its weight is 0.
     """
     terms = {}
     merged = routed
@@ -554,7 +549,7 @@ def regularise(self: MoTEHead, features: Tensor, routed: Pass, labels: Tensor) -
 
 # %% ../../nbs/heads/mote.ipynb #b9a484b4
 def _mean_pass(passes: list) -> Pass:
-    "The mean of several passes, with the trace of the first."
+    "The mean of passes, with the first one's trace."
     first = passes[0]
     if len(passes) == 1:
         return first
@@ -566,7 +561,7 @@ def _mean_pass(passes: list) -> Pass:
 
 @patch
 def _training_losses(self: MoTEHead, features: Tensor, passes: list, mean: Pass, labels: Tensor) -> dict:
-    "The loss terms of one training step, and their weighted sum, MoTE eq. 10."
+    "The loss terms of a training step and their weighted sum, MoTE eq. 10."
     c = self.config
     losses = classified(mean.logits, labels)
     if len(passes) > 1:
@@ -587,32 +582,31 @@ def forward(
     active_experts=None,
     text: Tensor = None,
 ) -> HeadOutput:
-    """Frame features to logits, losses and trace: of drawn experts in training, otherwise by `aggregation`.
+    """Logits, losses and trace; training draws experts, inference uses `aggregation`.
 
     Parameters
     ----------
     features : Tensor
-        [B,T,D] frame features.
+        [B,T,D].
     labels : Tensor, optional
-        [B] class indices; with them the losses are computed.
+        [B] class indices, for losses.
     inspect : bool
-        Also keep the attention.
+        Return attention.
     active_experts : iterable of int, optional
-        Indices of the experts that are used at inference; None: all. Ignored in training.
+        Active indices at inference; None: all.
     text : Tensor, optional
-        [C',D] text features of other classes; the logits are then [B,C'].
+        [C',D] text features of other classes.
 
     Returns
     -------
     HeadOutput
-        Logits [B,C], clip vectors [B,W], losses (empty without labels), and the `TemporalTrace` of the first pass.
+        Logits [B,C], clip vectors [B,W], losses (empty without labels), the first pass's `TemporalTrace`.
 
     Raises
     ------
     ConfigError
-        If features, labels or text have the wrong shape, a label names no class, the clip has more frames than there
-        are positions, the classifier is linear and `text` is given, or `active_experts` names an expert that does not
-        exist.
+        If a shape is wrong, a label or expert is unknown, T exceeds the positions, or `text` is given to a
+        linear classifier.
     """
     check_features(features, self.config.dim, labels, self.config.num_classes if text is None else len(text))
     features = self.in_proj(features)
@@ -629,22 +623,22 @@ def forward(
 
 @patch
 def merged(self: MoTEHead, active_experts=None) -> nn.Module:
-    """The merged network as a head of its own.
+    """The merged network as a separate head.
 
     Parameters
     ----------
     active_experts : iterable of int, optional
-        Indices of the experts that are merged; None: all.
+        Merged indices; None: all.
 
     Returns
     -------
     nn.Module
-        A "mote" head with one expert a layer, on its own weights, in the same mode.
+        A "mote" head with one expert per layer, its own weights and the same mode.
 
     Raises
     ------
     ConfigError
-        If `active_experts` names no expert or one that does not exist.
+        If `active_experts` is empty or names an unknown expert.
     """
     one = create_head("mote", **{**vars(self.config), "experts": 1, "regulariser": "none"})
     state = {name: tensor for name, tensor in self.state_dict().items() if ".mlp." not in name}
