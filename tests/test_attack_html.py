@@ -362,7 +362,7 @@ def test_widget_names_are_text(lab):
 
 
 @pytest.mark.parametrize(
-    "tab", ["What counted", "Kept and merged", "Gates", "Attention", "Where each looks", "Two models"]
+    "tab", ["Importance", "Kept and merged", "Gates", "Attention", "Saliency maps", "Two models"]
 )
 def test_widget_tabs(lab, tab):
     "Each tab, with the mouse over all its figures."
