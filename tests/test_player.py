@@ -364,7 +364,7 @@ def test_odd_files(lab):
     lab.evaluate(run.replace("CODE", json.dumps(code)))
     q = Player(lab, 1)
     q.wait_for_mode("pictures", "gone.webm")
-    assert "frames that the model saw" in q.root.locator(".said").text_content()
+    assert "the model's frames" in q.root.locator(".said").text_content()
     q.press("Home", "ArrowRight")
     assert q.place == sampled[1]
     shows(q, sampled[1])
@@ -384,7 +384,7 @@ def test_why_this_and_not_that(lab):
     session = Session(model, [lab.folder / "clips" / "a_vp8.webm"])
     session.open(session.clips[0])
     before = i.figure("answer")
-    assert "the answer's logit falls" in i.note("counted")
+    assert "the fall of the answer's logit" in i.note("counted")
     i.choose("explain", model.labels[3])
     e = session.change(target=3)
     assert f"The logit of “{model.labels[3]}” is {e.logit:.2f}:" in i.note("counted")

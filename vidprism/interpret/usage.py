@@ -35,7 +35,7 @@ class Usage(NamedTuple):
     expected : float
         Its mean over permutations within each class.
     p : float
-        Fraction of permutations with at least this distance.
+        Fraction of permutations with at least this distance: 0 to 1.
     from_train : float
         Divergence of right from training usage, bits, weighted by right clips.
     """
