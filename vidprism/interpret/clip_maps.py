@@ -63,7 +63,6 @@ _FEW = 5  # fewer different rows have no neighbourhoods, so PCA replaces UMAP
 
 
 def _load_umap():
-    "The optional package umap-learn."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -322,7 +322,6 @@ def _asking(encoder: nn.Module, stop: Callable | None):
 
 
 def _corner(frame: Tensor) -> Tensor:
-    "One pixel of a frame."
     return frame[:1, :1]
 
 
@@ -443,7 +442,6 @@ def _readable_rows(source, places: Sequence[int], rows: _Rows) -> tuple:
 
 
 def _measure_batch(head: Head, source, places: Sequence[int], rows: _Rows):
-    "Fill a batch of rows."
     kept, features = _readable_rows(source, places, rows)
     if not kept:
         return
@@ -959,7 +957,6 @@ def unusual_usage(table: ClipTable) -> pd.DataFrame:
 
 
 def _check_shares(table: ClipTable):
-    "Reject a table without shares."
     if table.usage is None:
         raise ConfigError("The table has no shares, because its head does not read out experts for each clip.")
 

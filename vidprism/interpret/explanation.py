@@ -207,7 +207,6 @@ def _mixture_maps(names: tuple, trace: Trace) -> dict:
 
 
 def _layer_maps(attention: list) -> dict:
-    "Attention between frames, by layer."
     maps = torch.stack([a.mean(0) for a in attention])
     names = tuple(f"layer {i}" for i in range(len(maps)))
     return dict(maps=maps, map_names=names, readout_weight=maps.mean((0, 1)))

@@ -25,7 +25,6 @@ _LEGEND_ABOVE = dict(orientation="h", y=1.02, yanchor="bottom", x=0)
 
 
 def _time_axis(sketch, times):
-    "The x axis of frames."
     sketch.update_xaxes(**frame_axis(times), title=dict(text="frame, and its time", standoff=6))
 
 
@@ -226,13 +225,11 @@ def logit_parts_figure(parts: Array, times: Array, rates: Sequence[Rate]) -> Spe
 
 # %% ../../nbs/viz/charts.ipynb #c1a70006
 def _drop_hover(t, second, drop) -> str:
-    "The effect of removing a frame."
     change = "falls" if drop >= 0 else "rises"
     return f"{frame_text(t, second)}<br>without it the logit {change} by {abs(drop):.3f}"
 
 
 def _drop_words(drops, times) -> str:
-    "The three largest falls."
     best = np.argsort(-drops, kind="stable")[:3]
     frames = [f"{frame_text(t, times[t])} ({drops[t]:.3f})" for t in best]
     return f"The logit falls most without {', '.join(frames)}."
@@ -356,7 +353,6 @@ def _column_bars(sketch, x_axis, values, rows, top, name):
 
 
 def _column_name(sketch, x, name):
-    "The title of a column."
     sketch.add_annotation(
         x=x,
         y=1,
@@ -455,7 +451,6 @@ def _even_line(sketch, T):
 
 
 def _curve_words(name, curve, times) -> str:
-    "The frame with most attention."
     best = int(curve.argmax())
     frame = frame_text(best, times[best])
     return f"{name}: most of all {frame} ({curve.max():.3f}; even: {1 / len(curve):.3f})."
@@ -580,7 +575,6 @@ def curve_figure(history: dict, x: Array | None = None, x_title: str = "step", y
 
 # %% ../../nbs/viz/charts.ipynb #c1a7000c
 def _training_curve(rows, keys):
-    "The curves of the available keys."
     history = {key: [row[key] for row in rows] for key in keys if key in rows[0]}
     return curve_figure(history, x=[row["epoch"] for row in rows], x_title="epoch")
 

@@ -179,7 +179,6 @@ def _make_progress(self: DatasetInspector) -> list:
 
 @patch
 def _make_place(self: DatasetInspector) -> W.VBox:
-    "The place of the open clip."
     self._place = W.VBox([])
     return self._place
 
@@ -231,7 +230,6 @@ def wait(self: DatasetInspector) -> None:
 
 @patch
 def _switched(self: DatasetInspector):
-    "Handle the button."
     if self._switch.description == "stop":
         self.stop()
     else:
@@ -389,7 +387,6 @@ def _put(self: DatasetInspector, rows: list, answer: Answer | None, order: tuple
 
 @patch
 def _remember(self: DatasetInspector, selection: Sequence | None = None):
-    "Store the current view for undo."
     rows = list(self.view.selection if selection is None else selection)
     self._before = [*self._before, (rows, self._answer, tuple(self.view.order))][-_BEFORE:]
 
@@ -468,7 +465,6 @@ def _answer_to(self: DatasetInspector, question: str) -> Answer:
 
 @patch
 def _without(self: DatasetInspector, off: tuple) -> Answer:
-    "The answer without some experts."
     names = dict(self._experts())
     title = "without " + ", ".join(names[i] for i in names if i in off)
     return _what_if_answer(self._table, title, off=off)
@@ -627,7 +623,6 @@ def _small(frame):
 
 @patch
 def _opened(self: DatasetInspector, change):
-    "Handle an opened clip."
     if self._quiet or change.new < 0:
         return
     try:

@@ -791,7 +791,6 @@ def grid_script() -> str:
 
 @functools.cache
 def _packed_grid() -> bytes:
-    "DataTables, gzipped."
     return gzip.compress(grid_script().encode(), mtime=0)
 
 
@@ -912,7 +911,6 @@ def _matrix(values) -> list:
 
 
 def _map_data(name: str, found: ClipMap) -> dict:
-    "A map's points."
     x, y = (plain_values(pd.Series(points)) for points in found.points.T)
     return dict(title=name, note=found.note, x=x, y=y)
 
@@ -1184,7 +1182,6 @@ def dataset_page(
 
 
 def _base64(content: bytes) -> str:
-    "Bytes in base64."
     return base64.b64encode(content).decode()
 
 

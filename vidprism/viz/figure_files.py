@@ -80,7 +80,6 @@ def columns_of(spec: Spec, columns: Literal[1, 2] | None = None) -> int:
 
 # %% ../../nbs/viz/figure_files.ipynb #73c4dd44
 def _type_size(size):
-    "A printed type size."
     if isinstance(size, list):
         return [_type_size(one) for one in size]
     return min(max(size * _R["shrink"], _R["type"][0]), _R["type"][1])
@@ -97,7 +96,6 @@ def _print_type(x, key=""):
 
 
 def _line_widths(text, size: float) -> list:
-    "Widths of a label's lines, pixels."
     plain = [re.sub("<[^>]*>", "", line) for line in str(text).split("<br>")]
     letters = [len(re.sub(r"&[^;\s]{1,8};", "x", line)) for line in plain]
     return [count * size * _R["letter"] for count in letters]
@@ -262,7 +260,6 @@ def _blank_covered(data: list, notes: list):
 
 
 def _thin_all(data: list, layout: dict):
-    "Drop labels that would touch."
     margin, notes, new = layout["margin"], layout.get("annotations", []), {}
     inner = layout["width"] - margin["l"] - margin["r"]
     for name, axis in layout.items():
@@ -603,7 +600,6 @@ def _svg_file(content: bytes, inches: float, title: str, words: Sequence[str]) -
 
 
 def _png_file(content: bytes) -> bytes:
-    "A PNG with its resolution."
     out = io.BytesIO()
     Image.open(io.BytesIO(content)).save(out, "PNG", dpi=(DPI, DPI))
     return out.getvalue()
@@ -636,14 +632,12 @@ def _refuse_changed(folder: Path, names: Sequence[str], recorded: dict):
 
 
 def _entry(figure: PrintedFigure, clip: str, columns: int, changes: Sequence[str], path: Path) -> dict:
-    "A file's entry in the list."
     words = list((figure.spec.layout.get("meta") or {}).get("words", []))
     said = dict(clip=clip, panel=figure.panel, heading=figure.heading, note=figure.note, words=words)
     return said | dict(changed=list(changes), columns=columns, sha256=sha256_of(path))
 
 
 def _contents(figures: Sequence[PrintedFigure], form: str, columns, clip: str) -> list:
-    "The contents of the files."
     specs = [print_spec(figure.spec, columns) for figure in figures]
     made = []
     for figure, spec, content in zip(figures, specs, draw_specs(specs, form)):

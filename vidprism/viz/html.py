@@ -275,7 +275,6 @@ def page_policy(*scripts: str, makes_code: bool = False) -> str:
 
 
 def _page_html(title: str, sections, intro: str = "") -> str:
-    "The page's HTML; see `write_page`."
     figures, body, toc, plotly = [], [], [], get_plotlyjs()
     for k, (heading, note, content) in enumerate(sections):
         body.append(_section(k, heading, note, content, figures))
@@ -348,7 +347,6 @@ def _pictures(figure: dict) -> str:
 
 
 def _still_figure(figure: dict) -> str:
-    "A figure as HTML without scripts."
     pictures = _pictures(figure)
     lines = (figure["layout"].get("meta") or {}).get("words", [])
     said = "".join(f"<li>{page_text(line)}</li>" for line in lines)

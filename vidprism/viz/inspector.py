@@ -158,13 +158,11 @@ class ClipInspector(W.VBox):
 
 # %% ../../nbs/viz/inspector.ipynb #2a8295d1
 def _clip_options(clips) -> list:
-    "Clips as menu entries (name, path)."
     return [(clip_name(path), path) for path in clips]
 
 
 @patch
 def _make_controls(self: ClipInspector) -> list:
-    "All widgets, from top to bottom."
     self._make_clip_row()
     self._make_experts()
     self._make_view_row()
@@ -277,7 +275,6 @@ def _method_name(name: str, measured: dict) -> str:
 
 @patch
 def _make_player(self: ClipInspector) -> W.VBox:
-    "The player and the question."
     model = self.session.model
     self.player = ClipPlayer(self._picked)
     self._measured = measured_faithfulness(model)
@@ -294,7 +291,6 @@ def _make_player(self: ClipInspector) -> W.VBox:
 
 @patch
 def _asked(self: ClipInspector) -> dict:
-    "The question as fields of Settings."
     target, against = (None if w.value < 0 else w.value for w in (self.explained, self.minus))
     return dict(target=target, against=against, method=self.method.value)
 
@@ -366,7 +362,6 @@ def _mark_changes(self: ClipInspector):
 @patch
 @in_turn
 def _all_as_trained(self: ClipInspector, _: W.Button):
-    "Reset all settings and the sampling."
     s, model = self.session, self.session.model
     as_read = s.sampling == model.sampling and s.num_frames == model.num_frames
     if s.clip is not None and not as_read:
@@ -507,7 +502,6 @@ def _key(self: ClipInspector):
 @patch
 @in_turn
 def _uploaded(self: ClipInspector, files):
-    "Handle an upload."
     if not files:
         return
     self._quiet = True
@@ -663,7 +657,6 @@ def _once(self: ClipInspector, what: str, make):
 
 @patch
 def _show(self: ClipInspector):
-    "Send the visible panels."
     self._quiet = True
     self.frame.max = len(self._after.clip.frames) - 1
     self._quiet = False

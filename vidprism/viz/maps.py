@@ -89,7 +89,6 @@ def _gate_square(sketch, i, j, state):
 
 
 def _hatch_path(i, j) -> str:
-    "Five slanting lines in a square."
     left, right, top, bottom = j - 0.47, j + 0.47, i - 0.46, i + 0.46
     path = ""
     for a in (0.31, 0.62):
@@ -99,7 +98,6 @@ def _hatch_path(i, j) -> str:
 
 
 def _gate_hatch(sketch, i, j):
-    "The hatching of a closed gate."
     line = dict(color=_HATCH, width=1.5)
     sketch.add_shape(type="path", path=_hatch_path(i, j), line=line, name=f"hatch {i}/{j}")
 
@@ -307,7 +305,6 @@ def _map_titles(k, columns, rows) -> tuple:
 
 
 def _most_read(name, attention) -> str:
-    "The frame with most attention."
     read = attention.mean(0)
     even = 1 / len(read)
     return f"{name}: frame {int(read.argmax())} is read most, by {read.max():.3f} on average (even: {even:.3f})."
@@ -422,7 +419,6 @@ def _picture(sketch, uri, n, size, opacity):
 
 
 def _picture_axes(sketch, n, place, size):
-    "Hidden axes with the picture's aspect."
     (x, y), (high, wide) = place, size
     sketch.update_xaxes(
         n,
@@ -465,7 +461,6 @@ def _picture_cell(sketch, k, uri, count, size, title):
 
 
 def _saliency_map(sketch, k, cells, name):
-    "An expert's map over its background."
     name = plotly_text(name)
     sketch.add_heatmap(
         z=cells.tolist(),

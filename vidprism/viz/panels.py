@@ -46,7 +46,6 @@ def _has_merges(e: Explanation) -> bool:
 
 
 def _has_gates(e: Explanation) -> bool:
-    "Whether there are gates between rates."
     return e.gates is not None
 
 
@@ -83,7 +82,6 @@ def _tell_frames(e: Explanation) -> str:
 
 
 def _tell_gates(e: Explanation) -> str:
-    "The number of open gates."
     ways = int((e.gates > 0).sum())
     return f"{int(e.open.sum())} of {ways} gates between streams were open (threshold {e.threshold:g})."
 
@@ -263,7 +261,6 @@ def _merged_panel(s: Screen):
 
 # %% ../../nbs/viz/panels.ipynb #8ae8bf42
 def _readout_panel(s: Screen):
-    "Each expert's share of the readout."
     e = s.after
     if e.shares is None:
         return "Readout weight of each expert", _lacks("readout over experts", s), []
@@ -275,7 +272,6 @@ def _readout_panel(s: Screen):
 
 
 def _gates_panel(s: Screen):
-    "The gates between rates."
     heading = "Gates between rates"
     e = s.after
     if not _has_gates(e):
@@ -317,7 +313,6 @@ def _tokens_panel(s: Screen):
 
 
 def _looks_panel(s: Screen):
-    "Saliency of each expert."
     heading = "Saliency of each expert"
     e = s.after
     if s.saliency is None:
@@ -359,7 +354,6 @@ def _missing_stages(e: Explanation) -> list:
 
 
 def _beside_panel(s: Screen):
-    "Other models on the same frames."
     if not s.beside:
         return "Two models", "No other model was given to compare with.", []
     figures = []

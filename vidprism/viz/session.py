@@ -546,7 +546,6 @@ def change(self: Session, **settings: Any) -> Explanation:
 
 
 def _change_in_words(name: str, value, settings: Settings, experts: tuple) -> str:
-    "A changed setting in words."
     if name == "off":
         names = [experts[i] if isinstance(experts[i], str) else f"rate {experts[i]}" for i in value]
         return "without " + ", ".join(names)

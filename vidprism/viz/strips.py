@@ -95,12 +95,10 @@ def _strip_grid(T: int, aspect: float) -> _Grid:
 
 
 def _frame_label(t, second) -> str:
-    "Number and time of a frame."
     return f"<b>{t}</b>  {seconds(second)}"
 
 
 def _strip_cell(sketch, grid, t, uri, part):
-    "A frame with its ring."
     x, y = grid.at(t)
     _image(sketch, uri, x, y + grid.tall / 2, grid.wide, grid.tall)
     sketch.add_shape(
@@ -130,7 +128,6 @@ def _strip_mark(sketch, grid, t, second):
 
 
 def _strip_bars(sketch, grid, x, y, part):
-    "Bars under the frames, by importance."
     sketch.add_bar(
         orientation="h",
         base=[v - grid.wide / 2 for v in x],
@@ -144,7 +141,6 @@ def _strip_bars(sketch, grid, x, y, part):
 
 
 def _strip_labels(sketch, grid, x, y, times):
-    "Numbers and times under the frames."
     sketch.add_scatter(
         x=x,
         y=[v + grid.tall + 19 for v in y],
@@ -157,7 +153,6 @@ def _strip_labels(sketch, grid, x, y, times):
 
 
 def _strip_hover(times, indices, share) -> list:
-    "Frame and importance for the hover."
     hover = [frame_text(t, second, indices) for t, second in enumerate(times)]
     if share is None:
         return hover
@@ -355,7 +350,6 @@ def _slot(token, aspect, unit) -> _Slot:
 
 # %% ../../nbs/viz/strips.ipynb #57a1000a
 def _box(left, top, right, bottom) -> str:
-    "A box as a path."
     return f"M {left},{top} L {right},{top} L {right},{bottom} L {left},{bottom} Z"
 
 
@@ -395,7 +389,6 @@ def _line(sketch, band, token, slot, frame, weight):
 
 
 def _kept(sketch, band, uris):
-    "Framed pictures of the kept frames."
     boxes = []
     for token, (x, wide, tall), middle in zip(band.tokens, band.slots, band.middles):
         _image(sketch, uris[token.kept], x, middle, wide, tall)
@@ -459,7 +452,6 @@ def _merged_rows(token) -> str:
 
 
 def _token_text(token, clip) -> str:
-    "A token's hover."
     weight = token.weights.get(token.kept, 0)
     lines = [
         f"<b>token {token.number}, rate {token.rate}</b>",
@@ -524,7 +516,6 @@ def _token_names(sketch, band, clip):
 
 # %% ../../nbs/viz/strips.ipynb #57a10010
 def _count(tokens) -> str:
-    "The number of tokens."
     return f"{len(tokens)} token" if len(tokens) == 1 else f"{len(tokens)} tokens"
 
 
@@ -562,7 +553,6 @@ def _draw_band(sketch, clip, tokens, top, rates) -> float:
 
 # %% ../../nbs/viz/strips.ipynb #57a10012
 def _token_words(token, times) -> str:
-    "A token in words."
     merged = []
     for frame, weight in sorted(token.weights.items(), key=lambda pair: -pair[1]):
         if frame != token.kept:
@@ -573,7 +563,6 @@ def _token_words(token, times) -> str:
 
 
 def _merge_words(tokens, times, rates) -> list:
-    "A rate in words."
     name = expert_name(tokens[0].rate, rates)
     frames = "frame" if len(tokens) == 1 else "frames"
     kept = ", ".join(str(token.kept) for token in tokens)
@@ -582,7 +571,6 @@ def _merge_words(tokens, times, rates) -> list:
 
 # %% ../../nbs/viz/strips.ipynb #57a10014
 def _merge_frame(sketch, t, uri, tall, wide):
-    "An input frame over the bands."
     _image(sketch, uri, t, tall / 2, wide, tall)
     sketch.add_shape(
         type="rect", x0=t - wide / 2, x1=t + wide / 2, y0=0, y1=tall, line=dict(color=_GREY, width=1), name=f"frame {t}"
@@ -590,13 +578,11 @@ def _merge_frame(sketch, t, uri, tall, wide):
 
 
 def _merge_frames(sketch, clip, tall):
-    "The row of input frames."
     for t, uri in enumerate(clip.uris):
         _merge_frame(sketch, t, uri, tall, tall * clip.aspect / clip.unit)
 
 
 def _merge_points(sketch, clip, tall):
-    "Hovers of the input frames."
     places = list(range(len(clip.uris)))
     hover = [clip.text(t) for t in places]
     _frame_points(sketch, places, [tall / 2] * len(places), hover, min(24, clip.unit))

@@ -324,7 +324,6 @@ def timeline_page(
 
 
 def _page_html(scores: VideoScores, segments, content: dict, policy: str) -> str:
-    "The page's HTML."
     rows = []
     for s in segments:
         times = dict(start=f"{s.start:.4f}", end=f"{s.end:.4f}", begins=_clock(s.start), ends=_clock(s.end))

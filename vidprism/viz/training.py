@@ -55,7 +55,6 @@ def _column(record: list, *keys) -> list:
 
 
 def _first_and_last(name: str, values: list) -> str:
-    "A line in words."
     known = [value for value in values if not math.isnan(value)]
     return f"{name}: {known[0]:.2f} at first, {known[-1]:.2f} at last." if known else f"{name}: no number."
 
@@ -161,7 +160,6 @@ def _mark_epoch(sketch: Sketch, n: str, epoch: int):
 
 
 def _draw_picture(sketch: Sketch, k: int, picture: _Picture, epochs: list, places: tuple, at):
-    "The k-th picture at its place."
     x, y = ([max(0.0, place) for place in domain] for domain in places)
     n = "" if k == 0 else str(k + 1)
     for line in picture.lines:

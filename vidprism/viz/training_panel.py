@@ -35,7 +35,6 @@ _WAITING = "No record yet: the panel waits for the first epoch."
 
 
 def _view() -> PanelView:
-    "A view with a panel."
     view = PanelView()
     view.add_traits(panel_training=traitlets.Dict().tag(sync=True))
     return view
@@ -90,7 +89,6 @@ class TrainingPanel(W.VBox):
 # %% ../../nbs/viz/training_panel.ipynb #353d25a1
 @patch
 def _make_controls(self: TrainingPanel) -> list:
-    "The epoch slider and its buttons."
     self.epoch = W.SelectionSlider(options=[("-", 0)], description="epoch", continuous_update=False)
     self.open_button = W.Button(description="Open this epoch", tooltip="Open the model of this epoch in an inspector")
     self.refresh_button = W.Button(description="Read again", tooltip="Read the record from the folder again")
@@ -238,7 +236,6 @@ def follow(self: TrainingPanel, seconds: Positive = 2.0) -> None:
 
 @patch
 async def _keep_reading(self: TrainingPanel, seconds: float):
-    "Read repeatedly."
     while True:
         self.refresh()
         await asyncio.sleep(seconds)
