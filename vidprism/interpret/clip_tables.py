@@ -62,10 +62,10 @@ class ClipTable:
 
         `clip`, `label`, `answer`: texts. `probability`: of the answer. `right`: missing without a known label.
         `label_probability`: of the label. `margin`: probability of the answer minus that of the second class.
-        `share_2` ...: an expert's share of the readout. `usage_distance`: bits, see `distance_from_class`. `gates_open`:
-        number of open gates. `peak`, `peak_frame`, `peak_seconds`: the largest weight of a token in the readout, and its
-        kept frame; for a temporal transformer or a probe, the largest mean attention to a frame. `top_frame`,
-        `top_seconds`: the frame of largest importance, as in `explain`. `error`: why the clip has no answer.
+        `share_2` ...: an expert's share of the readout. `usage_distance`: bits, see `distance_from_class`.
+        `gates_open`: number of open gates. `peak`, `peak_frame`, `peak_seconds`: the largest weight of a token in
+        the readout, and its kept frame; for a temporal transformer or a probe, the largest mean attention to a frame.
+        `top_frame`, `top_seconds`: the frame of largest importance, as in `explain`. `error`: why the clip has no answer.
         Frames count from 0 among the head's T frames, seconds from the file's first frame.
     video : Tensor
         [N,W] vectors of the clips. Here and below, NaN rows for clips without an answer.
@@ -181,7 +181,7 @@ def _of_features(side: FeatureSplit, classes: tuple) -> _Clips:
         raise ConfigError(f"features must be floats [N,T,D] or [N,V,T,D], not {features.dtype} {list(features.shape)}.")
     if not len(features) == len(numbers) == len(side.items):
         raise ConfigError(
-            f"features, labels and names must have one length, not {len(features)}, {len(numbers)} and {len(side.items)}."
+            f"features, labels and names must have one length, not {len(features)}, {len(numbers)}, {len(side.items)}."
         )
     if max(numbers, default=-1) >= len(classes):
         raise ConfigError(f"labels must be below the number of classes, {len(classes)}, not {max(numbers)}.")
@@ -660,8 +660,8 @@ def clip_table(
     stop : callable, optional
         Called without arguments before each clip and batch. True stops the work.
     most : int, optional
-        Most clips. Larger sets are sampled at random, and the notes estimate the time for all. A row's index is then its
-        place in the sample.
+        Most clips. Larger sets are sampled at random, and the notes estimate the time for all. A row's index is then
+        its place in the sample.
     seed : int
         Seed of the sample.
 
@@ -1200,8 +1200,8 @@ def confusions(table: ClipTable) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        [labels, answers], int64: rows of model classes, then other labels; columns of model classes. Clips without a label
-        or an answer are not counted.
+        [labels, answers], int64: rows of model classes, then other labels; columns of model classes. Clips without
+        a label or an answer are not counted.
     """
     names, numbers = _class_rows(table)
     rows = _answered(table)

@@ -406,7 +406,7 @@ def judge_methods(
     Returns
     -------
     dict
-        A `Judgement` of each method and "contrast"; under "random" a tuple of hit fraction and both areas of random orders.
+        A `Judgement` of each method and "contrast"; under "random" a tuple of hit fraction and areas of random orders.
     """
     kept, out, _ = keep_pass(model, frames, pixels=True)
     pixels = kept.seen.pixels.detach()
@@ -483,8 +483,8 @@ def measured_faithfulness(model: VideoModel, path: str | Path | None = None) -> 
     Returns
     -------
     dict
-        A `Faithfulness` for each of `METHODS` and the controls "contrast" and "random"; empty without measurements of this
-        model or without the file.
+        A `Faithfulness` for each of `METHODS` and the controls "contrast" and "random"; empty without measurements of
+        this model or without the file.
 
     Raises
     ------

@@ -375,13 +375,14 @@ def video_scores(
         Averaging width of the logits in seconds, 0 or more. By default half the window.
     cache : str or Path, optional
         Folder of features. A stopped run continues from it, and other heads can use it.
-    Show a bar. A function receives (what, done, total) instead.
-        Whether to show a bar, or a function of (what, done, total).
+    progress : bool or callable
+        Show a bar. A function receives (what, done, total) instead.
     method : str
-        Scoring of the frames. Either "split", each frame's exact part of the window's logits, or "sliding", the window's
-        logits, also for heads without `frame_terms`.
+        Scoring of the frames. Either "split", each frame's exact part of the window's logits, or "sliding", the
+        window's logits, also for heads without `frame_terms`.
     context : float
-        Fraction of the model's frames in a window of the head, 0 to 1. Below 1 is better for events shorter than a window.
+        Fraction of the model's frames in a window of the head, 0 to 1. Below 1 is better for events shorter than a
+        window.
 
     Returns
     -------

@@ -424,8 +424,8 @@ def path_gradients(kept: KeptPass, i: Natural, steps: Count = 16) -> tuple:
     Returns
     -------
     tuple
-        `[T,S,S]` signed maps, summed over colours; and the convergence delta, a float: the gap between the maps' sum and the
-        difference of the contributions of clip and constant clip.
+        `[T,S,S]` signed maps, summed over colours; and the convergence delta, a float: the gap between the maps' sum
+        and the difference of the contributions of clip and constant clip.
     """
     x = kept.seen.pixels.detach()[None]
     start = flat_frame(x[0])[None]

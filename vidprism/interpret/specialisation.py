@@ -301,8 +301,8 @@ def in_short(s: Specialisation) -> dict:
     Returns
     -------
     dict
-        "cka", "cosine", "overlap", "skill_overlap" (means over pairs), "peakiness", "changed" (experts whose removal changes a
-        clip's answer), "needed" (fraction of clips that any removal changes) and "accuracy".
+        "cka", "cosine", "overlap", "skill_overlap" (means over pairs), "peakiness", "changed" (experts whose removal
+        changes a clip's answer), "needed" (fraction of clips that any removal changes) and "accuracy".
     """
     return dict(
         cka=_off_diagonal(s.cka),

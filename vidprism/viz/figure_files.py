@@ -479,8 +479,8 @@ async function saveFigure(text, form, columns, title, name, Plotly) {
 # %% ../../nbs/viz/figure_files.ipynb #7d88e8d4
 FIGURES_RECORD = "figures.json"
 _NONE = (
-    "Figures cannot be drawn because {why}: install kaleido (pip install kaleido) and Chromium or Chrome, press SVG or PNG "
-    "at a figure of the inspector, or write a page with save()."
+    "Figures cannot be drawn because {why}: install kaleido (pip install kaleido) and Chromium or Chrome, press SVG or "
+    "PNG at a figure of the inspector, or write a page with save()."
 )
 _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # not allowed in XML
 
@@ -661,34 +661,36 @@ def write_figures(
 ) -> list[Path]:
     """Write figures for a page and a list of them.
 
-        Parameters
-        ----------
-        figures : sequence of PrintedFigure
-            The figures.
-        folder : str or Path
-            Created if missing. Files of other clips stay.
-        clip : str or Path
-            The clip. Its name starts the file names.
-        form : str
-            "svg", "png" (300 dpi) or "pdf".
-        columns : int, optional
-            1: 3.25 inches, 2: 6.9 inches. By default the narrowest that fits. A figure that needs two columns always gets two.
-        changes : sequence of str
-            Changes from the trained state, for the list.
+    Parameters
+    ----------
+    figures : sequence of PrintedFigure
+        The figures.
+    folder : str or Path
+        Created if missing. Files of other clips stay.
+    clip : str or Path
+        The clip. Its name starts the file names.
+    form : str
+        "svg", "png" (300 dpi) or "pdf".
+    columns : int, optional
+        1: 3.25 inches, 2: 6.9 inches. By default the narrowest that fits. A figure that needs two columns always
+        gets two.
+    changes : sequence of str
         Changes from the trained state. They go into the list.
-            Also write into a folder with other files, and replace files that the kit did not write.
-    Allow a folder with other files. Replace files that the kit did not write.
-        Returns
-        -------
-        list of Path
-            The files, without `figures.json`.
+    overwrite : bool
+        Allow a folder with other files. Replace files that the kit did not write.
 
-        Raises
-        ------
-        ConfigError
-            If kaleido or a browser is missing, the folder is a file or holds other files, or a file of that name was changed.
-        WriteError
-            If writing fails; the folder stays unchanged.
+    Returns
+    -------
+    list of Path
+        The files, without `figures.json`.
+
+    Raises
+    ------
+    ConfigError
+        If kaleido or a browser is missing, the folder is a file or holds other files, or a file of that name was
+        changed.
+    WriteError
+        If writing fails; the folder stays unchanged.
     """
     target, shown = Path(folder), displayable(clip_name(clip))
     names = _names(figures, file_stem(clip), form)

@@ -301,12 +301,13 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple], intro: s
     Parameters
     ----------
     path : str or Path
-        The .html file, written atomically; folders are created.
-    The .html file, written atomically. Folders are created.
+        The .html file, written atomically. Folders are created.
+    title : str
         The page's title.
     sections : sequence of tuple
-        (heading, note, content) each; content is a plotly `Figure`, HTML, or a list of these shown side by side.
-    (heading, note, content) each. Content is a plotly `Figure`, HTML, or a list of these shown side by side.
+        (heading, note, content) each. Content is a plotly `Figure`, HTML, or a list of these shown side by side.
+    intro : str
+        HTML under the title; the caller escapes names.
 
     Returns
     -------

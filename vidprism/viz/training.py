@@ -210,8 +210,8 @@ def training_figure(history: History | Sequence[dict], at: Natural | None = None
     Returns
     -------
     Figure
-        A plotly figure of up to four pictures over epochs: CKA of all pairs of experts, accuracy of each alone, shares, and
-        gates.
+        A plotly figure of up to four pictures over epochs: CKA of all pairs of experts, accuracy of each alone, shares,
+        and gates.
 
     Raises
     ------
