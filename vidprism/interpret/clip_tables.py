@@ -65,7 +65,7 @@ class ClipTable:
         `share_2` ...: an expert's share of the readout. `usage_distance`: bits, see `distance_from_class`.
         `gates_open`: number of open gates. `peak`, `peak_frame`, `peak_seconds`: the largest weight of a token in
         the readout, and its kept frame; for a temporal transformer or a probe, the largest mean attention to a frame.
-        `top_frame`, `top_seconds`: the frame of largest importance, as in `explain`. `error`: why the answer is missing.
+        `top_frame`, `top_seconds`: the frame of largest importance, as in `explain`. `error`: why no answer exists.
         Frames count from 0 among the head's T frames, seconds from the file's first frame.
     video : Tensor
         [N,W] vectors of the clips. Here and below, NaN rows for clips without an answer.
