@@ -73,11 +73,11 @@ def measure(page) -> dict:
         found[name] = median(page, steps(name))
     found["order"] = median(page, [PICK.format(name="order", index=k % 3) for k in range(1, 31)])
     found["frame"] = median(page, [KEY.format(name="frame", key="ArrowRight")] * 30)
-    for tab in ("Kept and merged", "Gates", "Attention", "Where each looks", "Two models"):
+    for tab in ("Kept and merged", "Gates", "Attention", "Saliency maps", "Two models"):
         page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name=tab)))
         page.wait_for_timeout(2500)
         found[f"delta, tab {tab}"] = median(page, steps("delta"))
-    page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name="What counted")))
+    page.locator(".vidprism-inspector").first.evaluate(SHOWN.replace("%s", CLICK.format(name="Importance")))
     page.wait_for_timeout(800)
     found["new clip"] = median(page, [PICK.format(name="clip", index=k % 18) for k in range(30)], 400)
     return found

@@ -647,7 +647,7 @@ class Hand:
         self.one(".widget-slider .noUi-handle").press(self.dice.choice(KEYS))
 
     def button(self):
-        "An expert off or on, as trained, look again."
+        "An expert off or on, as trained, recompute."
         self.one(".jupyter-button:not(.widget-toggle-buttons *):not(input + *)").click(timeout=20_000)
 
     def tab(self):

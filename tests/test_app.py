@@ -163,7 +163,7 @@ def test_the_inspector_answers(app, session):
     after = session.change(alpha=None, dropped=(3, 5, 6, 7))
     assert i.figure("answer")["layout"]["words"][1] == words(after.answer, "after")
     i.as_trained()
-    for name in ("Kept and merged", "Gates", "Attention", "Where each looks", "Two models", "What counted"):
+    for name in ("Kept and merged", "Gates", "Attention", "Saliency maps", "Two models", "Importance"):
         i.tab(name)
     i.slide("frame", 9)
     assert [text for text, marked in i.figure("frames")["layout"]["notes"] if marked][0].startswith("<b>9</b>")

@@ -361,9 +361,7 @@ def test_widget_names_are_text(lab):
     assert all(ticks(drawn, label) for label in best)
 
 
-@pytest.mark.parametrize(
-    "tab", ["What counted", "Kept and merged", "Gates", "Attention", "Where each looks", "Two models"]
-)
+@pytest.mark.parametrize("tab", ["Importance", "Kept and merged", "Gates", "Attention", "Saliency maps", "Two models"])
 def test_widget_tabs(lab, tab):
     "Each tab, with the mouse over all its figures."
     inspector = Inspector(lab)

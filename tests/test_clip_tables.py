@@ -379,12 +379,12 @@ def test_a_fixed_number_of_frames(kind):
 @pytest.mark.parametrize(
     "clips, words",
     [
-        ([], "no clips"),
-        (split(0), "no clips"),
+        ([], "at least one clip"),
+        (split(0), "at least one clip"),
         ("nowhere", "nowhere"),
         (split()._replace(features=torch.zeros(N, T)), "features must be"),
         (split()._replace(features=torch.zeros(N, T, D, dtype=torch.long)), "features must be"),
-        (split()._replace(labels=torch.zeros(3, dtype=torch.long)), "do not fit"),
+        (split()._replace(labels=torch.zeros(3, dtype=torch.long)), "one length"),
         (split()._replace(labels=torch.full((N,), 99)), "99"),
         (split()._replace(features=torch.zeros(N, T, D + 1)), "width"),
         (3, "clips must be"),

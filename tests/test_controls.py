@@ -175,7 +175,7 @@ def test_all_is_reached_by_keyboard(light, i):
             "drop frames",
             "frame",
             "Gates",
-            "look again",
+            "recompute",
         ),
         *("SVG file: The answer", "PNG file: The frames", "In words"),
     ):
@@ -206,11 +206,11 @@ def nodes(page):
     return found
 
 
-@pytest.mark.parametrize("tab", ["What counted", "Gates", "Two models"])
+@pytest.mark.parametrize("tab", ["Importance", "Gates", "Two models"])
 def test_every_control_has_a_name(light, i, tab):
     "In the browser's accessibility tree, with changes and an error on the screen; no two controls share a name."
     i.press("alpha", "End")
-    if tab != "What counted":
+    if tab != "Importance":
         i.tab(tab)
     found = [(role, name) for role, name in nodes(light) if role not in ("group", "status")]
     assert len(found) > 25
@@ -218,8 +218,8 @@ def test_every_control_has_a_name(light, i, tab):
     controls = [pair for pair in found if pair[0] not in ("image", "img")]
     assert sorted(set(controls)) == sorted(controls)
     assert ("button", "undo alpha") in found and ("slider", "alpha") in found and ("combobox", "clip") in found
-    if tab != "What counted":
-        i.tab("What counted")
+    if tab != "Importance":
+        i.tab("Importance")
 
 
 # axe's rules that can be asked of the page: ids are unique, labels point at something, ARIA states are allowed words,
@@ -249,7 +249,7 @@ def test_rules_of_accessibility(i):
     assert i.box.evaluate(RULES) == []
     pressed = i.box.locator(".jupyter-button.widget-toggle-button")
     states = [(b.inner_text().strip(), b.get_attribute("aria-pressed")) for b in pressed.all()]
-    assert dict(states)["rate 8"] == "true" and dict(states)["What counted"] == "true"
+    assert dict(states)["rate 8"] == "true" and dict(states)["Importance"] == "true"
     assert dict(states)["Gates"] == "false"
     assert i.box.locator(".vidprism-line").get_attribute("role") == "status"
 

@@ -489,7 +489,7 @@ def test_where_each_looks(lab, expected):
     from vidprism.viz.maps import saliency_cells
 
     i = Inspector(lab)
-    i.tab("Where each looks")
+    i.tab("Saliency maps")
     cells = saliency_cells(expected.saliency(expected.settings))
 
     def shown():

@@ -354,4 +354,4 @@ def test_page_of_a_file_that_is_gone_keeps_its_tracks(chromium, model, tmp_path)
     page.wait_for_selector(".vidprism-player[data-mode=asked]")
     page.click("tr[data-start] button")
     assert page.get_attribute(".vidprism-player", "data-place") == "8"
-    assert "does not play" in page.inner_text(".said")
+    assert "cannot play" in page.inner_text(".said")

@@ -349,7 +349,7 @@ def test_wrong_arguments(inspector, tmp_path, wrong):
 
 
 def test_without_a_clip(tmp_path):
-    with pytest.raises(ConfigError, match="no clip open"):
+    with pytest.raises(ConfigError, match="No clip is open"):
         ClipInspector(sample_model()).figures(tmp_path / "out")
 
 

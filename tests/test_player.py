@@ -364,7 +364,7 @@ def test_odd_files(lab):
     lab.evaluate(run.replace("CODE", json.dumps(code)))
     q = Player(lab, 1)
     q.wait_for_mode("pictures", "gone.webm")
-    assert "frames that the model saw" in q.root.locator(".said").text_content()
+    assert "the model's frames" in q.root.locator(".said").text_content()
     q.press("Home", "ArrowRight")
     assert q.place == sampled[1]
     shows(q, sampled[1])
@@ -384,31 +384,31 @@ def test_why_this_and_not_that(lab):
     session = Session(model, [lab.folder / "clips" / "a_vp8.webm"])
     session.open(session.clips[0])
     before = i.figure("answer")
-    assert "the answer's logit falls" in i.note("counted")
+    assert "the fall of the answer's logit" in i.note("counted")
     i.choose("explain", model.labels[3])
     e = session.change(target=3)
     assert f"The logit of “{model.labels[3]}” is {e.logit:.2f}:" in i.note("counted")
     assert i.figure("counted", 2)["data"][0]["y"] == pytest.approx(session.drops(e).tolist(), abs=1e-3)
     i.choose("minus", model.labels[7])
     e = session.change(against=7)
-    assert f"“{model.labels[3]}” less that of “{model.labels[7]}” is {e.logit:.2f}:" in i.note("counted")
+    assert f"“{model.labels[3]}” minus that of “{model.labels[7]}” is {e.logit:.2f}:" in i.note("counted")
     drawn = np.array([trace["y"] for trace in i.figure("counted", 1)["data"]])
     assert drawn[::-1] == pytest.approx(e.logit_parts.numpy(), abs=1e-3)
     assert drawn.sum() + e.bias == pytest.approx(e.logit, abs=1e-3)
     assert i.figure("answer") == before  # a question changes no answer
     i.choose("minus", model.labels[3])
     assert "choose two classes" in i.status()[0] and i.chosen("minus").split() == model.labels[7].split()
-    i.tab("Where each looks")
+    i.tab("Saliency maps")
     measured = measured_faithfulness(model)
     for name in ("layer_gradient", "gradcam"):
         row = measured[name]
         text = f"{name} (deletion {row.deletion:.2f}, insertion {row.insertion:.2f})"
         if i.chosen("saliency") != text:
             i.choose("saliency", text)
-        assert f"Made by {name}. Over {row.clips} clips" in i.note("looks")
+        assert f"Method: {name}. On {row.clips} unseen clips" in i.note("looks")
     i.as_trained()
     assert [i.chosen(menu).split() for menu in ("explain", "minus")] == [["the", "answer"], ["no", "class"]]
-    i.tab("What counted")
+    i.tab("Importance")
 
 
 FITS = """el => {

@@ -35,7 +35,7 @@ def test_two_threads_share_an_inspector():
     "No action fails, nothing is left on the model, and the answer is that of the settings."
     threads = torch.get_num_threads()
     inspector = ClipInspector(sample_model("vidprism"), sample_clips()[:3])
-    inspector.tabs.value = "Where each looks"
+    inspector.tabs.value = "Saliency maps"
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(act, [inspector] * 2, (1, 2))
     assert [*first, *second] == []
