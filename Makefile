@@ -33,9 +33,10 @@ demo: demo-plan $(VENV)/.installed      ## run the main job on a shipped clip, o
 lab: $(VENV)/.installed       ## open JupyterLab on the tour; Ctrl-C ends it
 	@$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.answer_yes=True $(if $(filter 0,$(shell id -u)),--allow-root) nbs/guides/01_explore_clip.ipynb
 
-lint: $(VENV)/.dev            ## ruff's rules and format, the types of data/ and configs, and how dense the library's lines are
+lint: $(VENV)/.dev            ## ruff, the prose, the types of data/ and configs, and the density of the library's lines
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/prose.py
 	$(BIN)/python tools/typecheck.py
 	$(BIN)/python tools/lines.py
 

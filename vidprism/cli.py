@@ -1194,7 +1194,7 @@ def find_inspected(paths) -> list:
     Parameters
     ----------
     paths
-        Video files, folders of them, and folders of pictures; empty: the shipped clips.
+        Video files, folders of them, and folders of pictures; empty: the shipped clips, `default_clip` first.
 
     Returns
     -------
@@ -1216,7 +1216,7 @@ def find_inspected(paths) -> list:
         if not inside:
             clip_info(path)  # raises an error unless the folder has pictures
         found += inside or [Path(path)]
-    return found or sample_clips()
+    return found or sorted(sample_clips(), key=lambda clip: clip != default_clip())  # the default clip is first
 
 
 def open_inspector(clips, model: str = None, encoder: str = None):

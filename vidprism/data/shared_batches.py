@@ -69,7 +69,7 @@ class SharedBatchBuffer:
 
     Attributes
     ----------
-    `room` : [workers, 3, batch, *shape] uint8, the places
+    `room` : [workers, 3, batch, T, H, W, 3] uint8, the places
     marks : [workers, 3] int64, the mark of each place
     written : batches that this process wrote into places
 
