@@ -49,9 +49,10 @@ GALLERY = (
     Shown(
         "guides/01_explore_clip", 2, "Kept and merged frames", "One band a rate; lines go from merged to kept frames."
     ),
-    Shown("guides/07_localise", 0, "When it happens", "The score of each class at each frame, and the segments found."),
+    Shown("guides/07_localise", 0, "When it happens", "Scores of classes over a video with four actions."),
     Shown("guides/topics/experts_saliency", 0, "Where each expert looks", "Saliency of each expert on one scale."),
     Shown("guides/topics/gates", 0, "Gates between rates", "Which pairs of rates exchange messages, for each clip."),
+    Shown("guides/06_data_set", 0, "A whole data set", "A map of clips; wrong answers in orange."),
     Shown("guides/05_compare_heads", 0, "All heads, one protocol", "Accuracy by the time scale of the motion."),
 )
 
