@@ -604,7 +604,7 @@ def test_open_clip_of_the_hub(clip_repo, hub, tmp_path):
     for saved in ("a", "b"):
         assert str(tmp_path / "hub") not in (tmp_path / saved / "config.json").read_text()
         assert VideoModel.from_pretrained(tmp_path / saved).predict(sample_clips()[0]) == answer
-    assert "takes no quick_gelu" in refusal("open_clip:hf-hub:tiny/oc", quick_gelu=True)
+    assert "does not take quick_gelu" in refusal("open_clip:hf-hub:tiny/oc", quick_gelu=True)
     assert "hf download tiny/none" in refusal("open_clip:hf-hub:tiny/none")
 
 

@@ -217,7 +217,7 @@ def test_other_layouts_are_one_sentence(file, tmp_path):
     space_time = {**tower, "visual.time_embedding": torch.ones(8, 768)}
     for what, given, contains in (
         ("head alone", fusion, "no CLIP tower"),
-        ("tower alone", no_head, "no checkpoint"),
+        ("tower alone", no_head, "not a checkpoint"),
         ("unknown key", dict(saved, fusion_model_state_dict=strange), "left over: .*router"),
         ("learned merge", dict(saved, fusion_model_state_dict=learned), "learned weights"),
         ("layers missing", dict(saved, model_state_dict=short), "missing: visual.transformer.resblocks.11"),
