@@ -690,7 +690,7 @@ def given_features(clips: ClipList) -> GivenFeatures:
     Returns
     -------
     GivenFeatures
-        Named as in the manifest, else after the folder.
+        Named as in the manifest, else `an unknown encoder`.
 
     Raises
     ------
