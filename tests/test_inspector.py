@@ -527,7 +527,7 @@ def test_two_models(lab, expected):
     curves = i.figure("beside", 2)["data"]
     assert [d["name"] for d in curves] == ["VidPrism", "MoTE"]
     assert curves[0]["y"] == pytest.approx(expected.read(expected.settings).readout_weight.tolist(), abs=1e-4)
-    assert "MoTE has no merges and no gates" in i.note("beside")
+    assert "MoTE has no merges, no gates: these panels are missing" in i.note("beside")
 
 
 DROP = """el => {

@@ -691,7 +691,6 @@ def _versions() -> dict:
     return dict(vidprism=vidprism.__version__, torch=torch.__version__, python=platform.python_version())
 
 
-@checked
 def _what_measured(clips: ClipList, side: FeatureSplit, unreadable: list) -> dict:
     return dict(
         clips=len(side.labels),
@@ -706,6 +705,7 @@ def _one_run(run: dict) -> dict:
     return dict(top1=mean_and_std([run["top1"]]), top5=mean_and_std([run["top5"]]), runs=[run])
 
 
+@checked
 def evaluate_model(
     model: VideoModel,
     data: ClipList | AnyPath,
