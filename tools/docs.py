@@ -134,6 +134,14 @@ def interactive(output, alternative: str) -> None:
         output["data"] = {"text/html": f'<div role="figure" aria-label="{escape(alternative)}">{html}</div>'}
 
 
+def with_results(output) -> None:
+    "Links of a table to the results behind it lead to the site's copy of them."
+    texts = output.get("data", {})
+    for kind in ("text/markdown", "text/html"):
+        if kind in texts:
+            texts[kind] = texts[kind].replace("../../benchmarks/", "../_static/benchmarks/")
+
+
 def show_code(cell, above: str) -> None:
     "A code cell as the site shows it: imports folded, figures with a text alternative."
     cell.metadata["tags"] = tags_of(cell.source)
@@ -141,6 +149,7 @@ def show_code(cell, above: str) -> None:
     cell.metadata["mystnb"] = {"image": {"alt": described(above)}}
     for output in cell.outputs:
         interactive(output, described(above))
+        with_results(output)
 
 
 def only_imports(source: str) -> bool:
@@ -318,6 +327,7 @@ def write_source(folder: Path, live: tuple) -> None:
     "All pages, as Sphinx reads them."
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", folder)
+    shutil.copytree(ROOT / "benchmarks" / "tables", folder / "_static" / "benchmarks" / "tables")
     public = write_api(folder)
     write_notebooks(folder, public, live)
     write_sections(folder)
@@ -333,6 +343,28 @@ def build(folder: Path) -> int:
     return build_main([*strict, str(folder / "source"), str(folder / "html")])
 
 
+def mend_source_links(html: Path) -> None:
+    """Correct the links from source pages back to the description of each name.
+
+    Sphinx uses one prefix for all names of a module, but some are described as `vidprism.NAME` and the others as
+    `vidprism.MODULE.NAME`.
+    """
+    anchors = {}
+    for path in (html / "_modules").rglob("*.html"):
+        module = path.relative_to(html / "_modules").with_suffix("").as_posix().replace("/", ".")
+
+        def corrected(found, path=path, module=module):
+            page, name = (path.parent / found[1]).resolve(), found[2]
+            if page not in anchors:
+                anchors[page] = set(re.findall(r'id="([^"]+)"', page.read_text(encoding="utf-8")))
+            plain = name.removeprefix(f"{module}.").removeprefix("vidprism.")
+            known = [f"{prefix}.{plain}" for prefix in ("vidprism", module) if f"{prefix}.{plain}" in anchors[page]]
+            return f'href="{found[1]}#{known[0] if known else name}"'
+
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r'href="([^"#]*api/[^"#]+)#([^"]+)"', corrected, text), encoding="utf-8")
+
+
 def main() -> int:
     "Write the pages and build the site."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -346,6 +378,7 @@ def main() -> int:
         shutil.rmtree(args.folder / "html", ignore_errors=True)
         write_source(args.folder / "source", () if args.no_live else LIVE)
     code = build(args.folder)
+    mend_source_links(args.folder / "html")
     print("The site has errors." if code else args.folder / "html" / "index.html")
     return code
 
