@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from typing import NamedTuple
 from ..data.clips import samples_folder
 from ..encoders.base import weights_hash
-from ..encoders.cache import fingerprint
 from ..errors import ConfigError, Count, Seed
 from .attribution import bridge, head_rows, rank_correlation
 from .saliency import METHODS, PIXELS, blur, encode_pixels, flat_frame, keep_pass, kept_saliency
@@ -463,7 +462,7 @@ def model_hashes(model: VideoModel) -> dict:
     dict
         "encoder" and "head": 16 hexadecimal digits each.
     """
-    return dict(encoder=fingerprint(model.encoder), head=_head_hash(model.head))
+    return dict(encoder=weights_hash(model.encoder), head=_head_hash(model.head))
 
 
 _ROW = listed(real(0.0, 1.0), 3, 3)
@@ -499,7 +498,7 @@ def measured_faithfulness(model: VideoModel, path: str | Path | None = None) -> 
     for name, rows in found["rows"].items():
         check_values(dict(rows=rows), dict(rows=listed(_ROW, 1, 10_000)), f"{path}, {name}")
     # the head first, because another model's encoder may be large
-    if found["head"] != _head_hash(model.head) or found["encoder"] != fingerprint(model.encoder):
+    if found["head"] != _head_hash(model.head) or found["encoder"] != weights_hash(model.encoder):
         return {}
     means = {name: torch.tensor(rows).double().mean(0).tolist() for name, rows in found["rows"].items()}
     return {name: Faithfulness(*mean, len(found["rows"][name])) for name, mean in means.items()}
