@@ -1,16 +1,9 @@
 "Sphinx's settings. `tools/docs.py` writes the pages beside a copy of this file and builds them: `make docs`."
 
-import configparser
-import os
 import re
-import sys
-from pathlib import Path
+from addresses import settings
 
-ROOT = Path(os.environ["VIDPRISM_ROOT"])
-sys.path.insert(0, str(ROOT))
-SETTINGS = configparser.ConfigParser()
-SETTINGS.read(ROOT / "settings.ini")
-KIT = SETTINGS["DEFAULT"]
+KIT = settings()
 
 project = "VidPrism"
 author = KIT["author"]
@@ -27,7 +20,6 @@ extensions = [
     "sphinx_design",
     "sphinx-mathjax-offline",
 ]
-exclude_patterns = ["live"]
 
 # A missing reference is a warning, and `tools/docs.py` builds with warnings as errors.
 nitpicky = True

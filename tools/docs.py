@@ -21,6 +21,7 @@ from pathlib import Path
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from pprint import pformat
+from prose import PAGES
 from sphinx.cmd.build import build_main
 from textwrap import indent
 from typing import NamedTuple
@@ -29,8 +30,6 @@ ROOT = Path(__file__).parent.parent
 NBS = ROOT / "nbs"
 DIRECTIVE = re.compile(r"^#\| (?:default_exp|export|exports|hide|echo|eval).*\n?", re.M)  # of nbdev
 FIGURE = "application/vnd.plotly.v1+json"
-MARKDOWN_PAGES = {"CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing", "SECURITY.md": "security"}
-MARKDOWN_PAGES["PROMISES.md"] = "promises"
 PAGES_OF_THEIR_OWN = ("index", "handbook")  # beside the library
 # Notebooks that are run for the site, so that their figures are interactive; each takes seconds.
 LIVE = ("guides/01_explore_clip", "heads/rgsta", "viz/charts", "viz/maps", "viz/strips")
@@ -47,7 +46,7 @@ class Shown(NamedTuple):
 
 GALLERY = (
     Shown(
-        "guides/01_explore_clip", 2, "Kept and merged frames", "One band a rate; lines go from merged to kept frames."
+        "guides/01_explore_clip", 0, "Kept and merged frames", "One band a rate; lines go from merged to kept frames."
     ),
     Shown("guides/07_localise", 0, "When it happens", "Scores of classes over a video with four actions."),
     Shown("guides/topics/experts_saliency", 0, "Where each expert looks", "Saliency of each expert on one scale."),
@@ -63,13 +62,13 @@ class Section(NamedTuple):
     name: str  # of the page
     title: str
     text: str
-    folders: tuple
+    folder: str
 
 
 SECTIONS = (
-    Section("course", "Course", "Eight guides, from one clip to your own data.", ("guides",)),
-    Section("topics", "Topics", "One question each, with the number that chance gives.", ("guides/topics",)),
-    Section("papers", "Papers", "The papers' tables and claims, run again.", ("papers",)),
+    Section("course", "Course", "Eight guides, from one clip to your own data.", "guides"),
+    Section("topics", "Topics", "One question each, with the number that chance gives.", "guides/topics"),
+    Section("papers", "Papers", "The papers' tables and claims, run again.", "papers"),
 )
 FOLDERS = {
     "data": "From a file to frames, from a list to batches",
@@ -93,7 +92,7 @@ def notebooks(folder: str = "") -> list:
 
 def every_notebook() -> list:
     "Names of all notebooks of the site."
-    folders = ["", *FOLDERS, *(folder for section in SECTIONS for folder in section.folders)]
+    folders = ["", *FOLDERS, *(section.folder for section in SECTIONS)]
     return [name for folder in folders for name in notebooks(folder) if name != "index"]
 
 
@@ -146,9 +145,10 @@ def show_code(cell, above: str) -> None:
     "A code cell as the site shows it: imports folded, figures with a text alternative."
     cell.metadata["tags"] = tags_of(cell.source)
     cell.source = DIRECTIVE.sub("", cell.source)
-    cell.metadata["mystnb"] = {"image": {"alt": described(above)}}
+    alternative = described(above)
+    cell.metadata["mystnb"] = {"image": {"alt": alternative}}
     for output in cell.outputs:
-        interactive(output, described(above))
+        interactive(output, alternative)
         with_results(output)
 
 
@@ -196,17 +196,16 @@ def write_notebooks(folder: Path, public: set, live: tuple) -> None:
     (folder / "_static" / "plotly.min.js").write_text(get_plotlyjs())
 
 
-def tree(names, caption: str = "") -> str:
+def tree(names) -> str:
     "A list of pages that are below this one."
-    head = [":maxdepth: 1", *([f":caption: {caption}"] if caption else [])]
-    return "\n".join(["```{toctree}", *head, "", *names, "```", ""])
+    return "\n".join(["```{toctree}", ":maxdepth: 1", "", *names, "```", ""])
 
 
 def write_sections(folder: Path) -> None:
     "The pages that lead to the notebooks."
     for section in SECTIONS:
-        names = [name for part in section.folders for name in notebooks(part)]
-        (folder / f"{section.name}.md").write_text(f"# {section.title}\n\n{section.text}\n\n{tree(names)}")
+        pages = tree(notebooks(section.folder))
+        (folder / f"{section.name}.md").write_text(f"# {section.title}\n\n{section.text}\n\n{pages}")
     parts = [f"## `{name}/`\n\n{text}.\n\n{tree(notebooks(name))}" for name, text in FOLDERS.items()]
     top = tree([name for name in notebooks() if name not in PAGES_OF_THEIR_OWN])
     text = "The notebooks that define and test the library. Each one exports the module of its name."
@@ -305,11 +304,11 @@ def card(image: str, shown: Shown) -> str:
 
 def write_markdown_pages(folder: Path) -> None:
     "The pages that lie beside README."
-    for file, name in MARKDOWN_PAGES.items():
+    for file in PAGES:
         text = (ROOT / file).read_text()
-        for other, page in MARKDOWN_PAGES.items():
-            text = text.replace(f"]({other})", f"]({page}.md)")
-        (folder / f"{name}.md").write_text(text)
+        for other in PAGES:
+            text = text.replace(f"]({other})", f"]({other.lower()})")
+        (folder / file.lower()).write_text(text)
 
 
 def write_live(folder: Path) -> None:
@@ -372,7 +371,6 @@ def main() -> int:
     parser.add_argument("--no-live", action="store_true", help="saved pictures instead of interactive figures")
     parser.add_argument("--as-is", action="store_true", help="build the pages that are in the folder already")
     args = parser.parse_args()
-    os.environ["VIDPRISM_ROOT"] = str(ROOT)
     sys.path.insert(0, str(ROOT))
     if not args.as_is:
         shutil.rmtree(args.folder / "html", ignore_errors=True)

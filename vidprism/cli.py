@@ -1216,7 +1216,11 @@ def find_inspected(paths) -> list:
         if not inside:
             clip_info(path)  # raises an error unless the folder has pictures
         found += inside or [Path(path)]
-    return found or sorted(sample_clips(), key=lambda clip: clip != default_clip())  # the default clip is first
+    if found:
+        return found
+    clips = sample_clips()
+    first = default_clip() if clips else None
+    return sorted(clips, key=lambda clip: clip != first)
 
 
 def open_inspector(clips, model: str = None, encoder: str = None):
