@@ -94,12 +94,12 @@ FINEX = (
 ABSTRACT = "ST-Adapter's abstract: a per-task cost of about 8% of the parameters"
 # the rivals' figures as their authors or later papers print them; no other figure could be checked in a text at hand
 QUOTED = [
-    dict(kind="st_adapter", tower="B/16", frames=8, share=8, gflops=455 / 3, gflops_as="455 for 3 views")
+    dict(kind="st_adapter", tower="B/16", num_frames=8, share=8, gflops=455 / 3, gflops_as="455 for 3 views")
     | dict(sources=[SFAR, ABSTRACT]),
-    dict(kind="aim", tower="B/16", frames=8, tuned=11, total=97, gflops=202, gflops_as="202 a view")
+    dict(kind="aim", tower="B/16", num_frames=8, tuned=11, total=97, gflops=202, gflops_as="202 a view")
     | dict(sources=[SFAR, FINEX]),
-    dict(kind="aim", tower="B/16", frames=32, tuned=11, total=97, gflops=809, gflops_as="809", sources=[FINEX]),
-    dict(kind="aim", tower="L/14", frames=32, tuned=38, total=341, gflops=3736, gflops_as="3,736", sources=[FINEX]),
+    dict(kind="aim", tower="B/16", num_frames=32, tuned=11, total=97, gflops=809, gflops_as="809", sources=[FINEX]),
+    dict(kind="aim", tower="L/14", num_frames=32, tuned=38, total=341, gflops=3736, gflops_as="3,736", sources=[FINEX]),
 ]
 
 
@@ -123,7 +123,7 @@ def cost_of(kind: str, tower: str, frames: int, config: dict = None) -> dict:
     if kind != "none":
         encoder = add_adapters(encoder, kind, config)
     tuned, total = count_parameters(encoder, trainable=True), count_parameters(encoder)
-    return dict(kind=kind, tower=tower, frames=frames, config=config or {}, tuned=tuned, total=total) | dict(
+    return dict(kind=kind, tower=tower, num_frames=frames, config=config or {}, tuned=tuned, total=total) | dict(
         macs=count_macs(Clip(encoder), x)
     )
 
@@ -132,7 +132,7 @@ def costs() -> list:
     "Measured beside quoted, a row for each quoted one, and what has no quoted figure."
     rows = [dict(measured=cost_of("none", "B/16", 8), paper=None)]
     for quoted in QUOTED:
-        rows.append(dict(measured=cost_of(quoted["kind"], quoted["tower"], quoted["frames"]), paper=quoted))
+        rows.append(dict(measured=cost_of(quoted["kind"], quoted["tower"], quoted["num_frames"]), paper=quoted))
     for config in (dict(place="both"), dict(kernel=(3, 3, 3))):
         rows.append(dict(measured=cost_of("st_adapter", "B/16", 8, config), paper=None))
     return rows
@@ -229,7 +229,7 @@ def run_all(folder: Path, seeds: int, size: str):
 
 def collect(folder: Path, out: Path):
     "Write costs, settings and all rows."
-    settings = dict(motions=MOTIONS, frames=FRAMES, long=LONG, threads=torch.get_num_threads(), heads=HEADS)
+    settings = dict(motions=MOTIONS, num_frames=FRAMES, long=LONG, threads=torch.get_num_threads(), heads=HEADS)
     settings["training"] = asdict(TRAINING)
     settings["adapters"] = {kind: asdict(made()) for kind, made in ADAPTERS.items()}
     world = {size: dict(clips=clips, rates=RATES[size], rows=rows_of(folder, size)) for size, clips in SIZES.items()}

@@ -254,7 +254,7 @@ def compare_experts(bench, args):
         epochs=args.epochs,
         seeds=args.seeds,
         encoder=bench.metadata.get("encoder"),
-        frames=bench.metadata.get("frames"),
+        num_frames=bench.metadata.get("num_frames"),
     )
     return dict(**found, metadata=metadata)
 
@@ -325,7 +325,7 @@ def real_bench(shared, cache, frames=8, width=128):
         return FeatureSplit(x[rows], y[rows], [names[i] for i in rows], [sources[i] for i in rows])
 
     classes = (shared / "jhmdb21" / "classes.txt").read_text().splitlines()
-    metadata = dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", frames=frames)
+    metadata = dict(encoder=f"mobilenet_edgetpu_100, {width} principal components", num_frames=frames)
     return Benchmark("jhmdb21", side(fold.train), side(fold.test), classes, metadata)
 
 

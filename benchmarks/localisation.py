@@ -255,7 +255,7 @@ def run(which: str, features, seeds):
             if not missing:
                 continue
             data = data or (world_data(seed) if which == "world" else jhmdb_data(features, seed))
-            size, began = data.bench.metadata["frames"], time.process_time()
+            size, began = data.bench.metadata["num_frames"], time.process_time()
             head = train(data, name, which, seed)
             top1 = measure(view_logits(head, data.bench.test.features), data.bench.test.labels).top1
             for readout in missing:

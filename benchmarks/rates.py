@@ -111,7 +111,7 @@ def run_jhmdb(fold: int) -> dict:
 def run_view(number: int) -> dict:
     view = list(VIEWS)[number]
     bench = seen(world(), VIEWS[view])
-    return chosen("view", number, choose_rates(bench, config=TRAINING), view=view, frames=bench.num_frames)
+    return chosen("view", number, choose_rates(bench, config=TRAINING), view=view, num_frames=bench.num_frames)
 
 
 def run_twin(seed: int) -> dict:

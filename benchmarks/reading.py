@@ -158,7 +158,7 @@ def measure(paths, count: int, workers: int, repeats: int) -> dict:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     fastest = min(loops, key=medians.get)
     ratios = {way: {name: over(seconds, way, name) for name in loops} for way in ALL_WAYS}
-    row = dict(clips=len(kept), left_out=len(paths) - len(kept), frames=count, seconds=medians, fastest=fastest)
+    row = dict(clips=len(kept), left_out=len(paths) - len(kept), num_frames=count, seconds=medians, fastest=fastest)
     row["over_fastest"] = {way: ratios[way][fastest] for way in ALL_WAYS}
     row["frames_per_second"] = {name: len(kept) * count / value for name, value in medians.items()}
     return row | dict(ratios=ratios)

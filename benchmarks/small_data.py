@@ -93,7 +93,7 @@ def bench_of(file, motion=False):
     if motion:
         features = torch.cat([features, kept["motion"].float()], -1)
     side = FeatureSplit(features, kept["labels"], items, [source_of(Path(p)) for p in items])
-    metadata = dict(encoder="mobilenet_edgetpu_100/imagenet1k", frames=FRAMES, sampling="sparse", views=[1, 1])
+    metadata = dict(encoder="mobilenet_edgetpu_100/imagenet1k", num_frames=FRAMES, sampling="sparse", views=[1, 1])
     return Benchmark("jhmdb21", side, side, classes, metadata)
 
 

@@ -357,7 +357,7 @@ def test_costs_beside_the_published_figures():
     kept = json.loads((ROOT / "benchmarks" / "adapters.json").read_text())["costs"]
     for row in kept:
         m, paper = row["measured"], row["paper"]
-        if m["frames"] == 8:
+        if m["num_frames"] == 8:
             assert bench.cost_of(m["kind"], m["tower"], 8, m["config"] or None) == m
         if paper:
             assert abs(m["macs"] / 1e9 / paper["gflops"] - 1) < 0.005

@@ -301,11 +301,18 @@ def test_broken_results(tmp_path, text):
 
 
 GOOD = dict(
-    settings=dict(bench="toy", fingerprint="0"), frames=8, text=False, name="toy", folds=4, runs=2, layers=2, shots=[2]
+    settings=dict(bench="toy", fingerprint="0"),
+    num_frames=8,
+    text=False,
+    name="toy",
+    folds=4,
+    runs=2,
+    layers=2,
+    shots=[2],
 )
 WRONG = dict(
     settings=(None, [], {}, dict(bench=1, fingerprint="0"), dict(bench="toy"), dict(fingerprint=None)),
-    frames=(None, 0, -1, 1.5, "8", True, float("nan")),
+    num_frames=(None, 0, -1, 1.5, "8", True, float("nan")),
     text=(None, 1, "yes"),
     name=(None, 3, []),
     folds=(None, -1, 1, "4", float("nan")),

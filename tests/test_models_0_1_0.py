@@ -9,6 +9,7 @@ from vidprism.experiments.studies import Trial, cell_file, kept_runs, open_study
 
 SAVED = Path(__file__).parent / "models_0_1_0"
 LOGITS = json.loads((SAVED / "logits.json").read_text())
+STUDIES = sorted((SAVED.parent.parent / "benchmarks" / "tables").iterdir())
 HEADS = {"preset_small": "vidprism_lowdata", "mote_width_8": "mote", "vidprism_width_8": "vidprism"}
 
 
@@ -25,7 +26,7 @@ def test_a_saved_model_answers_as_it_did(name):
 
 def old_result(folder):
     "A study's folder with one result in the names of version 0.1.0."
-    settings = dict(fingerprint="0", classes=3)
+    settings = dict(fingerprint="0", classes=3, frames=8)
     study = dict(settings=settings, frames=8, text=False, name="old", folds=0, runs=1, layers=2, shots=[2])
     probes = {"expert 1": {"keep": [0], "modulate": False}}
     cell = dict(head="vidprism", options={"preset": "small"}, shots=0, stride=1, against="text", probes=probes)
@@ -46,4 +47,18 @@ def test_results_are_renamed(tmp_path, monkeypatch):
     study = open_study(tmp_path)
     assert cell_file(study, trial).is_file()
     assert kept_runs(study, trial)[0]["top1"] == 0.5
+    assert study.settings == dict(fingerprint="0", num_classes=3, num_frames=8) and study.num_frames == 8
     assert migrate(tmp_path) == 0
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
+def test_kept_results_have_todays_names(folder):
+    "Each kept result lies in the file that its settings name, and its counts are num_frames and num_classes."
+    study = open_study(folder)
+    files = sorted(folder.glob("*-*.json"))
+    for file in files:
+        record = json.loads(file.read_text())
+        assert cell_file(study, Trial(**record["cell"])) == file
+        assert {"num_frames", "num_classes"} <= record["study"].keys()
+        assert not {"frames", "classes"} & record["study"].keys()
+    assert len(files) > 20

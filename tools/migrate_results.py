@@ -1,10 +1,10 @@
-"""Rename the keys of results that version 0.1.0 kept; no number is touched.
+"""Rename the keys of results that earlier versions kept; no number is touched.
 
     python tools/migrate_results.py [FOLDER ...]     # folders of studies; without: benchmarks/tables/*
 
 `against` becomes `classifier`, `keep` of a probe `active_experts`, and the preset `small` of the head
-`vidprism` the head `vidprism_lowdata`. A result's file is named after its settings, so it is renamed, too. In
-explanations.json, `story` becomes `metadata`.
+`vidprism` the head `vidprism_lowdata`. The counts `frames` and `classes` become `num_frames` and `num_classes`.
+A result's file is named after its settings, so it is renamed, too. In explanations.json, `story` becomes `metadata`.
 Results that have today's names already are left as they are."""
 
 import json
@@ -32,16 +32,50 @@ def renamed_trial(cell: dict) -> dict:
     )
 
 
+COUNTS = {"frames": "num_frames", "classes": "num_classes"}
+
+
+def _todays(key: str, value) -> str:
+    return COUNTS.get(key, key) if type(value) is int else key
+
+
+def renamed_counts(content):
+    "The content of a file, in which a count has today's name. A score or a list of names keeps its key."
+    if isinstance(content, list):
+        return [renamed_counts(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        COUNTS.get(key, key) if type(value) is int else key: renamed_counts(value) for key, value in content.items()
+    }
+
+
+def migrate_counts(file: Path):
+    "Rename the counts in one file."
+    before = json.loads(file.read_text())
+    after = renamed_counts(before)
+    if after != before:
+        write_json(file, after)
+
+
+def renamed_record(record: dict) -> dict:
+    "A result, in today's names."
+    renamed = dict(record, cell=renamed_trial(record["cell"]))
+    if "study" in record:
+        renamed["study"] = renamed_counts(record["study"])
+    return renamed
+
+
 def migrate(folder: Path) -> int:
     "Rename the keys of a study's results, and their files; how many were changed."
+    migrate_counts(folder / "study.json")
     study, changed = open_study(folder), 0
     for path in sorted(folder.glob("*-*.json")):
-        record = json.loads(path.read_text())
-        trial = renamed_trial(record["cell"])
-        if trial == record["cell"]:
+        before = json.loads(path.read_text())
+        record = renamed_record(before)
+        if record == before:
             continue
-        record["cell"] = trial
-        new = cell_file(study, Trial(**trial))
+        new = cell_file(study, Trial(**record["cell"]))
         write_json(new, record)
         if new != path:
             path.unlink()
@@ -88,6 +122,8 @@ def main(folders):
     migrate_rows(ROOT / "benchmarks" / "small_data.json")
     migrate_old_numbers(ROOT / "benchmarks" / "numbers_0_1_0.json")
     migrate_explanations(ROOT / "benchmarks" / "explanations.json")
+    for name in ("adapters", "explanations", "rates", "reading", "small_data"):
+        migrate_counts(ROOT / "benchmarks" / f"{name}.json")
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ _CARD = """---
 
 # {{ title }}
 
-A video model of {{ kit }}: encoder `{{ encoder }}`, head `{{ head }}`, {{ frames }} frames a clip, \
-{{ classes }} classes.
+A video model of {{ kit }}: encoder `{{ encoder }}`, head `{{ head }}`, {{ num_frames }} frames a clip, \
+{{ num_classes }} classes.
 
 ```python
 from vidprism import VideoModel
@@ -494,14 +494,14 @@ def generate_model_card(self: VideoModel, license: str = "apache-2.0", **values)
     license : str
         Licence of the trained weights, in the hub's notation.
     **values
-        `title`, `repo`, or replacements of encoder, head, frames and classes.
+        `title`, `repo`, or replacements of encoder, head, num_frames and num_classes.
 
     Returns
     -------
     ModelCard
     """
     said = dict(title="A VidPrism model", repo="FOLDER", kit=_kit_link(), encoder=self.encoder.name)
-    said |= dict(head=self.head.name, frames=self.num_frames, classes=len(self.labels), license=license)
+    said |= dict(head=self.head.name, num_frames=self.num_frames, num_classes=len(self.labels), license=license)
     data = ModelCardData(license=license, **_LIBRARY)
     return ModelCard.from_template(data, template_str=_CARD, **{**said, **values})
 

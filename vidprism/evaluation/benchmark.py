@@ -372,7 +372,7 @@ def world_bench(
     metadata = dict(
         encoder=encoder.name,
         decoder="rendered",
-        frames=num_frames,
+        num_frames=num_frames,
         sampling="whole clip",
         views=[views, 1],
         world_seed=seed,
@@ -468,7 +468,7 @@ def clip_bench(
     metadata = dict(
         encoder=encoder.name,
         decoder=sorted({read_clip(path, 1).decoder for path, _ in itertools.chain(train, test)}),
-        frames=num_frames,
+        num_frames=num_frames,
         sampling="sparse",
         views=list(views),
         prompts=sentences,

@@ -166,7 +166,7 @@ class Study:
 
     @property
     def num_frames(self) -> int:
-        return self.reported["frames"] if self.reported else self.bench.num_frames
+        return self.reported["num_frames"] if self.reported else self.bench.num_frames
 
     @property
     def has_text(self) -> bool:
@@ -189,7 +189,7 @@ class Study:
             bench=b.name,
             **{k: v for k, v in b.metadata.items() if k != "split"},
             fingerprint=self.encoder,
-            classes=len(b.classes),
+            num_classes=len(b.classes),
             clips=[len(b.train.labels), len(b.test.labels)],
             folds=self.folds,
             training=_training_settings(self.training),
@@ -501,7 +501,7 @@ def _keep_study(study: Study):
     "Write the settings that tables need to `study.json`."
     reported = dict(
         settings=study.settings,
-        frames=study.num_frames,
+        num_frames=study.num_frames,
         text=study.has_text,
         name=study.name,
         folds=study.folds,
@@ -517,7 +517,7 @@ def _keep_study(study: Study):
 
 _REPORTED = dict(
     settings=mapping(),
-    frames=whole(1),
+    num_frames=whole(1),
     text=flag(),
     name=text(math.inf),
     folds=whole(0),
@@ -1105,7 +1105,7 @@ def _bench_of(clips: ClipList, encoder: FrameEncoder, side: FeatureSplit, bad: l
     metadata = dict(
         encoder=encoder.name,
         decoder=readers_by_default(),
-        frames=num_frames,
+        num_frames=num_frames,
         sampling="sparse",
         views=[1, 1],
         label_map=clips.map_hash,

@@ -639,7 +639,7 @@ def bench_of(
     metadata = dict(
         encoder=encoder.name,
         decoder=_decoder_of(split.train),
-        frames=recipe.num_frames,
+        num_frames=recipe.num_frames,
         sampling=recipe.sampling,
         views=list(recipe.views),
         split=split.how,
@@ -680,7 +680,7 @@ def _how_measured(model: VideoModel, clips: ClipList, views) -> dict:
         bench=Path(clips.root).name,
         classes=model.labels,
         encoder=model.encoder.name,
-        frames=model.num_frames,
+        num_frames=model.num_frames,
         sampling=model.sampling,
         views=list(views),
         averaging="logits over views, before any softmax",
