@@ -310,8 +310,8 @@ def _export_whole(folder: Path, job: _Job, found: ClipFeatures) -> dict:
     with tempfile.TemporaryFile() as raw:
         _append(raw, pooled.numpy().astype("<f4").tobytes())
         row = _write_clip(folder, job.file, raw, tuple(pooled.shape), _per_feature(times, len(pooled)))
-    span = dict(start=float(times[0]), end=float(times[-1]), windows=None)
-    return {**row, **span, "frames": len(times), "shape": list(pooled.shape), "decoder": found.decoder, "key": job.key}
+    span = dict(start=float(times[0]), end=float(times[-1]), windows=None, num_frames=len(times))
+    return {**row, **span, "shape": list(pooled.shape), "decoder": found.decoder, "key": job.key}
 
 
 def _export_windows(folder: Path, job: _Job, encoder: FrameEncoder, how: _How) -> dict:
@@ -322,7 +322,7 @@ def _export_windows(folder: Path, job: _Job, encoder: FrameEncoder, how: _How) -
     first, last = indices[:, 0].tolist(), indices[:, -1].tolist()
     windows = [list(one) for one in zip(first, last, times[:, 0].tolist(), times[:, -1].tolist())]
     span = dict(start=windows[0][2], end=windows[-1][3], windows=windows)
-    return {**row, **span, "frames": how.num_frames, "shape": list(shape), "decoder": decoder, "key": job.key}
+    return {**row, **span, "num_frames": how.num_frames, "shape": list(shape), "decoder": decoder, "key": job.key}
 
 
 def _try_windows(folder: Path, job: _Job, encoder: FrameEncoder, how: _How):
