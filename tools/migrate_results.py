@@ -36,24 +36,25 @@ COUNTS = {"frames": "num_frames", "classes": "num_classes"}
 
 
 def _todays(key: str, value) -> str:
+    "Today's name of a key. A score or a list of names is no count, and keeps its key."
+    if key == "story":
+        return "metadata"
     return COUNTS.get(key, key) if type(value) is int else key
 
 
-def renamed_counts(content):
-    "The content of a file, in which a count has today's name. A score or a list of names keeps its key."
+def renamed_keys(content):
+    "The content of a file, in today's names."
     if isinstance(content, list):
-        return [renamed_counts(value) for value in content]
+        return [renamed_keys(value) for value in content]
     if not isinstance(content, dict):
         return content
-    return {
-        COUNTS.get(key, key) if type(value) is int else key: renamed_counts(value) for key, value in content.items()
-    }
+    return {_todays(key, value): renamed_keys(value) for key, value in content.items()}
 
 
-def migrate_counts(file: Path):
-    "Rename the counts in one file."
+def migrate_keys(file: Path):
+    "Rename the keys of one file."
     before = json.loads(file.read_text())
-    after = renamed_counts(before)
+    after = renamed_keys(before)
     if after != before:
         write_json(file, after)
 
@@ -62,13 +63,13 @@ def renamed_record(record: dict) -> dict:
     "A result, in today's names."
     renamed = dict(record, cell=renamed_trial(record["cell"]))
     if "study" in record:
-        renamed["study"] = renamed_counts(record["study"])
+        renamed["study"] = renamed_keys(record["study"])
     return renamed
 
 
 def migrate(folder: Path) -> int:
     "Rename the keys of a study's results, and their files; how many were changed."
-    migrate_counts(folder / "study.json")
+    migrate_keys(folder / "study.json")
     study, changed = open_study(folder), 0
     for path in sorted(folder.glob("*-*.json")):
         before = json.loads(path.read_text())
@@ -103,27 +104,14 @@ def migrate_old_numbers(file: Path):
     write_json(file, data)
 
 
-def renamed_story(content):
-    "The content of explanations.json, in today's names."
-    if not isinstance(content, dict):
-        return content
-    return {"metadata" if key == "story" else key: renamed_story(value) for key, value in content.items()}
-
-
-def migrate_explanations(file: Path):
-    "Rename what explanations.json says of how its numbers were made."
-    write_json(file, renamed_story(json.loads(file.read_text())))
-
-
 def main(folders):
-    "Migrate studies, the table of small data, the numbers of 0.1.0, and the explanations."
+    "Migrate studies, the table of small data, the numbers of 0.1.0, and the files of benchmarks."
     for folder in folders:
         print(f"{folder.name}: {migrate(folder)} results renamed")
     migrate_rows(ROOT / "benchmarks" / "small_data.json")
     migrate_old_numbers(ROOT / "benchmarks" / "numbers_0_1_0.json")
-    migrate_explanations(ROOT / "benchmarks" / "explanations.json")
-    for name in ("adapters", "explanations", "rates", "reading", "small_data"):
-        migrate_counts(ROOT / "benchmarks" / f"{name}.json")
+    for name in ("adapters", "explanations", "rates", "reading"):
+        migrate_keys(ROOT / "benchmarks" / f"{name}.json")
 
 
 if __name__ == "__main__":
