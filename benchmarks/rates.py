@@ -24,11 +24,11 @@ from vidprism.encoders.factory import create_encoder
 from vidprism.evaluation.benchmark import find_commit, world_bench
 from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.evaluation.protocols import build_head, train_head
+from vidprism.evaluation.rates import RateChoice, choose_rates, rate_sets
 from vidprism.experiments.studies import narrow, open_study, values
 from vidprism.experiments.tables import VIDPRISM_TABLES
 from vidprism.files import locked, write_json
 from vidprism.training.pipeline import default_cache
-from vidprism.training.rates import RateChoice, choose_rates, rate_sets
 from vidprism.training.trainer import TensorClips, TrainConfig, fit, seeded
 
 HERE = Path(__file__).parent
@@ -116,7 +116,7 @@ def run_view(number: int) -> dict:
 
 def run_twin(seed: int) -> dict:
     "The twin: the whole set alone is trained, and its subsets are ranked."
-    from vidprism.training.rates import _ask_all, _rank
+    from vidprism.evaluation.rates import _ask_all, _rank
 
     bench, began = world(), time.process_time()
     fold = grouped_folds(bench.train.labels.tolist(), bench.train.sources, 4, seed)[0]

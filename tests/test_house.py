@@ -44,6 +44,21 @@ def test_imports_go_up(module):
     assert not below, f"{module} imports {below}, which is not above it"
 
 
+def test_folders_stand_in_order():
+    "A folder's modules stand together, in the order of FOLDERS; two modules of training/ come after evaluation/."
+    late = {"training/pipeline", "training/runs"}
+    places = [FOLDERS.index(m.split("/")[0]) for m in ORDER if "/" in m and m not in late]
+    assert places == sorted(places)
+    folder_of = {m: m.split("/")[0] for m in ORDER if "/" in m}
+    lower = {m for m in folder_of for i in imported(m) if i in folder_of and is_lower(folder_of[i], folder_of[m])}
+    assert lower == late
+
+
+def is_lower(folder, other):
+    "Whether a folder stands below another."
+    return FOLDERS.index(folder) > FOLDERS.index(other)
+
+
 def test_every_notebook_has_its_module():
     modules = {
         p.relative_to(ROOT / "vidprism").with_suffix("").as_posix() for p in (ROOT / "vidprism").rglob("[a-z]*.py")

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import shutil
 import torch
-import vidprism.training.rates as rates_module
+import vidprism.evaluation.rates as rates_module
 from dataclasses import replace
 from vidprism.cli import main, training_run
 from vidprism.errors import ConfigError
 from vidprism.evaluation.benchmark import Benchmark, FeatureSplit
+from vidprism.evaluation.rates import JointTraining, RateChoice, RateSubset, choose_rates, rate_sets, subset_weights
 from vidprism.experiments.samples import write_sources
 from vidprism.heads.base import create_head
 from vidprism.model import VideoModel
 from vidprism.training.pipeline import Recipe, kept_rates, train_clips
-from vidprism.training.rates import JointTraining, RateChoice, RateSubset, choose_rates, rate_sets, subset_weights
 from vidprism.training.runs import rerun
 from vidprism.training.trainer import TrainConfig
 

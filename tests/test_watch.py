@@ -120,7 +120,7 @@ def test_numbers_are_those_of_the_trained_head():
 def test_shares_of_one_expert_alone_are_no_number_of_others():
     "Two experts with the same output are alike; the floor is far below."
     outputs = torch.randn(64, 1, 5, generator=torch.Generator().manual_seed(0)).expand(-1, 2, -1)
-    from vidprism.interpret.specialisation import linear_cka
+    from vidprism.heads.observation import linear_cka
     from vidprism.training.watch import chance_cka
 
     assert off_diagonal(linear_cka(outputs.double()).tolist()) == pytest.approx(1)

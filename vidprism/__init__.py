@@ -69,11 +69,11 @@ _WHERE = {
     "heads.released": "load_released_head load_released_mote",
     "model": "VideoModel zero_shot_model sample_model import_released interpolate",
     "training.trainer": "TrainConfig fit finetune_encoder",
-    "training.rates": "RateChoice choose_rates",
     "training.pipeline": "Recipe Split Trained evaluate_model split_clips train_clips",
     "evaluation.benchmark": "Benchmark Result TEMPLATES world_bench clip_bench",
     "evaluation.protocols": "close_set few_shot zero_shot over_splits cross_validate compare isolate_experts "
     "results_table",
+    "evaluation.rates": "RateChoice choose_rates",
     "evaluation.cost": "Cost head_cost measure_cost paper_costs draw_paper_costs",
     "interpret.explanation": "Explanation describe explain",
     "interpret.framewise": "frame_scores",

@@ -46,13 +46,13 @@ from ..evaluation.benchmark import Benchmark, FeatureSplit, Result
 from ..evaluation.benchmark import find_commit, find_templates, make_record, mean_and_std, prompts, rows_of
 from ..evaluation.metrics import measure, view_logits
 from ..evaluation.protocols import GRID, build_head, grid_search
+from ..evaluation.rates import choose_rates, find_candidates
 from ..files import make_folder, write_json, written_folder
 from ..heads.base import create_head
 from ..model import VideoModel
 from ..processes import Team
 from ..schema import read_kept
 from .checkpoint import KEPT, find_checkpoint
-from .rates import choose_rates, find_candidates
 from .trainer import History, TensorClips, TrainConfig, finetune_encoder, fit, seeded
 from .watch import WATCH_FILE, Watch, choose_clips, watch_of, write_watch
 

@@ -24,7 +24,7 @@ from ..files import write_json
 from ..heads.base import Head, Trace
 from ..heads.baselines import TemporalTrace
 from ..heads.losses import gate_balance_loss
-from ..interpret.specialisation import linear_cka, observe
+from ..heads.observation import linear_cka, observe
 from ..model import VideoModel
 from ..schema import Rule, check_values, is_number, is_text, optional, read_json, whole
 from .checkpoint import random_states, set_random_states
