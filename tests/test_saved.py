@@ -111,6 +111,12 @@ def pictures(cell):
     return [o for o in cell.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
 
 
+def text_alternative(output):
+    "The text alternative of an output's picture, or an empty string."
+    kinds = output.get("metadata", {})
+    return next((kinds[k].get("alt", "") for k in kinds if k.startswith("image/")), "")
+
+
 def faults_of_outputs(cell):
     "What no saved output may hold."
     for o in cell.outputs:
@@ -125,6 +131,8 @@ def faults_of_outputs(cell):
         widget = any("widget-view" in k for k in data)
         if widget and "text/html" not in data:
             yield "a widget with no words for those who read only"
+        if len(text_alternative(o)) < 20 and o in pictures(cell):
+            yield "a picture without a text alternative (tools/slim.py writes it)"
 
 
 def faults_of_cell(cell, known, widgets):
@@ -167,6 +175,7 @@ BAD = {
     "f()": ([dict(output_type="stream", name="stderr", text="WARNING")], "stderr"),
     "g()": ([dict(output_type="error", ename="ValueError")], "ValueError"),
     "print(1)": ([], "run it anew"),
+    "bars_figure(rows)": ([PICTURE], "without a text alternative"),
 }
 
 

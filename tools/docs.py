@@ -22,6 +22,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from pprint import pformat
 from prose import PAGES
+from slim import described
 from sphinx.cmd.build import build_main
 from textwrap import indent
 from typing import NamedTuple
@@ -116,13 +117,6 @@ def run(notebook) -> None:
     "Run a notebook; its figures become data that a browser draws."
     os.environ.update(PLOTLY_RENDERER="plotly_mimetype", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT))
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}).execute()
-
-
-def described(text: str) -> str:
-    "The text alternative of a figure: the last paragraph above it, without its marks."
-    paragraphs = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
-    plain = re.sub(r"[`*_$>#|]|\[|\]\([^)]*\)|\{py:obj\}", "", paragraphs[-1] if paragraphs else "")
-    return " ".join(plain.split())
 
 
 def interactive(output, alternative: str) -> None:

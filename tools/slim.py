@@ -1,4 +1,6 @@
-"Make the notebooks' outputs light: at most 256 colours a picture, rare ones kept, no widget state, no progress bars."
+"""Make the notebooks' outputs light and readable without sight.
+
+At most 256 colours a picture, rare ones kept; no widget state, no progress bars; each picture has a text alternative."""
 
 import io
 import nbformat
@@ -8,6 +10,8 @@ import tempfile
 from base64 import b64decode, b64encode
 from pathlib import Path
 from PIL import Image
+
+PICTURES = {"image/png", "image/jpeg", "image/svg+xml"}
 
 
 def slim(png: str) -> str:
@@ -23,6 +27,22 @@ def slim(png: str) -> str:
 def nameless(text: str) -> str:
     "Names of temporary folders, which differ each time, left out."
     return re.sub(re.escape(tempfile.gettempdir()) + r"/\w+", "...", text)
+
+
+def described(text: str) -> str:
+    "The text alternative of a figure: the last paragraph above it that is prose, without its marks."
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text)]
+    prose = [part for part in paragraphs if part and not part.startswith(("|", "$$", "```"))]
+    plain = re.sub(r"[`*_$>#|\\]|\[|\]\([^)]*\)|\{py:obj\}", "", prose[-1] if prose else "")
+    return " ".join(plain.split())
+
+
+def give_alternatives(cell, above: str):
+    "Give each picture of a cell its text alternative, where IPython and nbconvert keep it."
+    pictures = [(out, kind) for out in cell.get("outputs", []) for kind in PICTURES.intersection(out.get("data", {}))]
+    for number, (output, kind) in enumerate(pictures, 1):
+        which = f" (picture {number} of {len(pictures)})" if len(pictures) > 1 else ""
+        output.metadata[kind] = {"alt": described(above) + which}
 
 
 def passing(output) -> bool:
@@ -51,11 +71,14 @@ def lighten_notebook(path):
     "Make a notebook's outputs light, in its file."
     nb = nbformat.read(path, 4)
     nb.metadata.pop("widgets", None)
+    above = path.stem
     for cell in nb.cells:
+        above = cell.source if cell.cell_type == "markdown" else above
         if "outputs" in cell:
             cell.outputs = [o for o in cell.outputs if not passing(o)]
         for output in cell.get("outputs", []):
             lighten(output)
+        give_alternatives(cell, above)
     nbformat.write(nb, path)
 
 
