@@ -1,6 +1,6 @@
 """Make the notebooks' outputs light and readable without sight.
 
-At most 256 colours a picture, rare ones kept; no widget state, no progress bars; each picture has a text alternative."""
+At most 256 colours a picture, rare ones kept; no widget state, no progress bars; a text alternative for each."""
 
 import io
 import nbformat
