@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UTF8_MARK', 'VIDEO_SUFFIXES', 'IMAGE_SUFFIXES', 'FORMS', 'text_lines', 'unfit', 'readable_name', 'to_cell',
-           'from_cell', 'path_to_cell', 'path_from_cell', 'ClassNames', 'read_class_names', 'Row',
-           'check_largest_label', 'Listing', 'is_video', 'clip_names', 'parse_list', 'CsvTable', 'read_table', 'parse']
+           'path_to_cell', 'ClassNames', 'read_class_names', 'Row', 'check_largest_label', 'Listing', 'is_video',
+           'clip_names', 'parse_list', 'CsvTable', 'read_table', 'parse']
 
 # %% ../../nbs/data/manifests.ipynb #1624dc80
 import contextlib
@@ -159,7 +159,7 @@ def to_cell(word: str) -> str:
     return f"'{word}'" if _RISKY_WORD.match(word) else word
 
 
-def from_cell(cell: str) -> str:
+def _from_cell(cell: str) -> str:
     """Undo `to_cell`.
 
     Parameters
@@ -195,7 +195,7 @@ def path_to_cell(path: str) -> str:
     return f"{start}{path}{end}"
 
 
-def path_from_cell(cell: str) -> str:
+def _path_from_cell(cell: str) -> str:
     """Undo `path_to_cell`.
 
     Parameters
@@ -289,7 +289,7 @@ def _csv_names(table: list, path) -> ClassNames | None:
     for line, fields in table[1:]:
         if len(fields) <= max(number, name):
             raise unfit(path, line, "the row lacks an id or a name.")
-        rows.append((line, fields[number], from_cell(fields[name])))
+        rows.append((line, fields[number], _from_cell(fields[name])))
     return _numbered_names(rows, path)
 
 
@@ -820,10 +820,10 @@ def _csv_clip(line: int, fields: list, places: dict) -> Row:
     value = {what: fields[place] for what, place in places.items() if place is not None}
     frames = value.get("frames", "")
     return Row(
-        name=path_from_cell(value["path"]),
-        label=_as_label(from_cell(value["label"])),
+        name=_path_from_cell(value["path"]),
+        label=_as_label(_from_cell(value["label"])),
         line=line,
-        part=_part_name(from_cell(value.get("part", ""))),
+        part=_part_name(_from_cell(value.get("part", ""))),
         num_frames=_as_int(frames) if re.fullmatch(r"\d+", frames) else None,
     )
 
@@ -834,7 +834,7 @@ def _csv_class_names(path, table: CsvTable, places: dict) -> ClassNames | None:
     name = table.column("names", apart=(places["path"], number))
     if name is None:
         return None
-    by_number = {fields[number]: (line, fields[number], from_cell(fields[name])) for line, fields in table.rows}
+    by_number = {fields[number]: (line, fields[number], _from_cell(fields[name])) for line, fields in table.rows}
     return _numbered_names(by_number.values(), path)
 
 

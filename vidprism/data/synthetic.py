@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SHAPES', 'COLOURS', 'BACKS', 'APPEARANCES', 'TEXTURES', 'COLUMNS', 'ROWS', 'SIZES', 'LIGHTS', 'DIRECTIONS',
-           'PHRASINGS', 'MOTIONS', 'TIME_SCALES', 'MOST_PIXELS', 'Scene', 'render', 'picture_scene', 'Words',
-           'picture_words', 'captions', 'world_pictures', 'contact_sheet', 'clocks', 'clip_scene', 'WorldClips',
-           'world_clips', 'world_batches']
+           'PHRASINGS', 'MOTIONS', 'TIME_SCALES', 'Scene', 'render', 'picture_scene', 'Words', 'picture_words',
+           'captions', 'world_pictures', 'contact_sheet', 'clip_scene', 'WorldClips', 'world_clips', 'world_batches']
 
 # %% ../../nbs/data/synthetic.ipynb #ed9c09e3
 import numpy as np
@@ -649,8 +648,8 @@ TIME_SCALES = {
 
 
 @np.errstate(all="raise")
-def clocks(s: np.ndarray, cycles, phase, turn) -> dict:
-    """Compute the clocks.
+def _clocks(s: np.ndarray, cycles, phase, turn) -> dict:
+    """Compute the _clocks.
 
     Parameters
     ----------
@@ -841,7 +840,7 @@ def _move(dice, motion, frames, key):
     cycles = _cycles(dice, motion)
     phase = dice.uniform()
     turn = dice.uniform(0.4, 0.6)
-    phi = clocks(s, cycles, phase, turn)
+    phi = _clocks(s, cycles, phase, turn)
     q = _quantities(dice, phi, motion)
     orbit, tilt = _turning(dice, s, motion, cycles)
     xy = np.stack([q["x"], q["y"]], -1)
@@ -876,7 +875,7 @@ class WorldClips(NamedTuple):
     scene: Scene
 
 # %% ../../nbs/data/synthetic.ipynb #38dbaacc
-MOST_PIXELS = 2**31  # of all frames of a call
+_MOST_PIXELS = 2**31  # of all frames of a call
 
 
 @checked
@@ -918,9 +917,9 @@ def world_clips(
     ConfigError
         If an argument is out of range, a motion or the split is unknown, or the frames exceed 2^31 pixels.
     """
-    if n * num_frames * size**2 > MOST_PIXELS:
+    if n * num_frames * size**2 > _MOST_PIXELS:
         raise ConfigError(
-            f"{n} clips of {num_frames} frames with {size} pixels a side are more than {MOST_PIXELS} pixels."
+            f"{n} clips of {num_frames} frames with {size} pixels a side are more than {_MOST_PIXELS} pixels."
         )
     scene, motion = clip_scene(range(start, start + n), seed, split, num_frames, labels)
     appearance = scene.shape * len(COLOURS) + scene.colour

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAPER_TOWERS', 'TABLE_8', 'count_macs', 'count_parameters', 'VisualTower', 'Cost', 'shape_head', 'head_cost',
-           'paper_options', 'QuotedCost', 'Layout', 'layout_parameters', 'CostRow', 'table_8_head', 'paper_costs',
-           'draw_paper_costs', 'Part', 'ModelCost', 'measure_cost', 'cost_table', 'cost_json', 'Memory', 'step_peak',
-           'training_memory']
+           'paper_options', 'QuotedCost', 'Layout', 'CostRow', 'table_8_head', 'paper_costs', 'draw_paper_costs',
+           'Part', 'ModelCost', 'measure_cost', 'cost_table', 'cost_json', 'Memory', 'step_peak', 'training_memory']
 
 # %% ../../nbs/evaluation/cost.ipynb #e6d0431d
 import math
@@ -358,7 +357,7 @@ def _idle_parameters(head: nn.Module) -> int:
     return gates_left_out * count_parameters(gate) + 2 * count_parameters(square)
 
 
-def layout_parameters(layout: Layout, dim: Width, num_classes: Count = 400) -> int:
+def _layout_parameters(layout: Layout, dim: Width, num_classes: Count = 400) -> int:
     """Parameters of a VidPrism head in one layout.
 
     Parameters
@@ -460,7 +459,7 @@ def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
     released = None
     if row.method == "VidPrism":
         layout = Layout("released", idle=True)
-        released = cost.encoder_parameters + layout_parameters(layout, tower.dim)
+        released = cost.encoder_parameters + _layout_parameters(layout, tower.dim)
     fps, device = measured.get((row.method, row.tower), (None, None))
     return CostRow(row, equations, released, cost.macs, fps, device)
 
