@@ -17,6 +17,7 @@ import torch
 import vidprism.model
 from pathlib import Path
 from safetensors.torch import load_file, save_file
+from vidprism import files
 from vidprism.data.clips import read_clip, sample_clips, samples_folder
 from vidprism.encoders.factory import create_encoder
 from vidprism.errors import ConfigError, VidPrismError, WriteError
@@ -621,6 +622,32 @@ def test_two_threads_save_at_once(tmp_path):
     assert all(isinstance(error, VidPrismError) for error in failures), failures
     model = VideoModel.from_pretrained(tmp_path / "m")
     assert (model.labels, model.predict(CLIP)) in right
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_two_threads_make_a_folder_at_once(exchange, tmp_path, monkeypatch):
+    "Two writers of a new folder: one of the two stands there in the end, also where folders cannot be exchanged."
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda a, b: False)
+    together, failures = threading.Barrier(2, timeout=60), []
+
+    def write(name):
+        for k in range(200):
+            together.wait()
+            try:
+                with files.written_folder(tmp_path / str(k), "made") as part:
+                    (part / "made").write_text(name)
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=write, args=[name]) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert {p.name for p in tmp_path.iterdir()} == {str(k) for k in range(200)}
+    assert {(p / "made").read_text() for p in tmp_path.iterdir()} <= {"first", "second"}
 
 
 def test_files_by_umask(tmp_path):

@@ -390,12 +390,10 @@ def _checked_call(function):
 def checked(what):
     """Check the arguments of a function or constructor by their annotations.
 
-    Valid arguments are passed on unchanged, except that NumPy numbers become Python numbers, and arrays become
-    tuples if a
-    sequence is expected. Defaults are always allowed, floats are finite, and lists and tuples are interchangeable.
-    Arguments
-    without an annotation are not checked. A check takes some microseconds, so it suits calls by a user, not a
-    forward pass.
+    Valid arguments are passed on unchanged, except that NumPy numbers become Python numbers, and arrays become tuples
+    if a sequence is expected. Defaults are always allowed, floats are finite, and lists and tuples are
+    interchangeable. Arguments without an annotation are not checked. A check takes some microseconds, so it suits
+    calls by a user, not a forward pass.
 
     Parameters
     ----------

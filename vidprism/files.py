@@ -102,11 +102,8 @@ def written(path):
     """Write a file completely or not at all.
 
     The body writes to the yielded path. At its end the file is flushed and replaces the target. An existing file is
-    replaced and
-    keeps its
-    permissions; a new one follows the umask. Symbolic links are followed. A special file, such as `/dev/stdout`,
-    receives
-    the bytes.
+    replaced and keeps its permissions; a new one follows the umask. Symbolic links are followed. A special file, such
+    as `/dev/stdout`, receives the bytes.
 
     Parameters
     ----------
@@ -193,16 +190,38 @@ def _exchange(a: Path, b: Path) -> bool:
     return rename(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE) == 0
 
 
-def _swap_folder(part: Path, target: Path):
-    if not target.exists():
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # EACCES: on Windows
+
+
+def _take_place(part: Path, target: Path) -> bool:
+    "Rename a folder; False if its target is a folder with files."
+    try:
         os.replace(part, target)
-    elif _exchange(part, target):
-        shutil.rmtree(part)
-    else:
-        old = _part_of(target)
+    except OSError as error:
+        if error.errno not in _TAKEN or not target.is_dir():
+            raise
+        return False
+    return True
+
+
+def _set_aside(target: Path) -> Path:
+    "Rename a folder out of the way, unless another writer already did."
+    old = _part_of(target)
+    with contextlib.suppress(FileNotFoundError):
         os.replace(target, old)
-        os.replace(part, target)
-        shutil.rmtree(old)
+    return old
+
+
+def _swap_folder(part: Path, target: Path):
+    "Move a folder into a target's place. Other writers may create or replace the target meanwhile."
+    old = []
+    while not _take_place(part, target):
+        if _exchange(part, target):
+            old.append(part)
+            break
+        old.append(_set_aside(target))
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
     _sync(target.parent)
 
 
@@ -313,8 +332,7 @@ def written_folder(path, made_by: str, owns=(), overwrite: bool = False):
     """Write a folder completely or not at all.
 
     The body writes into the yielded folder, which is then exchanged with the target. Files that the kit does not own
-    are
-    kept. A folder that cannot be renamed, such as the current one, is filled file by file, `made_by` last.
+    are kept. A folder that cannot be renamed, such as the current one, is filled file by file, `made_by` last.
 
     Parameters
     ----------
