@@ -65,6 +65,12 @@ def pytest_configure_node(node):
     node.workerinput["vidprism_seed"] = node.config.stash[SEED]
 
 
+def pytest_itemcollected(item):
+    "A test in a browser is long."
+    if "chromium_path" in item.fixturenames:
+        item.add_marker("long")
+
+
 def pytest_report_header(config):
     return seed_line(config)
 

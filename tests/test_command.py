@@ -62,6 +62,7 @@ def test_bad_input(bad, argv):
     assert not done.stdout and not (bad / "page.html").exists()
 
 
+@pytest.mark.long
 def test_two_processes_train_one_model(tmp_path):
     "As `accelerate launch` and torchrun start it: told once, kept once, and the tuned model is there."
     for i, clip in enumerate(sample_clips()[:8]):

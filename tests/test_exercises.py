@@ -12,7 +12,6 @@ NBS = ROOT / "nbs"
 GUIDES = sorted((NBS / "guides").glob("[0-9]*.ipynb"))
 FOLDED = re.compile(r"<details><summary>Answer</summary>\n\n(.*?)\n\n</details>", re.S)
 CODE = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
-LONG = {g.stem for g in GUIDES} - {"01_explore_clip", "04_train_a_head"}  # these take more than half a minute
 
 RUN = """
 import json, sys
@@ -60,9 +59,8 @@ def test_a_guide_begins_with_a_picture_and_ends_with_exercises(path):
     assert len(answers_of(path)) == len(exercises) and any(CODE.search(answer) for answer in answers_of(path))
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(p, marks=[pytest.mark.long] if p.stem in LONG else [], id=p.stem) for p in GUIDES]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("path", GUIDES, ids=lambda p: p.stem)
 def test_answers_run(path):
     "The code of each answer runs after the notebook's cells, with quick settings."
     sources = [source for kind, source in cells_of(path) if kind == "code" and "%pip" not in source]

@@ -149,6 +149,7 @@ video_scores(vp.sample_model(), sys.argv[1], cache=sys.argv[2], progress=report)
 """
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_it_goes_on(minute, model, tmp_path, monkeypatch):
     done = subprocess.run([sys.executable, "-c", KILLED, minute, tmp_path / "cache"], capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL

@@ -142,6 +142,7 @@ def file(b16, tmp_path_factory):
     return write(tmp_path_factory.mktemp("mote") / "MoTE_B16.pt", tower, fusion_state(512, 400))
 
 
+@pytest.mark.long
 def test_b16_against_clip_and_loops(b16, file):
     "Close-set and zero-shot logits, to 1e-4 of their scale: OpenAI's CLIP as open_clip builds it, the head by loops."
     pristine = rounded_clip()

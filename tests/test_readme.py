@@ -12,8 +12,8 @@ from vidprism.data.clips import sample_clips
 from vidprism.encoders.factory import create_encoder
 from vidprism.experiments.samples import write_sources
 
-TEXT = (ROOT / "README.md").read_text() + handbook()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README + handbook(), re.M | re.S)
 SMALLER = {  # text of a block -> what the test runs in its place
     '"open_clip:ViT-B-16-quickgelu/openai"': '"mini"',  # tests download no weights
     'world_bench(create_encoder("mini"), train=360, test=180)': 'world_bench(create_encoder("mini"), 36, 18)',
@@ -48,7 +48,13 @@ def test_replaced_text_is_in_a_block():
         assert any(text in block for block in BLOCKS), text
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=first_line)
+def blocks():
+    "The blocks; those of the handbook take long, because each imports and computes anew."
+    for block in BLOCKS:
+        yield pytest.param(block, id=first_line(block), marks=[] if block in README else [pytest.mark.long])
+
+
+@pytest.mark.parametrize("block", blocks())
 def test_block_runs_alone(block, folder):
     "In a process of its own, with nothing imported before."
     for text, smaller in SMALLER.items():

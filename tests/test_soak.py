@@ -63,6 +63,7 @@ def test_inspector(tmp_path, chromium_path):
     assert sum(found["actions"].values()) > 0 and len(found["rows"]) >= 2
 
 
+@pytest.mark.long
 def test_a_leak_of_memory_is_noticed(soak):
     held = []
 
@@ -74,6 +75,7 @@ def test_a_leak_of_memory_is_noticed(soak):
     assert found["memory_grown"] > 0.05 and not found["passed"]
 
 
+@pytest.mark.long
 def test_a_handle_left_open_is_noticed(soak, tmp_path):
     (tmp_path / "x").touch()
     with ExitStack() as held:

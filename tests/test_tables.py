@@ -32,6 +32,7 @@ def toy(folder, **options):
     return Study("toy", bench, "0" * 16, **settings)
 
 
+@pytest.mark.long
 def test_processes(tmp_path):
     "Worker processes find what this process finds; a run that can't be done is a sentence, and holds up nothing."
     study, good, bad = toy(tmp_path), Trial("mean"), Trial("mean", dict(layers=3))

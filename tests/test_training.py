@@ -36,6 +36,7 @@ def done(tmp_path_factory):
     return {1: [run_all(1)], 2: [torch.load(out / f"{r}.pt") for r in (0, 1)]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_reach_the_weights_of_one(done, name):
     "The whole batch on one process, or halves of it on two: the same weights, and the same losses in the rows."

@@ -517,6 +517,7 @@ def two_processes(folder, word):
     return subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.long
 def test_of_two_processes_only_the_first_watches_and_writes(tmp_path):
     done = two_processes(tmp_path, "runs")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -528,6 +529,7 @@ def test_of_two_processes_only_the_first_watches_and_writes(tmp_path):
     assert set(scalars_in(tmp_path / "logs" / "vidprism")["watch/top1"]) == {1, 2, 3}
 
 
+@pytest.mark.long
 def test_a_failure_in_the_first_process_ends_both(tmp_path):
     done = two_processes(tmp_path, "fails")
     assert done.returncode == 0, done.stderr[-2000:]

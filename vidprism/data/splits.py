@@ -14,7 +14,6 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from sklearn.model_selection import StratifiedGroupKFold
 from typing import NamedTuple
 from ..errors import AnyPath, ConfigError, Count, Seed, checked
 from ..files import write_json
@@ -266,6 +265,8 @@ def grouped_folds(labels: Sequence[int], groups: Sequence, folds: Count = 5, see
     ConfigError
         If there are fewer groups than folds, or every class has fewer clips than folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes most of a second
+
     labels, groups = [int(label) for label in labels], list(groups)
     _check_folds(labels, groups, folds)
     try:
