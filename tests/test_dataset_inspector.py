@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import re
+from plotly.colors import sample_colorscale, unlabel_rgb
 from test_controls import CONTRAST
 from test_inspector import ARTEFACTS, notebook_page
 
@@ -328,8 +329,13 @@ def test_colour_and_second_map(view, known):
     data = view.box.locator(".map .plot").evaluate("g=>({x:[...g.data[0].x],c:[...g.data[0].marker.color]})")
     usage = clip_map(known, "usage").points[:, 0]
     assert np.allclose(np.array(data["x"], float), usage, rtol=1e-4, atol=1e-6, equal_nan=True)
-    colours = np.array([np.nan if c is None else c for c in data["c"]], float)
-    assert np.allclose(colours, known.table["probability"], rtol=1e-4, equal_nan=True)
+    values = known.table["probability"]
+    places = ((values - values.min()) / (values.max() - values.min())).fillna(0)
+    wanted = [unlabel_rgb(shade) for shade in sample_colorscale("Viridis", places)]
+    there = values.notna()
+    channels = np.array(data["c"])
+    assert np.allclose(255 * channels[there, :3], np.array(wanted)[there], atol=3)
+    assert not there.all() and np.allclose(channels[~there], [0.6, 0.6, 0.6, 1])  # no answer: grey
     menus.nth(0).select_option(label="video vectors")
     menus.nth(1).select_option(label="label")
 
