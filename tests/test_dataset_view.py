@@ -104,6 +104,24 @@ def test_a_drawing_of_the_grid_visits_no_cells_by_choice(chromium, tmp_path, few
         assert view.page.evaluate("window.visits") == 0
 
 
+def test_a_question_formats_visible_rows_only(chromium, tmp_path, few_clips):
+    "The grid takes new columns and formats the numbers of a few rows, not of 3,100."
+    count = """() => {
+      window.formatted = 0;
+      const old = Number.prototype.toFixed;
+      Number.prototype.toFixed = function (digits) {
+        window.formatted += 1;
+        return old.call(this, digits);
+      };
+    }"""
+    with opened(chromium, tmp_path, few_clips(3100)) as view:
+        view.page.evaluate(count)
+        view.page.locator("button[data-view]").click()
+        view.page.wait_for_timeout(1000)
+        assert view.page.locator(".dt-scroll-head th:has-text('then')").count() == 1
+        assert 0 < view.page.evaluate("window.formatted") < 3100
+
+
 def test_a_point_has_the_colour_of_its_class_when_hovered(chromium, tmp_path, few_clips):
     "The label's background is the colour in the legend; nothing is said in the console."
     point = """() => {

@@ -102,9 +102,8 @@ function makeGrid(view, place) {
   const box = add(place, 'div', 'grid');
   const table = add(box, 'table', 'compact nowrap');
   const {jQuery} = libraries.grid;
-  const rows = Array.from({length: view.data.count}, (_, row) => row);
   const grid = jQuery(table).DataTable({
-    data: rows, columns: view.data.columns.map(column => gridColumn(view, column)), order: [],
+    data: allRows(view), columns: view.data.columns.map(column => gridColumn(view, column)), order: [],
     scrollY: '380px', scrollX: true, scroller: {displayBuffer: 3, boundaryScale: .25, rowHeight: 52},
     deferRender: true, autoWidth: false, orderMulti: false,
     layout: {topStart: 'info', topEnd: 'search', bottomStart: null, bottomEnd: null},
@@ -120,6 +119,10 @@ function makeGrid(view, place) {
   for (const [i, column] of view.data.columns.entries()) grid.column(i).header().title = column.hint || '';
   takeRows(view, box, grid);
   return grid;
+}
+
+function allRows(view) {
+  return Array.from({length: view.data.count}, (_, row) => row);
 }
 
 function takeRows(view, box, grid) { // a click opens; Ctrl or Shift or a space selects
@@ -344,7 +347,7 @@ function heat(view, place, spec) { // {title, note, rows, columns, values, label
 }
 
 function rowsWhere(view, test) {
-  return Array.from({length: view.data.count}, (_, row) => row).filter(test);
+  return allRows(view).filter(test);
 }
 
 function drawHeats(view, place) {
@@ -601,6 +604,7 @@ class View {
   }
 
   async showExtra() {
+    const before = this.extra;
     this.extra = await unpackJson(this.model.get('extra'));
     for (const [i, column] of this.data.columns.entries()) {
       if (!column.extra) continue;
@@ -608,7 +612,7 @@ class View {
       this.grid.column(i).visible(title !== undefined, false);
       if (title !== undefined) this.grid.column(i).title(title);
     }
-    this.grid.rows().invalidate();
+    if (before || this.extra) this.grid.clear().rows.add(allRows(this)); // invalidate() would render all cells
     for (const made of this.el.querySelectorAll('button[data-expert]')) {
       const off = this.extra?.off?.includes(+made.dataset.expert);
       made.setAttribute('aria-pressed', String(!off));
