@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import re
 from plotly.colors import sample_colorscale, unlabel_rgb
-from test_controls import CONTRAST
+from test_controls import contrasts, in_theme
 from test_inspector import ARTEFACTS, notebook_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -394,14 +394,7 @@ def test_saved_page(lab, folder, known, tmp_path):
 
 def test_text_is_read_in_both_themes(view):
     "All text of grid, head and legend stands out from what is behind it, rows that are selected too."
-    theme = "name=>jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
     view.query("index < 3")
-    try:
-        for name in ("JupyterLab Dark", "JupyterLab Light"):
-            view.page.evaluate(theme, name)
-            view.page.wait_for_timeout(2500)
-            found = view.box.evaluate(CONTRAST)
-            assert len(found) > 60 and [entry for entry in found if entry[1] < 4.5] == [], name
-    finally:
-        view.page.evaluate(theme, "JupyterLab Light")
-        view.page.wait_for_timeout(1500)
+    for name in ("JupyterLab Dark", "JupyterLab Light"):
+        with in_theme(view.page, name):
+            assert contrasts(view.box, 61)[1] == [], name
