@@ -304,6 +304,27 @@ CONTRAST = """box => {
 }"""
 
 
+def contrasts(box, least=1):
+    "Texts of a part of a page, and those among them that are hard to read: [text, contrast, colour]."
+    found = box.evaluate(CONTRAST)
+    texts = [text for text, _, _ in found]
+    assert len(texts) >= least
+    return texts, [entry for entry in found if entry[1] < 4.5]
+
+
+@contextmanager
+def in_theme(page, name):
+    "JupyterLab with a theme, and after the block with the light one."
+    change = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
+    try:
+        page.evaluate(change, name)
+        page.wait_for_timeout(2500)
+        yield
+    finally:
+        page.evaluate(change, "JupyterLab Light")
+        page.wait_for_timeout(1500)
+
+
 def in_trouble(i):
     "Changes, and an error over the panels."
     i.after(i.box.get_by_role("button", name="rate 2 (fastest)", exact=True).click)
@@ -315,8 +336,7 @@ def in_trouble(i):
 
 
 def assert_readable(i, name):
-    found = i.box.evaluate(CONTRAST)
-    texts = [text for text, _, _ in found]
+    texts, pale = contrasts(i.box)
     for wanted in (
         "Clip",
         "Thresholds",
@@ -329,7 +349,7 @@ def assert_readable(i, name):
         "placeholder",
     ):
         assert wanted in texts, wanted
-    assert [entry for entry in found if entry[1] < 4.5] == []
+    assert pale == []
     i.shot(f"controls_{name}")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pytest
+from test_controls import contrasts, in_theme
 from test_inspector import ARTEFACTS, notebook_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -51,6 +52,7 @@ def test_a_person_follows_a_training(chromium, tmp_path):
         box.get_by_role("button", name="Open this epoch").click()
         page.wait_for_selector(".vidprism-training .vidprism-inspector [data-panel=answer] .plot")
         page.wait_for_timeout(1500)
+        box.locator("[data-panel=training] summary").click()
         ARTEFACTS.mkdir(exist_ok=True)
         (ARTEFACTS / ".gitignore").write_text("*\n")
         for width in (1366, 700):
@@ -59,4 +61,11 @@ def test_a_person_follows_a_training(chromium, tmp_path):
             box.evaluate("el => el.scrollIntoView({block: 'start'})")
             page.wait_for_timeout(400)
             page.screenshot(path=ARTEFACTS / f"training_panel_{width}.png")
+        for theme in ("Light", "Dark"):
+            with in_theme(page, f"JupyterLab {theme}"):
+                texts, pale = contrasts(box)
+                page.screenshot(path=ARTEFACTS / f"training_panel_{theme.lower()}.png")
+            assert {"epoch", "Read again", "Training", "In words", "SELECT"} <= set(texts)
+            assert any("mean CKA" in text for text in texts) and any("can be opened" in text for text in texts)
+            assert pale == [], theme
         assert page.wrong == []

@@ -35,7 +35,13 @@ const STILL = {displaylogo: false, displayModeBar: false, scrollZoom: false};
 const BLUES = [[0, '#ffffff'], [1, '#08306b']];
 const ORANGES = [[0, '#ffffff'], [1, '#a63603']];
 const FONT = {family: 'system-ui, "Segoe UI", Helvetica, Arial, sans-serif', size: 12};
+const VIRIDIS = ['#440154', '#482878', '#3e4989', '#31688e', '#26828e', '#1f9e89', '#35b779', '#6ece58', '#b5de2b',
+  '#fde725'];
+const SHADES = 256; // of a scale of numbers
+const MISSING = '#999999';
+const MANY = 3000; // more points are smaller, with the screen's pixels
 const FEW = 30; // most categories in a legend
+let webgl; // whether there is WebGL
 
 async function unpackJson(packed) {
   if (!packed || !packed.byteLength) return null;
@@ -96,9 +102,8 @@ function makeGrid(view, place) {
   const box = add(place, 'div', 'grid');
   const table = add(box, 'table', 'compact nowrap');
   const {jQuery} = libraries.grid;
-  const rows = Array.from({length: view.data.count}, (_, row) => row);
   const grid = jQuery(table).DataTable({
-    data: rows, columns: view.data.columns.map(column => gridColumn(view, column)), order: [],
+    data: allRows(view), columns: view.data.columns.map(column => gridColumn(view, column)), order: [],
     scrollY: '380px', scrollX: true, scroller: {displayBuffer: 3, boundaryScale: .25, rowHeight: 52},
     deferRender: true, autoWidth: false, orderMulti: false,
     layout: {topStart: 'info', topEnd: 'search', bottomStart: null, bottomEnd: null},
@@ -110,9 +115,14 @@ function makeGrid(view, place) {
     },
     drawCallback: () => view.rowsDrawn && view.rowsDrawn(),
   });
+  grid.off('stateSaveParams'); // Select would list all cells at each draw, for a state that is not saved
   for (const [i, column] of view.data.columns.entries()) grid.column(i).header().title = column.hint || '';
   takeRows(view, box, grid);
   return grid;
+}
+
+function allRows(view) {
+  return Array.from({length: view.data.count}, (_, row) => row);
 }
 
 function takeRows(view, box, grid) { // a click opens; Ctrl or Shift or a space selects
@@ -156,71 +166,109 @@ function takeRows(view, box, grid) { // a click opens; Ctrl or Shift or a space 
 
 # %% ../../nbs/viz/dataset_view.ipynb #d5e1000c
 _MAP_JS = """
-function colouring(view, name) { // numbers [N] and how they are drawn
+function colouring(view, name) { // a place in `colours` for each of N rows, -1 if missing; names, or a span of numbers
   const column = view.data.columns.find(one => one.name == name);
   const values = view.data.values[name];
-  if (column.kind != 'text' && column.kind != 'right') {
-    const numbers = values.map(value => value ?? NaN);
-    return {numbers, colorscale: 'Viridis', title: column.title, categories: null};
+  if (column.kind == 'text' || column.kind == 'right') {
+    const categories = column.kind == 'right' ? [true, false] : view.data.classes;
+    const colours = column.kind == 'right' ? ['#0072b2', '#d55e00'] : categories.map((_, i) => colourOf(i));
+    const at = new Map(categories.map((category, i) => [category, i]));
+    const names = column.kind == 'right' ? ['right', 'wrong'] : categories;
+    return {places: values.map(value => at.get(value) ?? -1), colours, names, title: column.title};
   }
-  const categories = column.kind == 'right' ? [true, false] : view.data.classes;
-  const places = new Map(categories.map((category, i) => [category, i]));
-  const numbers = values.map(value => places.has(value) ? places.get(value) : NaN);
-  const colours = column.kind == 'right' ? ['#0072b2', '#d55e00'] : categories.map((_, i) => colourOf(i));
-  const names = column.kind == 'right' ? ['right', 'wrong'] : categories;
-  return {numbers, colorscale: steps(colours), title: column.title, categories: names, colours};
+  const span = spanOf(values);
+  const step = (SHADES - 1) / (span[1] - span[0] || 1);
+  const places = values.map(value => value === null ? -1 : Math.round((value - span[0]) * step));
+  return {places, colours: shades(), names: null, span, title: column.title};
 }
 
 function colourOf(i) { // hues far from each other, one after the other
   return `hsl(${Math.round(i * 137.508) % 360}, 62%, ${[42, 58, 34][i % 3]}%)`;
 }
 
-function steps(colours) { // a scale of plotly's with one flat step a colour
-  const n = colours.length;
-  return colours.flatMap((colour, i) => [[i / n, colour], [(i + 1) / n, colour]]);
+function spanOf(values) { // least and largest; a loop, because a call cannot take 100,000 arguments everywhere
+  const span = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value === null) continue;
+    if (value < span[0]) span[0] = value;
+    if (value > span[1]) span[1] = value;
+  }
+  return span[0] > span[1] ? [0, 1] : span;
 }
 
-function hasWebgl() {
+function channelsOf(colours) { // [red, green, blue, alpha] of each, 0 to 1
+  const brush = document.createElement('canvas').getContext('2d');
+  return colours.map(colour => {
+    brush.fillStyle = colour; // reads as #rrggbb
+    return [...[1, 3, 5].map(i => parseInt(brush.fillStyle.slice(i, i + 2), 16) / 255), 1];
+  });
+}
+
+function shades() { // a scale of so many colours
+  const stops = channelsOf(VIRIDIS);
+  return Array.from({length: SHADES}, (_, i) => {
+    const place = i / (SHADES - 1) * (stops.length - 1);
+    const k = Math.min(Math.floor(place), stops.length - 2);
+    const mixed = [0, 1, 2].map(c => stops[k][c] + (place - k) * (stops[k + 1][c] - stops[k][c]));
+    return `rgb(${mixed.map(channel => Math.round(255 * channel))})`;
+  });
+}
+
+function hasWebgl() { // asked once: a browser drops old contexts beyond 16
   try {
-    return Boolean(document.createElement('canvas').getContext('webgl'));
+    webgl ??= Boolean(document.createElement('canvas').getContext('webgl'));
   } catch {
-    return false;
+    webgl = false;
   }
+  return webgl;
 }
 
 function mapTraces(view) {
-  const type = view.data.webgl && hasWebgl() ? 'scattergl' : 'scatter';
+  const gl = view.data.webgl && hasWebgl();
   const map = view.data.maps[view.shown.map];
-  const {numbers, colorscale, title, categories, colours} = colouring(view, view.shown.colour);
-  const marker = {color: numbers, colorscale, size: view.data.count > 3000 ? 4 : 7, line: {width: 0}};
-  if (categories) Object.assign(marker, {cmin: -.5, cmax: categories.length - .5, showscale: false});
-  else Object.assign(marker, {showscale: true, colorbar: {title: {text: title}, thickness: 12}});
+  const {places, colours, names, span, title} = colouring(view, view.shown.colour);
+  const known = [...colours, MISSING];
+  const bgcolor = places.map(place => known.at(place)); // -1: the last
+  const channels = gl && channelsOf(known); // plotly reads them much faster than names of colours
+  const color = gl ? places.map(place => channels.at(place)) : bgcolor;
+  const marker = {color, size: view.data.count > MANY ? 4 : 7, line: {width: 0}};
   const points = {
-    type, mode: 'markers', x: map.x, y: map.y, marker, text: view.data.values.clip,
-    hovertemplate: '%{text}<extra></extra>', showlegend: false,
+    type: gl ? 'scattergl' : 'scatter', mode: 'markers', x: map.x, y: map.y, marker, text: view.data.values.clip,
+    hovertemplate: '%{text}<extra></extra>', hoverlabel: {bgcolor}, showlegend: false,
     selectedpoints: view.selection.length ? view.selection : null,
     selected: {marker: {opacity: 1}}, unselected: {marker: {opacity: .1}},
   };
-  view.legend = categories && categories.length <= FEW ? categories.map((name, i) => [name, colours[i]]) : [];
-  return [points];
+  view.legend = names && names.length <= FEW ? names.map((name, i) => [name, colours[i]]) : [];
+  return names ? [points] : [points, colourBar(span, title)];
 }
 
-function mapLayout(width) {
+function colourBar([cmin, cmax], title) { // a trace without points
+  const colorscale = VIRIDIS.map((colour, i) => [i / (VIRIDIS.length - 1), colour]);
+  const bar = {showscale: true, colorbar: {title: {text: title}, thickness: 12}};
+  const marker = {color: [cmin], colorscale, cmin, cmax, ...bar};
+  return {type: 'scatter', mode: 'markers', x: [null], y: [null], hoverinfo: 'skip', showlegend: false, marker};
+}
+
+function mapLayout(view) {
   const axis = {zeroline: false, showticklabels: false, gridcolor: '#e8eaee'};
   return {
-    width, height: 420, margin: {l: 8, r: 8, t: 8, b: 8}, font: FONT, dragmode: 'lasso', hovermode: 'closest',
+    width: view.gd.clientWidth || 480, height: 420, margin: {l: 8, r: 8, t: 8, b: 8}, font: FONT,
+    dragmode: 'lasso', hovermode: 'closest',
     xaxis: axis, yaxis: axis, paper_bgcolor: '#fff', plot_bgcolor: '#fff', uirevision: 'map',
-    modebar: {orientation: 'v'},
+    modebar: {orientation: 'v'}, shapes: ringOf(view),
   };
+}
+
+function mapConfig(view) { // plotly's own ratio 2 gives smoother edges, and four times the pixels
+  return view.data.count > MANY ? {...MAP_CONFIG, plotGlPixelRatio: window.devicePixelRatio || 1} : MAP_CONFIG;
 }
 
 async function drawMap(view) {
   const {gd, Plotly} = view;
   const fresh = !gd.data;
-  await Plotly.react(gd, mapTraces(view), mapLayout(gd.clientWidth || 480), MAP_CONFIG);
+  await Plotly.react(gd, mapTraces(view), mapLayout(view), mapConfig(view));
   drawLegend(view);
   view.note.textContent = view.data.maps[view.shown.map].note;
-  drawRing(view);
   if (!fresh) return;
   gd.on('plotly_selected', event => {
     if (view.quiet) return;
@@ -236,7 +284,7 @@ function drawLegend(view) {
   for (const [name, colour] of view.legend) add(view.key, 'span', 'item', name).style.setProperty('--c', colour);
 }
 
-function drawRing(view) { // around the clip that is open
+function ringOf(view) { // around the clip that is open
   const map = view.data.maps[view.shown.map];
   const row = view.current;
   const there = row >= 0 && map.x[row] !== null;
@@ -244,14 +292,20 @@ function drawRing(view) { // around the clip that is open
     type: 'circle', xsizemode: 'pixel', ysizemode: 'pixel', xanchor: map.x[row], yanchor: map.y[row],
     x0: -9, x1: 9, y0: -9, y1: 9, line: {color: '#111', width: 2},
   };
-  view.Plotly.relayout(view.gd, {shapes: there ? [ring] : []});
+  return there ? [ring] : [];
+}
+
+function drawRing(view) {
+  view.Plotly.relayout(view.gd, {shapes: ringOf(view)});
 }
 
 async function markMap(view) { // a brush's outline goes: plotly would select by it again at each redraw
+  const brushed = view.gd.layout.selections?.length;
+  const chosen = view.selection.length ? view.selection : null;
+  if (!brushed && !chosen && !view.gd.data[0].selectedpoints) return;
   view.quiet = true;
   try {
-    if (view.gd.layout.selections?.length) await view.Plotly.relayout(view.gd, {selections: []});
-    const chosen = view.selection.length ? view.selection : null;
+    if (brushed) await view.Plotly.relayout(view.gd, {selections: []});
     await view.Plotly.restyle(view.gd, {selectedpoints: [chosen]}, [0]);
   } finally {
     view.quiet = false;
@@ -293,7 +347,7 @@ function heat(view, place, spec) { // {title, note, rows, columns, values, label
 }
 
 function rowsWhere(view, test) {
-  return Array.from({length: view.data.count}, (_, row) => row).filter(test);
+  return allRows(view).filter(test);
 }
 
 function drawHeats(view, place) {
@@ -318,7 +372,7 @@ function drawHeats(view, place) {
     title: 'Confusions: label down, answer across', note: 'A click selects the clips of a cell.', tilted: true,
     rows: classes.slice(0, confusions.length), columns: view.data.answers, values: confusions,
     texts: confusions.map(row => row.map(count => count || '')), colorscale: ORANGES,
-    largest: Math.max(1, ...confusions.flat()), hover: 'label %{y}, answer %{x}: %{z} clips',
+    largest: spanOf([1, ...confusions.flat()])[1], hover: 'label %{y}, answer %{x}: %{z} clips',
     click: (i, j) => view.choose(rowsWhere(view, row =>
       values.label[row] == classes[i] && values.answer[row] == view.data.answers[j]), {from: 'confusions'}),
   });
@@ -451,6 +505,7 @@ class View {
   constructor(model, el, data) {
     Object.assign(this, {model, el, data, menus: [], pictures: new Map(), asked: new Set(), anchor: null});
     this.Plotly = libraries.plotly;
+    this.Plotly.setPlotConfig({logging: 0}); // it warns of channels at each hover
     this.selection = model.get('selection');
     this.current = model.get('current');
     this.chosen = new Set(this.selection);
@@ -549,6 +604,7 @@ class View {
   }
 
   async showExtra() {
+    const before = this.extra;
     this.extra = await unpackJson(this.model.get('extra'));
     for (const [i, column] of this.data.columns.entries()) {
       if (!column.extra) continue;
@@ -556,7 +612,7 @@ class View {
       this.grid.column(i).visible(title !== undefined, false);
       if (title !== undefined) this.grid.column(i).title(title);
     }
-    this.grid.rows().invalidate();
+    if (before || this.extra) this.grid.clear().rows.add(allRows(this)); // invalidate() would render all cells
     for (const made of this.el.querySelectorAll('button[data-expert]')) {
       const off = this.extra?.off?.includes(+made.dataset.expert);
       made.setAttribute('aria-pressed', String(!off));
@@ -608,7 +664,8 @@ class View {
 
   fit() {
     if (!this.gd?.data) return;
-    this.Plotly.relayout(this.gd, {width: this.gd.clientWidth});
+    const width = this.gd.clientWidth;
+    if (width != this.gd.layout.width) this.Plotly.relayout(this.gd, {width});
     this.grid.columns.adjust();
   }
 

@@ -7,6 +7,7 @@ __all__ = ['TrainingPanel']
 
 # %% ../../nbs/viz/training_panel.ipynb #25f64ff0
 import asyncio
+import contextlib
 import html
 import ipywidgets as W
 import traitlets
@@ -78,6 +79,7 @@ class TrainingPanel(W.VBox):
         self.clips, self.model, self.encoder = clips, model, encoder
         self._open = open or (lambda found: ClipInspector(found, self.clips))
         self.record, self.opened, self._following = [], None, None
+        self._kept, self._there = {}, {}
         self.view, self.status, self.place = _view(), W.HTML(), W.VBox()
         super().__init__([*self._make_controls(), self.view, self.status, self.place])
         self.add_class("vidprism-training")
@@ -159,8 +161,22 @@ def _kept_words(kept: dict) -> str:
 
 @patch(as_prop=True)
 def kept(self: TrainingPanel) -> dict:
-    "Kept epochs -> checkpoint paths."
-    return {} if self.folder is None else checkpoints_by_epoch(self.folder)
+    "Kept epochs -> checkpoint paths; the checkpoints are read again if there are other ones."
+    if self.folder is None:
+        return {}
+    there = _written(self.folder)
+    if there != self._there:
+        self._kept, self._there = checkpoints_by_epoch(self.folder), there
+    return dict(self._kept)
+
+
+def _written(folder: Path) -> dict:
+    "Time of writing of each checkpoint, which is not opened."
+    found = {}
+    for path in (*folder.glob("step-*"), *folder.glob("checkpoints/step-*")):
+        with contextlib.suppress(OSError):  # a training may remove it now
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 # %% ../../nbs/viz/training_panel.ipynb #cb03f385
 @patch

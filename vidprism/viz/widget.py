@@ -264,7 +264,8 @@ _VIEW_CSS = (
     + CONTROLS_CSS
     + """
 .prism {
-  color: var(--vp-ink, #1c2129); max-width: 1000px; font: 14px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif;
+  color: var(--vp-ink, var(--jp-ui-font-color1, #1c2129)); max-width: 1000px;
+  font: 14px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif;
 }
 .prism { display: flex; flex-wrap: wrap; gap: 0 12px }
 .prism section { margin: .5rem 0; flex: 1 1 100%; min-width: 0 }
@@ -273,7 +274,7 @@ _VIEW_CSS = (
 .prism section[data-panel=answer] { flex: 3 1 480px }
 .prism section[data-panel=readout] { flex: 2 1 340px }
 .prism h3 { font-size: 1.05rem; margin: 0; color: var(--jp-ui-font-color1, #1c2129) }
-.prism .note { color: var(--vp-quiet, #4b535f); margin: 0 0 .4rem; max-width: 60em }
+.prism .note { color: var(--vp-quiet, var(--jp-ui-font-color1, #4b535f)); margin: 0 0 .4rem; max-width: 60em }
 .prism .row { display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start }
 .prism .figure {
   margin: 0; flex: 1 1 430px; min-width: 0; background: #fff; border: 1px solid #dfe3e8; border-radius: 8px;
