@@ -453,6 +453,18 @@ def test_the_panel_follows_and_never_breaks_a_training(tmp_path):
         TrainingPanel(3)
 
 
+def test_an_epoch_is_kept_before_it_is_shown(tmp_path):
+    "A panel that is fed by `fit` can open the epoch that it shows."
+    found = []
+    trained(
+        "mean",
+        watch=Watch(TEST, call=lambda record: found.append(list(kept_epochs(tmp_path)))),
+        folder=tmp_path,
+        keep="all",
+    )
+    assert found == [[1], [1, 2], [1, 2, 3]]
+
+
 def test_the_panel_opens_what_it_is_told_to(tmp_path):
     "A hook gets the model of the epoch; what it returns is kept, and shown where it is a widget."
     import ipywidgets

@@ -1123,8 +1123,6 @@ def _watch_epoch(loop: _Loop, watcher: _Watcher):
     with loop.accelerator.autocast():
         found = watch_experts(loop.module, clips, labels)
     loop.progress.watched.append(dict(epoch=len(loop.progress.rows), **found))
-    if watcher.watch.call:
-        watcher.watch.call(loop.progress.watched)
 
 
 def _track_epoch(loop: _Loop):
@@ -1137,16 +1135,27 @@ def _track_epoch(loop: _Loop):
     loop.accelerator.log(scalars, step=epoch)
 
 
-def _after_epoch(loop: _Loop, watcher: _Watcher):
-    "Watch and track an epoch in the main process, random state unchanged; a failure is raised in all processes."
+def _record_epoch(loop: _Loop, watcher: _Watcher):
+    "Watch and track an epoch."
+    if watcher.clips is not None:
+        _watch_epoch(loop, watcher)
+    if watcher.tracked:
+        _track_epoch(loop)
+
+
+def _show_watched(loop: _Loop, watcher: _Watcher):
+    "Pass the record to the watch's function; by then the epoch's checkpoint is written."
+    if watcher.clips is not None and watcher.watch.call:
+        watcher.watch.call(loop.progress.watched)
+
+
+def _in_main_process(loop: _Loop, work: Callable, watcher: _Watcher):
+    "Call a function in the main process, random state unchanged; a failure is raised in all processes."
     failure = None
     if loop.accelerator.is_main_process:
         try:
             with undisturbed():
-                if watcher.clips is not None:
-                    _watch_epoch(loop, watcher)
-                if watcher.tracked:
-                    _track_epoch(loop)
+                work(loop, watcher)
         except Exception as error:
             failure = error
     if _count_everywhere(loop.accelerator, int(failure is not None)):
@@ -1159,9 +1168,10 @@ def _run(loop: _Loop, test, on_epoch, watcher: _Watcher):
     try:
         while len(loop.progress.rows) < loop.config.epochs:
             _run_epoch(loop, test)
-            _after_epoch(loop, watcher)
+            _in_main_process(loop, _record_epoch, watcher)
             if store.folder is not None and not store.every:
                 _save(loop)
+            _in_main_process(loop, _show_watched, watcher)
             if on_epoch and loop.accelerator.is_main_process:
                 on_epoch(loop.progress.rows)
         if store.folder is not None and store.every:
