@@ -958,7 +958,8 @@ def _accelerator_for(config: TrainConfig, trackers=(), logs=None):
         finally:
             for tracker in accelerator.trackers if trackers else ():
                 tracker.finish()
-        accelerator.free_memory()
+        if accelerator.device.type != "cpu":  # collects garbage: half a second, or more in a large process
+            accelerator.free_memory()
     finally:
         AcceleratorState._reset_state()
         GradientState._reset_state()
