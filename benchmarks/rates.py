@@ -204,6 +204,16 @@ def correlation(run: dict, truth: dict) -> float:
     return round(float(spearmanr([guess[r] for r in both], [truth[r] for r in both]).statistic), 3)
 
 
+def correlation_of_size(truth: dict) -> float:
+    "The same for a ranking by the number of experts alone."
+    return round(float(spearmanr([len(rates) for rates in truth], list(truth.values())).statistic), 3)
+
+
+def of_pairs(truth: dict) -> dict:
+    "The sets of two rates: among them, the number of experts ranks nothing."
+    return {rates: value for rates, value in truth.items() if len(rates) == 2}
+
+
 def regret_of(run: dict, truth: dict) -> float | None:
     "By how many points the chosen set is below the best, both trained separately; None where it was not."
     rates = tuple(run["rates"])
@@ -227,6 +237,8 @@ def world_summary(runs: list, kind: str) -> dict | None:
     return dict(
         runs=len(found),
         spearman_14=[correlation(run, {r: truth[r] for r in listed}) for run in found],
+        spearman_by_size=correlation_of_size({r: truth[r] for r in listed}),
+        spearman_pairs=[correlation(run, of_pairs(truth)) for run in found],
         chosen=[run["rates"] for run in found],
         regret=[regret_of(run, truth) for run in found],
         best=list(best),
