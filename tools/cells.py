@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-EXPORTED = re.compile(r"^#\|\s*exports?\b", re.M)
+EXPORTED = re.compile(r"^#\|\s*exports?i?\b", re.M)
 FLAGS = re.compile(r"^#\|\s*(slow|cuda|net|hide_run)\b|^#\|\s*eval:\s*false", re.M)
 MAGIC = re.compile(r"^\s*[%!].*$", re.M)
 

@@ -277,7 +277,7 @@ def load_released_head(
     text : Tensor, optional
         [C,D] class text features, for the text variant. `None`: pass them with each call.
     **options
-        Further options of the head.
+        Further options of the head, but for `preset`, `projection` and `classifier`, which the file determines.
 
     Returns
     -------
@@ -288,8 +288,11 @@ def load_released_head(
     ------
     ConfigError
         If the rates are ambiguous or do not fit, a tensor is missing, extra, misshaped or not
-        finite, or `text` is given for a linear classifier.
+        finite, `text` is given for a linear classifier, or an option is one that the file determines.
     """
+    known = sorted({"preset", "projection", "classifier"}.intersection(options))
+    if known:
+        raise ConfigError(f"The published file determines {', '.join(known)}: omit it.")
     state = _unwrap_released(state_dict)
     _check_tensors(state)
     rates = _released_rates(state, rates)
@@ -298,7 +301,7 @@ def load_released_head(
     options = dict(projection=projected, **options)
     if any(key.startswith("projection_head.3.") for key in state):
         scale = _scale_of(released_tower(state_dict)) or 1.0
-        options = {"text_scale": scale, **dict(classifier="text", **options)}
+        options = {"text_scale": scale, "classifier": "text", **options}
         classes = classes if text is None else len(text)
     elif text is not None:
         raise ConfigError("This published head has a linear classifier, so it takes no text.")
