@@ -152,7 +152,7 @@ def notebook_page(browser, folder, cells, timeout=90_000):
         page.set_default_timeout(timeout)
         page.asked, page.wrong, page.said, page.folder = [], [], [], folder
         page.on("request", lambda r: page.asked.append(r.url))
-        page.on("pageerror", lambda e: page.wrong.append(str(e)))
+        page.on("pageerror", lambda e: page.wrong.append(e.stack or str(e)))
         page.on("console", lambda m: page.said.append(m.text) if m.type == "error" else None)
         run_notebook(page, address, "cells.ipynb")
         page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
@@ -260,7 +260,7 @@ def lab(tmp_path_factory, chromium_path):
         page.asked = []
         page.wrong = []
         page.on("request", lambda r: page.asked.append(r.url))
-        page.on("pageerror", lambda e: page.wrong.append(str(e)))
+        page.on("pageerror", lambda e: page.wrong.append(e.stack or str(e)))
         run_notebook(page, address, "02_inspect_clip.ipynb")
         page.evaluate("()=>jupyterapp.commands.execute('application:toggle-left-area')")
         page.locator(".vidprism-inspector").first.scroll_into_view_if_needed()
