@@ -379,9 +379,9 @@ def test_a_run_that_goes_on_is_watched_from_its_folder(theirs, tmp_path):
 
     with suppress(Stop):
         train_clips(clips, recipe, encoder, folder=out, watch=stop, keep="all")
-    assert [entry["epoch"] for entry in watched_epochs(out)] == [1]
+    assert [entry["epoch"] for entry in watched_epochs(out)] == [1, 2]  # kept before it is shown
     model = model_at_epoch(out, 1)
-    assert model.head.config.rates == (2, 4) and list(checkpoints_by_epoch(out)) == [1]
+    assert model.head.config.rates == (2, 4) and list(checkpoints_by_epoch(out)) == [1, 2]
     done = train_clips(clips, recipe, encoder, folder=out, watch=True, keep="all", resume=True)
     save_run(out, done, keep_checkpoints=True)
     assert read_watch(out) == done.history.watched and len(done.history.watched) == 3
