@@ -601,6 +601,15 @@ def test_new_labels_are_never_on_old_weights(tmp_path, monkeypatch):
     assert VideoModel.from_pretrained(".").labels == ["pour", "catch"]
 
 
+def in_threads(work, arguments):
+    "Call a function in a thread for each argument, and wait for all."
+    threads = [threading.Thread(target=work, args=[argument]) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_two_threads_save_at_once(tmp_path):
     "Two savers of one folder: one of the two models stands there in the end."
     right = answers()
@@ -614,11 +623,7 @@ def test_two_threads_save_at_once(tmp_path):
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=save, args=[model]) for model in models]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(save, models)
     assert all(isinstance(error, VidPrismError) for error in failures), failures
     model = VideoModel.from_pretrained(tmp_path / "m")
     assert (model.labels, model.predict(CLIP)) in right
@@ -640,11 +645,7 @@ def test_two_threads_make_a_folder_at_once(exchange, tmp_path, monkeypatch):
             except Exception as error:
                 failures.append(error)
 
-    threads = [threading.Thread(target=write, args=[name]) for name in ("first", "second")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(write, ("first", "second"))
     assert not failures
     assert {p.name for p in tmp_path.iterdir()} == {str(k) for k in range(200)}
     assert {(p / "made").read_text() for p in tmp_path.iterdir()} <= {"first", "second"}

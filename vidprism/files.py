@@ -214,14 +214,11 @@ def _set_aside(target: Path) -> Path:
 
 def _swap_folder(part: Path, target: Path):
     "Move a folder into a target's place. Other writers may create or replace the target meanwhile."
-    old = []
-    while not _take_place(part, target):
-        if _exchange(part, target):
-            old.append(part)
-            break
+    old = [part]  # after an exchange, the old folder
+    while not (_take_place(part, target) or _exchange(part, target)):
         old.append(_set_aside(target))
-    for folder in old:
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in filter(Path.exists, old):
+        shutil.rmtree(folder)
     _sync(target.parent)
 
 
