@@ -1,4 +1,4 @@
-"""Check the prose of the kit: markdown cells, docstrings, comments beside fields, error messages, help texts, pages.
+"""Check the prose of the kit: markdown cells, docstrings, messages, help texts, what figures and widgets say, pages.
 
     python tools/prose.py                  # every finding; exit code 1 if there is one
     python tools/prose.py nbs/heads        # those of a folder or a file
@@ -28,6 +28,9 @@ PARTICIPLE = (
 PASSIVE = re.compile(
     rf"\b(?:is|are|was|were|be|been|being)\s+(?:(?:not|never|then|also|only)\s+)?({PARTICIPLE})\b", re.I
 )
+FIGURE = {"title", "name", "text", "hovertext", "hovertemplate", "xaxis_title", "yaxis_title", "title_text"}
+FIGURE |= {"subplot_titles", "legend_title", "label", "description", "tooltip", "placeholder"}
+PRINTS = {"print", "Markdown", "HTML"}
 STARTS = re.compile(r"\d+\. |[*\w, ]+ : ")  # an item of a numbered list, a parameter of a docstring
 ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|sec|eq|fig|al|approx)\.$", re.I)
 
@@ -47,7 +50,7 @@ class Passage(NamedTuple):
 
     file: str
     place: str  # a cell's id, or a name
-    kind: str  # "markdown", "docstring", "message", "help" or "page"
+    kind: str  # "markdown", "docstring", "message", "help", "figure", "printed" or "page"
     text: str
 
 
@@ -108,6 +111,23 @@ def messages(tree, file, cell):
             yield Passage(file, cell, kind, text)
 
 
+def drawn(tree, file, cell):
+    "Titles, names and other texts of figures and widgets; what a cell prints."
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        for keyword in node.keywords:
+            if keyword.arg in FIGURE:
+                yield Passage(file, cell, "figure", "\n\n".join(map(spoken, elements(keyword.value))))
+        if name_of(node.func) in PRINTS:
+            yield Passage(file, cell, "printed", without_code(" ".join(map(spoken, node.args))))
+
+
+def elements(node) -> list:
+    "The members of a list or a tuple; of another node, itself."
+    return node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+
+
 def code_of(source: str) -> str:
     "A code cell without its magics."
     return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
@@ -127,6 +147,7 @@ def in_notebook(path):
             continue
         yield from docstrings(tree, file, place)
         yield from messages(tree, file, place)
+        yield from drawn(tree, file, place)
 
 
 def passages(paths=()):

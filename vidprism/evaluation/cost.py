@@ -133,6 +133,7 @@ class VisualTower(nn.Module):
         quick_gelu = config.get("quick_gelu", False)
         with torch.device("meta"):
             self.visual = open_clip.model._build_vision_tower(self.dim, vision, quick_gelu)
+        self._macs = {}
 
     def frames(self, count: Count):
         """Make pictures without pixels.
@@ -148,6 +149,22 @@ class VisualTower(nn.Module):
             [count,3,size,size] on the `meta` device.
         """
         return torch.empty(count, 3, self.size, self.size, device="meta")
+
+    def macs(self, count: Count) -> int:
+        """Multiply-adds of pictures. Each number of pictures is counted once.
+
+        Parameters
+        ----------
+        count : int
+            Number of pictures.
+
+        Returns
+        -------
+        int
+        """
+        if count not in self._macs:
+            self._macs[count] = count_macs(self, self.frames(count))
+        return self._macs[count]
 
     def forward(self, x: Tensor):
         """Run the tower.
@@ -252,8 +269,7 @@ def head_cost(head: nn.Module, tower: VisualTower | None = None, num_frames: Fra
     )
     if tower is None:
         return alone
-    encoder_macs = count_macs(tower, tower.frames(T))
-    return alone._replace(encoder_parameters=count_parameters(tower), encoder_macs=encoder_macs)
+    return alone._replace(encoder_parameters=count_parameters(tower), encoder_macs=tower.macs(T))
 
 # %% ../../nbs/evaluation/cost.ipynb #262ff04b
 def paper_options(name: str, tower: Literal["B/16", "L/14"], num_frames: FrameCount) -> dict:
@@ -449,9 +465,8 @@ def table_8_head(method: Literal["MoTE", "VidPrism"], tower: Literal["B/16", "L/
     return method.lower(), paper_options("mote", tower, 8)
 
 
-def _cost_row(row: QuotedCost, measured: dict) -> CostRow:
+def _cost_row(row: QuotedCost, tower: VisualTower, measured: dict) -> CostRow:
     "A row of table 8 with its counts and its entry of `_measured_fps`."
-    tower = VisualTower(PAPER_TOWERS[row.tower])
     name, options = table_8_head(row.method, row.tower)
     head = shape_head(name, tower.dim, 400, 8, **options)
     cost = head_cost(head, tower)
@@ -484,7 +499,8 @@ def paper_costs(gpu: AnyPath | None = None) -> list:
         If the file has another format.
     """
     measured = _measured_fps(gpu)
-    return [_cost_row(row, measured) for row in TABLE_8]
+    towers = {name: VisualTower(architecture) for name, architecture in PAPER_TOWERS.items()}
+    return [_cost_row(row, towers[row.tower], measured) for row in TABLE_8]
 
 # %% ../../nbs/evaluation/cost.ipynb #dd62aa24
 _COST_HEADS = (

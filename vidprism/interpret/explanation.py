@@ -73,7 +73,7 @@ class Explanation(NamedTuple):
     bias : float
         Part of the logit that belongs to no expert.
     drops : Tensor
-        [T] fall of the logit when a frame is bridged. This and the following fields are filled by `explain`.
+        [T] drop of the logit when a frame is bridged. This and the following fields are filled by `explain`.
     agreement : float
         Rank correlation of importance and drops.
     saliency : Tensor

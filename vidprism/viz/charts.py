@@ -268,7 +268,7 @@ def drops_figure(drops: Array, times: Array) -> Spec:
         hovertext=[_drop_hover(t, second, drop) for t, (second, drop) in enumerate(zip(times, drops))],
     )
     _time_axis(sketch, times)
-    sketch.update_yaxes(title=dict(text="fall of the logit", standoff=8), fixedrange=True, zerolinecolor=_REFERENCE)
+    sketch.update_yaxes(title=dict(text="drop of the logit", standoff=8), fixedrange=True, zerolinecolor=_REFERENCE)
     return finish(sketch, 230, [_drop_words(drops, times)], bargap=0.15, margin=(64, 16, 12, 60))
 
 # %% ../../nbs/viz/charts.ipynb #c1a70007
@@ -500,7 +500,7 @@ def attention_curve_figure(
         _attention_curve(sketch, who[i], colors[i], dashes[i], curves[i], times)
     _even_line(sketch, len(times))
     _time_axis(sketch, times)
-    sketch.update_yaxes(title=dict(text="how much it is read", standoff=8), fixedrange=True, rangemode="tozero")
+    sketch.update_yaxes(title=dict(text="readout weight", standoff=8), fixedrange=True, rangemode="tozero")
     lines = [_curve_words(who[i], curves[i], times) for i in order]
     return finish(sketch, 300, lines, showlegend=True, margin=(64, 16, 40, 60), legend=_LEGEND_ABOVE)
 

@@ -223,8 +223,8 @@ def _attention_axes(sketch, names, who):
         fixedrange=True,
         tickfont_size=10 if N > 8 else 12,
     )
-    read = dict(text="token that is read", standoff=8)
-    reads = dict(text=f"token that reads, {plotly_text(who)}", standoff=10)
+    read = dict(text="key token", standoff=8)
+    reads = dict(text=f"query token, {plotly_text(who)}", standoff=10)
     ticks = [str(n) for n in range(N)][::step]
     sketch.update_xaxes(**axis, ticktext=ticks, tickangle=0, title=read, range=[-0.5, N - 0.5])
     sketch.update_yaxes(**axis, ticktext=names[::step], title=reads, range=[N - 0.5, -0.5], ticksuffix=" ")
