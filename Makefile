@@ -103,8 +103,8 @@ resolve: $(VENV)/.installed   ## resolve the requirements for macOS, Linux and W
 readme: $(VENV)/.dev          ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py --write
 
-notebooks: $(VENV)/.dev       ## run every notebook anew and keep light static pictures (needs a Chromium for kaleido)
-	for n in nbs/*.ipynb nbs/*/*.ipynb nbs/*/*/*.ipynb; do PLOTLY_RENDERER=png $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=3000 $$n || exit 1; done
+notebooks: $(VENV)/.dev       ## run every notebook anew; keep light pictures and figures' data (needs a Chromium for kaleido)
+	for n in nbs/*.ipynb nbs/*/*.ipynb nbs/*/*/*.ipynb; do PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=3000 $$n || exit 1; done
 	$(BIN)/python tools/slim.py nbs/*.ipynb nbs/*/*.ipynb nbs/*/*/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export

@@ -1,7 +1,7 @@
-"""Build the documentation site: python tools/docs.py [--folder _docs] [--no-live]
+"""Build the documentation site: python tools/docs.py [--folder _docs]
 
-Every notebook with its saved pictures, interactive figures for those of LIVE, a page for each public name, the
-command's help, and the front page's gallery. The site needs no network: `_docs/html/index.html` opens from a folder.
+Every notebook with its saved pictures and interactive figures, a page for each public name, the command's help, and the
+front page's gallery. The site needs no network: `_docs/html/index.html` opens from a folder.
 A warning of Sphinx, such as a broken link or a missing reference, is an error.
 """
 
@@ -16,13 +16,12 @@ import subprocess
 import sys
 from html import escape
 from importlib import import_module
-from nbclient import NotebookClient
 from pathlib import Path
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from pprint import pformat
 from prose import PAGES
-from slim import described
+from slim import FIGURE, described
 from sphinx.cmd.build import build_main
 from textwrap import indent
 from typing import NamedTuple
@@ -30,10 +29,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 NBS = ROOT / "nbs"
 DIRECTIVE = re.compile(r"^#\| (?:default_exp|export|exports|hide|echo|eval).*\n?", re.M)  # of nbdev
-FIGURE = "application/vnd.plotly.v1+json"
 PAGES_OF_THEIR_OWN = ("index", "handbook")  # beside the library
-# Notebooks that are run for the site, so that their figures are interactive; each takes seconds.
-LIVE = ("guides/01_explore_clip", "heads/rgsta", "viz/charts", "viz/maps", "viz/strips")
 
 
 class Shown(NamedTuple):
@@ -113,12 +109,6 @@ def linked(text: str, here: str, known: set, public: set) -> str:
     return "".join(part if n % 2 else re.sub(r"(?<!`)`([\w/.]+)`(?!`)", link, part) for n, part in enumerate(parts))
 
 
-def run(notebook) -> None:
-    "Run a notebook; its figures become data that a browser draws."
-    os.environ.update(PLOTLY_RENDERER="plotly_mimetype", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT))
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}).execute()
-
-
 def interactive(output, alternative: str) -> None:
     "Replace a figure's data by a page's element that draws it."
     figure = output.get("data", {}).get(FIGURE)
@@ -161,12 +151,15 @@ def tags_of(source: str) -> list:
     return ["hide-input"] if only_imports(source) else []
 
 
-def prepared(name: str, known: set, public: set, live: bool):
-    "A notebook as the site shows it: no export directives, linked names, interactive figures if it is live."
+def has_figures(notebook) -> bool:
+    "Whether a notebook keeps the data of a figure."
+    return any(FIGURE in o.get("data", {}) for cell in notebook.cells for o in cell.get("outputs", []))
+
+
+def prepared(name: str, known: set, public: set):
+    "A notebook as the site shows it: no export directives, linked names, interactive figures."
     notebook = nbformat.read(NBS / f"{name}.ipynb", 4)
-    if live:
-        run(notebook)
-    above = name
+    drawn, above = has_figures(notebook), name
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             above = cell.source
@@ -174,19 +167,19 @@ def prepared(name: str, known: set, public: set, live: bool):
         else:
             show_code(cell, above)
     notebook.cells = [cell for cell in notebook.cells if cell.source.strip() or cell.get("outputs")]
-    if live:
+    if drawn:
         up = "../" * name.count("/")
         notebook.cells[0].source += f'\n\n<script src="{up}_static/plotly.min.js"></script>'
     return notebook
 
 
-def write_notebooks(folder: Path, public: set, live: tuple) -> None:
+def write_notebooks(folder: Path, public: set) -> None:
     "Copy every notebook."
     known = set(every_notebook())
     for name in known:
         path = folder / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(prepared(name, known, public, name in live), path)
+        nbformat.write(prepared(name, known, public), path)
     (folder / "_static" / "plotly.min.js").write_text(get_plotlyjs())
 
 
@@ -316,13 +309,13 @@ def write_live(folder: Path) -> None:
     prism_page(explain(sample_model(), default_clip()), folder / "_static" / "live" / "prism.html")
 
 
-def write_source(folder: Path, live: tuple) -> None:
+def write_source(folder: Path) -> None:
     "All pages, as Sphinx reads them."
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", folder)
     shutil.copytree(ROOT / "benchmarks" / "tables", folder / "_static" / "benchmarks" / "tables")
     public = write_api(folder)
-    write_notebooks(folder, public, live)
+    write_notebooks(folder, public)
     write_sections(folder)
     write_command(folder)
     write_markdown_pages(folder)
@@ -362,13 +355,12 @@ def main() -> int:
     "Write the pages and build the site."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "_docs")
-    parser.add_argument("--no-live", action="store_true", help="saved pictures instead of interactive figures")
     parser.add_argument("--as-is", action="store_true", help="build the pages that are in the folder already")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if not args.as_is:
         shutil.rmtree(args.folder / "html", ignore_errors=True)
-        write_source(args.folder / "source", () if args.no_live else LIVE)
+        write_source(args.folder / "source")
     code = build(args.folder)
     mend_source_links(args.folder / "html")
     print("The site has errors." if code else args.folder / "html" / "index.html")

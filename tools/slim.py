@@ -1,8 +1,10 @@
 """Make the notebooks' outputs light and readable without sight.
 
-At most 256 colours a picture, rare ones kept; no widget state, no progress bars; a text alternative for each."""
+At most 256 colours a picture, rare ones kept; no widget state, no progress bars; a text alternative for each. A
+figure's data, from which a browser draws it interactively, stays beside its picture if it is small."""
 
 import io
+import json
 import nbformat
 import re
 import sys
@@ -11,6 +13,8 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from PIL import Image
 
+FIGURE = "application/vnd.plotly.v1+json"
+MOST_FIGURE = 250_000  # characters of a figure's data
 PICTURES = {"image/png", "image/jpeg", "image/svg+xml"}
 
 
@@ -63,6 +67,8 @@ def lighten(output):
         output.text = nameless(output.text)
     if "text/plain" in data:
         data["text/plain"] = nameless(data["text/plain"])
+    if len(json.dumps(data.get(FIGURE))) > MOST_FIGURE:
+        del data[FIGURE]
     if "image/png" in data:
         data["image/png"] = slim(data["image/png"].replace("\n", "")) + "\n"
 
