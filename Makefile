@@ -40,10 +40,10 @@ lint: $(VENV)/.dev            ## ruff, the prose, the types of data/ and configs
 	$(BIN)/python tools/typecheck.py
 	$(BIN)/python tools/lines.py
 
-test: $(VENV)/.dev            ## every notebook's tests and the tests beside them, in random order, JOBS at a time
+test: $(VENV)/.dev            ## the library's notebooks and the tests beside them, in random order, JOBS at a time
 	$(call PYTEST,$(VENV)) -m "not long"
 
-test-long: $(VENV)/.dev       ## the attacks that take long: kills, races, browsers, very large clips
+test-long: $(VENV)/.dev       ## guides and papers, and what takes long: kills, races, browsers, processes, very large clips
 	$(call PYTEST,$(VENV)) -m long
 
 $(VENV)/.docs: $(VENV)/.dev

@@ -10,6 +10,7 @@ import numpy as np
 import tempfile
 import torch
 import vidprism as vp
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,14 @@ class Workshop:
     @cached_property
     def encoder(self):
         return vp.create_encoder("mini")
+
+    @cached_property
+    def plain_encoder(self):
+        return vp.create_encoder("mini", text=False)
+
+    @cached_property
+    def pooling(self):
+        return vp.sample_model("mean")
 
     @cached_property
     def model(self):
@@ -227,10 +236,8 @@ CALLS = {
     "encode_clips": lambda w: dict(encoder=w.encoder, items=[w.clip_path], num_frames=4, sampling="sparse", grid=False),
     "STAdapterConfig": lambda w: dict(width=4, kernel=(3, 1, 1), layers=1, place="both", activation="none"),
     "AIMConfig": lambda w: dict(width=4, layers=1, scale=0.5, num_positions=8),
-    "add_adapters": lambda w: dict(
-        encoder=vp.create_encoder("mini", text=False), kind="st_adapter", config=dict(width=4), seed=0
-    ),
-    "remove_adapters": lambda w: dict(encoder=vp.add_adapters(vp.create_encoder("mini", text=False))),
+    "add_adapters": lambda w: dict(encoder=deepcopy(w.plain_encoder), kind="st_adapter", config=dict(width=4), seed=0),
+    "remove_adapters": lambda w: dict(encoder=vp.add_adapters(deepcopy(w.plain_encoder))),
     "MotionEncoder": lambda w: dict(encoder=w.encoder, cells=2),
     "motion_features": lambda w: dict(grid=torch.randn(1, 4, 4, 4, 8, generator=generator(6)), cells=2),
     "RgSTA": lambda w: dict(dim=8, rate=2, alpha=0.7, tau=0.1, delta=0.5, keep=1, preset="paper"),
@@ -285,7 +292,7 @@ CALLS = {
         logs=None,
         keep=2,
     ),
-    "finetune_encoder": lambda w: dict(model=vp.sample_model("mean")),
+    "finetune_encoder": lambda w: dict(model=deepcopy(w.pooling)),
     "Recipe": lambda w: dict(
         encoder="mini",
         head="mean",

@@ -19,6 +19,7 @@ from real import ROOT
 from test_inspector import CLIP, Inspector, lab_environment, words
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.long  # servers and kernels are processes of their own
 LOCAL = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
 
 
@@ -269,7 +270,7 @@ def test_a_browser_is_opened_with_the_token(site, tmp_path, word):
 
 
 WRONG = {
-    "inspect none.mp4": "The file none.mp4 does not exist.",
+    "inspect none.mp4": "none.mp4 does not exist.",
     "inspect text.mp4": "text.mp4 was not opened: text.mp4 is text, not a video.",
     "inspect empty": "empty is a folder without numbered images, not a video file.",
     "inspect --model none": "No model folder was found at none.",

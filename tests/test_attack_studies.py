@@ -367,6 +367,7 @@ def test_shots_in_range(shots):
     one_sentence(lambda: Trial(shots=shots), "shots")
 
 
+@pytest.mark.long
 def test_failures_are_collected_alike(tmp_path):
     "This process and worker processes report the same messages, and hold up nothing."
     good, bad = Trial("mean"), Trial("mean", dict(layers=3))

@@ -635,6 +635,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", HOSTILE, ids=str)
 def test_a_strangers_run_is_data(clips, tmp_path, changes):
     "A record that is malformed, or names code, is one sentence; nothing runs."

@@ -196,6 +196,7 @@ def test_rate_is_counted():
     assert abs(clip_info(shared("clips", "odd", "bogus_fps_1000.mkv")).fps - 30) < 0.1
 
 
+@pytest.mark.long
 def test_4k():
     "An upright 4K picture, and views of it that are small."
     path = shared("clips", "odd", "portrait_4k.mp4")
@@ -413,6 +414,7 @@ def hour(path, parts=1800, each=50, pool=60):
     return torch.from_numpy(np.repeat(order * each, each) + np.tile(np.arange(each), parts))
 
 
+@pytest.mark.long
 def test_an_hour(tmp_path):
     """Frames of an hour by checked jumps: the numbers shown are the ones put there.
 
@@ -522,6 +524,7 @@ def test_safely(tmp_path):
         assert read_clip_safely(path, worker=worker, num_frames=4).total == b.total
 
 
+@pytest.mark.long
 def test_fuzz():
     """Mutations 2,000 to 2,059, 15 of each container, and two that once broke a reader.
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import wave
+from vidprism.cli import main
 from vidprism.data.clips import sample_clips
 
 COMMAND = [sys.executable, "-c", "import sys; from vidprism.cli import main; sys.exit(main())"]
@@ -54,12 +55,24 @@ def bad(tmp_path):
     ],
     ids=" ".join,
 )
-def test_bad_input(bad, argv):
+def test_bad_input(bad, argv, monkeypatch, capfd):
     "One sentence on stderr, nothing on stdout, no traceback, exit code 2, no page."
-    done = run("show", *argv, "--out", "page.html", cwd=bad)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert not done.stdout and not (bad / "page.html").exists()
+    monkeypatch.chdir(bad)
+    assert main(["show", *argv, "--out", "page.html"]) == 2
+    out, said = capfd.readouterr()
+    assert len(said.strip().splitlines()) == 1 and "Traceback" not in said
+    assert not out and not (bad / "page.html").exists()
+
+
+def test_a_missing_file_is_refused_before_pytorch_is_imported(tmp_path):
+    "In a new process, by each word that opens a clip."
+    for word in ("show", "predict", "localise", "inspect"):
+        code = "import sys; from vidprism.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, word, "none.mp4"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.stdout.split() == ["2", "False"], done.stderr
+        assert done.stderr.strip() == "vidprism: none.mp4 does not exist."
 
 
 @pytest.mark.long

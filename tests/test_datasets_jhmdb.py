@@ -73,6 +73,7 @@ def test_loading():
     assert x.shape == (6, 8, 112, 112, 3) and y == 0
 
 
+@pytest.mark.long
 def test_audit(tmp_path):
     """One clip a class: all can be read, mpeg4 in AVI, 320x240; nothing is read twice.
 
@@ -141,6 +142,7 @@ def test_training_stops_at_one_percent(tmp_path):
     assert ClipDataset(clips, num_frames=2, size=32, quarantine=listed, allow=0.02)[1][1] == 0
 
 
+@pytest.mark.long
 def test_a_reader_that_takes_too_long_is_replaced(tmp_path):
     "With a time limit no reader can keep: named, counted, and the class has nobody left."
     from vidprism.data.dataset import Unreadable

@@ -136,16 +136,11 @@ def test_own_module_by_name(mobile, tmp_path):
 # sources
 
 
-@pytest.mark.parametrize(
-    "name,size",
-    [
-        ("timm:test_vit", None),
-        ("timm:test_resnet", None),
-        ("timm:test_efficientnet", None),
-        ("open_clip:ViT-B-32-quickgelu", 64),
-    ],
-)
-@pytest.mark.parametrize("head", ["vidprism", "mote", "mean"])
+SMALL = [("timm:test_vit", None), ("timm:test_resnet", None), ("timm:test_efficientnet", None)]
+PAIRS = [(*encoder, head) for encoder in SMALL for head in ("vidprism", "mote", "mean")]
+
+
+@pytest.mark.parametrize("name,size,head", [*PAIRS, ("open_clip:ViT-B-32-quickgelu", 64, "mote")])
 def test_any_encoder_any_head(name, size, head, tmp_path):
     "The width comes from the encoder; saved and loaded it answers the same."
     e = create_encoder(name, size=size)

@@ -41,6 +41,7 @@ def alone(home, code, *args, **env):
     return done.stdout.strip()
 
 
+@pytest.mark.long
 def test_from_the_hubs_cache(tmp_path):
     "A model that was downloaded once is loaded with the hub switched off, and with a hub that does not exist."
     sample_model("mean").save_pretrained(tmp_path / "m")
@@ -55,6 +56,7 @@ print(model.predict(sys.argv[1], topk=1)[0][0])"""
     assert alone(tmp_path / "home", code, sample_clips()[0], HF_ENDPOINT="http://127.0.0.1:9") == expected
 
 
+@pytest.mark.long
 def test_tag_from_the_hubs_cache(tmp_path):
     "A tag of timm's whose file was downloaded once needs no hub."
     import timm
@@ -192,6 +194,7 @@ def projection(model):
     return getattr(model, "encoder", model).model.visual.proj
 
 
+@pytest.mark.long
 def test_published_at_full_size(tmp_path):
     """ViT-B/16's tower under visual.*, VidPrism's head at width 512.
 

@@ -176,6 +176,7 @@ def test_b16_against_clip_and_loops(b16, file):
     assert all(abs(answer[n] - p) < 1e-3 for n, p in zip(NEW, logits.softmax(-1).tolist()))
 
 
+@pytest.mark.long
 def test_the_published_zero_shot_mixes_the_towers(file):
     "99% of the file's image tower and 1% of the original's: `interpolate` gives just that."
     original = create_encoder("open_clip:ViT-B-16-quickgelu")
@@ -206,6 +207,7 @@ def test_the_cached_text_tower_is_taken(file, monkeypatch):
     assert len(asked) == 1 and asked[0]
 
 
+@pytest.mark.long
 def test_other_layouts_are_one_sentence(file, tmp_path):
     "Each is refused by a ConfigError of one line, within 10 seconds of the process's time."
     saved = torch.load(file, weights_only=True)
@@ -236,6 +238,7 @@ def test_other_layouts_are_one_sentence(file, tmp_path):
         VideoModel.from_mote(tmp_path / "half.pt")
 
 
+@pytest.mark.long
 def test_under_module_and_in_half(b16, tmp_path):
     "A parallel run's prefix, half precision, a whole CLIP with OpenAI's extra keys: the same model."
     whole = {k: v.half() if v.is_floating_point() else v for k, v in b16.model.state_dict().items()}
@@ -259,6 +262,7 @@ def test_l14_by_shapes():
     assert (head.config.layers, head.config.num_heads, head.config.dim) == (6, 12, 768)
 
 
+@pytest.mark.long
 def test_import_as_a_command(file, tmp_path, capsys):
     "A model folder that any other command takes; a folder of the user's is refused before any work."
     assert main(["import", str(file), str(tmp_path / "mote")]) == 0

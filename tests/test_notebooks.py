@@ -25,11 +25,11 @@ def global_settings():
 
 
 def notebooks():
-    "Every notebook; those that export a module are marked `library`."
+    "Every notebook. Those that export a module are marked `library`, the others, which use it, `long`."
     for path in sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         exports = "#| default_exp" in path.read_text()
         name = path.relative_to(NBS).with_suffix("").as_posix()
-        yield pytest.param(path, id=name, marks=[pytest.mark.library] if exports else [])
+        yield pytest.param(path, id=name, marks=pytest.mark.library if exports else pytest.mark.long)
 
 
 @pytest.mark.parametrize("path", notebooks())

@@ -181,6 +181,7 @@ def test_train_as_a_command(head, tmp_path, monkeypatch, capsys):
     assert "blink" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_shipped_head_names_its_encoder(tmp_path):
     "`vidprism-world --heads` writes the head alone: the small CLIP beside it is 17 MB."
     for name in ("mini_clip", "build.json"):

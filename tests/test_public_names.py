@@ -104,7 +104,7 @@ def test_plain_values(name, workshop):
             continue
         for value in calls.refused_by(annotation, signature.parameters[parameter].default):
             with pytest.raises(VidPrismError, match=parameter):
-                function(**{**calls.call_of(name, workshop)[1], parameter: value})
+                function(**{**arguments, parameter: value})
 
 
 def numbers_of(found):

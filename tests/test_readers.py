@@ -74,6 +74,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.long
 def test_everything_is_read_without_decord(tmp_path):
     "mp4, mkv, avi, webm, pictures: the frames and their order, in this process, in a worker, as views, the fast way."
     from PIL import Image
@@ -137,6 +138,7 @@ print("works")
 """
 
 
+@pytest.mark.long
 def test_the_kit_works_without_decord(tmp_path):
     "An encoder, a model's answer, `vidprism features` and `doctor`; a missing reader is said in a sentence."
     assert without({"decord"}, WORKS, tmp_path).splitlines()[-1] == "works"
@@ -148,6 +150,7 @@ BROKEN = '''raise RuntimeError("""Could not load libtorchcodec. Likely causes:
 '''
 
 
+@pytest.mark.long
 def test_a_torchcodec_that_does_not_load(tmp_path):
     "Missing, broken like torchcodec without FFmpeg, too old: one sentence, before the file is opened."
     program = (

@@ -11,6 +11,7 @@ from nbconvert import HTMLExporter
 from test_inspector import CLIP, jupyterlab, words
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.long  # servers and kernels are processes of their own
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 CELLS = [
     f"""from vidprism.data.clips import sample_clips

@@ -1,5 +1,6 @@
 """Two threads use one inspector, as JupyterLab does: a cell in one, the messages of widgets in another."""
 
+import pytest
 import random
 import torch
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ def act(inspector, seed: int) -> list:
     return errors
 
 
+@pytest.mark.long
 def test_two_threads_share_an_inspector():
     "No action fails, nothing is left on the model, and the answer is that of the settings."
     threads = torch.get_num_threads()

@@ -49,11 +49,13 @@ def test_two_processes_reach_the_weights_of_one(done, name):
             assert found[-1][key] == pytest.approx(rows[-1][key], rel=1e-5)
 
 
+@pytest.mark.long
 def test_the_processes_agree_exactly(done):
     for name in CASES:
         assert torch.equal(done[2][0][name][0], done[2][1][name][0])
 
 
+@pytest.mark.long
 def test_unequal_shards_are_no_deadlock(done):
     "Two processes with two workers each and unequal shards end, in step with each other."
     (a, rows), (b, _) = (d[SHARDS] for d in done[2])
@@ -62,12 +64,14 @@ def test_unequal_shards_are_no_deadlock(done):
     assert rows[0]["cls"] != rows[-1]["cls"]
 
 
+@pytest.mark.long
 def test_balance_of_each_process_alone_is_another_loss(done):
     "The test above can fail: with the batch's mean taken in each process alone the weights are others."
     one, local = done[1][0]["vidprism"][0], done[2][0][LOCAL][0]
     assert (one - local).abs().max() > 1e-5
 
 
+@pytest.mark.long
 def test_training_moved_the_weights(done):
     "And they are not equal because nothing happened."
     for name in CASES:

@@ -315,6 +315,19 @@ def default_clip() -> Path:
     return next((clip for clip in clips if "stop_then_go" in clip.name), clips[0])
 
 
+def refuse_missing(paths):
+    """Refuse clips that do not exist, before PyTorch is imported.
+
+    Raises
+    ------
+    ConfigError
+        Names the first one.
+    """
+    for path in paths:
+        if not os.path.lexists(path):
+            raise ConfigError(f"{path} does not exist.")
+
+
 def parse_views(text: str) -> tuple:
     """Parse views: "4x3" is 4 temporal clips and 3 crops.
 
@@ -563,6 +576,7 @@ def load_predictor(model, encoder, names):
 )
 def run_predict(clips, model, encoder, topk, labels, as_json):
     "Print the most probable classes of clips."
+    refuse_missing(clips or [])
     predictor, names = load_predictor(model, encoder, parse_labels(labels))
     for clip in clips or [default_clip()]:
         answer = predictor.predict(clip, topk=topk, labels=names)
@@ -635,6 +649,7 @@ def shares_line(explanation) -> str:
 )
 def run_explain(clip, model, encoder, topk, num_frames, out, arrays):
     "Run one clip, print the answer and each expert's share, write the page (`vidprism show` is the same)."
+    refuse_missing([clip] if clip else [])
     from vidprism.data.clips import read_clip
     from vidprism.interpret.explanation import explain
     from vidprism.viz.html import prism_page
@@ -690,6 +705,7 @@ def explain_heading(model, clip) -> str:
 )
 def run_localise(video, model, encoder, out, as_json, cache, threshold, min_length, **how):
     "Print the segments of a video of any length, and write its timeline; a stopped run is resumed."
+    refuse_missing([video])
     from vidprism.interpret.long_videos import localise, video_scores
     from vidprism.training.pipeline import default_cache
 
@@ -1211,9 +1227,8 @@ def _find_inspected(paths) -> list:
     from vidprism.viz.session import list_clips
 
     found = []
+    refuse_missing(paths or [])
     for path in paths or []:
-        if not os.path.exists(path):
-            raise ConfigError(f"The file {path} does not exist.")
         inside = list_clips(path)
         if not inside:
             clip_info(path)  # raises an error unless the folder has pictures
@@ -1266,6 +1281,7 @@ def _open_inspector(clips, model: str = None, encoder: str = None):
 )
 def _run_inspect(clips, model, encoder, port, browser):
     "Open the inspector as a browser app: switch experts, change thresholds, watch the answer. Ctrl-C ends it."
+    refuse_missing(clips or [])
     from vidprism.lab import find_browser, listen_here
 
     if browser:
