@@ -1,6 +1,7 @@
 "The documentation site: complete, without broken links, and readable from a folder without a network."
 
 import importlib.util
+import json
 import os
 import pytest
 import re
@@ -90,6 +91,22 @@ def test_pictures_have_a_text_alternative(site):
                 bare.append(f"{path.name}: {picture[:80]}")
     assert not bare, bare[:5]
     assert 'role="figure" aria-label="' in (site / "guides" / "01_explore_clip.html").read_text(encoding="utf-8")
+
+
+def test_each_saved_figure_is_interactive(site):
+    "A page draws as many figures as its notebook keeps data for, and loads the program that draws them."
+    drawn = 0
+    for path in sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+        page = (site / path.relative_to(ROOT / "nbs")).with_suffix(".html")
+        outputs = [o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])]
+        kept = sum("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs)
+        if not page.exists() or path.stem == "index":
+            continue
+        text = page.read_text(encoding="utf-8")
+        assert text.count('role="figure"') == kept, path.name
+        assert kept == 0 or "_static/plotly.min.js" in text, path.name
+        drawn += kept
+    assert drawn > 100
 
 
 def test_a_broken_reference_is_an_error(site, tmp_path):
