@@ -15,6 +15,7 @@ from PIL import Image
 
 FIGURE = "application/vnd.plotly.v1+json"
 MOST_FIGURE = 250_000  # characters of a figure's data
+LOGS = ("choreographer", "kaleido", "video_reader.cc")
 PICTURES = {"image/png", "image/jpeg", "image/svg+xml"}
 
 
@@ -52,11 +53,11 @@ def give_alternatives(cell, above: str):
 def passing(output) -> bool:
     """Whether an output is of no use later.
 
-    Such are a progress bar, whose widget is gone once the notebook is closed, and a log line of the program that draws
-    the pictures."""
+    Such are a progress bar, whose widget is gone once the notebook is closed, and log lines of the programs that draw
+    pictures and of decord, which notes each file that it cannot open."""
     bar = set(output.get("data", {})) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
     lines = output.get("text", "").splitlines() if output.get("name") == "stderr" else []
-    log = bool(lines) and all("choreographer" in line or "kaleido" in line for line in lines)
+    log = any(lines) and not any(line.strip() and not any(name in line for name in LOGS) for line in lines)
     return bar or log
 
 
