@@ -3,10 +3,12 @@
 import ast
 import json
 import math
+import nbformat
 import pytest
 import re
 from collections import namedtuple
 from pathlib import Path
+from real import load_script
 from types import SimpleNamespace
 
 ROOT = Path(__file__).parent.parent
@@ -296,3 +298,29 @@ def test_links_lead_somewhere(path):
     "A relative link of a cell, or of what it shows, leads to a file."
     links = {link for link in LINK.findall(path.read_text(encoding="utf-8"))}
     assert not [link for link in links if not (path.parent / link).exists()]
+
+
+def saved_figure(size):
+    "An output with a picture and a figure's data of about so many characters."
+    data = {"application/vnd.plotly.v1+json": dict(text="x" * size), "image/png": "iVBORw0K"}
+    return nbformat.v4.new_output("display_data", data=data)
+
+
+def test_the_largest_figures_lose_their_data():
+    "Until the rest is small enough; the pictures stay, and so do smaller figures."
+    slim = load_script("tools", "slim")
+    sizes = (300_000, 10, 250_000, 100_000)
+    cell = nbformat.v4.new_code_cell("figure", outputs=[saved_figure(size) for size in sizes])
+    slim.limit_data(nbformat.v4.new_notebook(cells=[cell]))
+    assert [slim.FIGURE in output.data for output in cell.outputs] == [False, True, True, True]
+    assert all("image/png" in output.data for output in cell.outputs)
+    slim.limit_data(nbformat.v4.new_notebook(cells=[cell]))
+    assert sum(slim.FIGURE in output.data for output in cell.outputs) == 3
+
+
+def test_log_lines_of_other_programs_are_left_out():
+    "A traceback of the program that draws pictures, a line of decord; the kit's own warnings stay."
+    slim = load_script("tools", "slim")
+    texts = ("ERROR:choreographer.channels:JSONError\nTraceback\n", "[1] src/video_reader.cc: ERROR\n\n", "Careful.\n")
+    outputs = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in texts]
+    assert [slim.passing(output) for output in outputs] == [True, True, False]

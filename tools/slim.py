@@ -1,7 +1,8 @@
 """Make the notebooks' outputs light and readable without sight.
 
-At most 256 colours a picture, rare ones kept; no widget state, no progress bars; a text alternative for each. A
-figure's data, from which a browser draws it interactively, stays beside its picture if it is small."""
+At most 256 colours a picture, rare ones kept; no widget state, no progress bars; a text alternative for each.
+A figure's data, from which a browser draws it, stays beside its picture. The largest go where they are too much.
+"""
 
 import io
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 FIGURE = "application/vnd.plotly.v1+json"
-MOST_FIGURE = 250_000  # characters of a figure's data
+MOST_DATA = 400_000  # characters of the data of a notebook's figures
 LOGS = ("choreographer", "kaleido", "video_reader.cc")
 PICTURES = {"image/png", "image/jpeg", "image/svg+xml"}
 
@@ -57,7 +58,7 @@ def passing(output) -> bool:
     pictures and of decord, which notes each file that it cannot open."""
     bar = set(output.get("data", {})) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
     lines = output.get("text", "").splitlines() if output.get("name") == "stderr" else []
-    log = any(lines) and not any(line.strip() and not any(name in line for name in LOGS) for line in lines)
+    log = bool(lines) and any(name in lines[0] for name in LOGS)
     return bar or log
 
 
@@ -68,10 +69,21 @@ def lighten(output):
         output.text = nameless(output.text)
     if "text/plain" in data:
         data["text/plain"] = nameless(data["text/plain"])
-    if len(json.dumps(data.get(FIGURE))) > MOST_FIGURE:
-        del data[FIGURE]
     if "image/png" in data:
         data["image/png"] = slim(data["image/png"].replace("\n", "")) + "\n"
+
+
+def data_size(output) -> int:
+    "Characters of a figure's data."
+    return len(json.dumps(output.data[FIGURE]))
+
+
+def limit_data(nb):
+    "Drop the data of the largest figures until a notebook has at most `MOST_DATA`."
+    outputs = [o for cell in nb.cells for o in cell.get("outputs", []) if FIGURE in o.get("data", {})]
+    outputs.sort(key=data_size)
+    while sum(map(data_size, outputs)) > MOST_DATA:
+        del outputs.pop().data[FIGURE]
 
 
 def lighten_notebook(path):
@@ -86,6 +98,7 @@ def lighten_notebook(path):
         for output in cell.get("outputs", []):
             lighten(output)
         give_alternatives(cell, above)
+    limit_data(nb)
     nbformat.write(nb, path)
 
 
