@@ -1,8 +1,10 @@
 "Everything is read from settings.ini, which nbdev reads too."
 
+import json
 import sys
 from pathlib import Path
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 sys.path.insert(0, str(here / "tools"))
@@ -13,7 +15,27 @@ address = cfg["git_url"], cfg["branch"]
 stages = ("", "1 - Planning", "2 - Pre-Alpha", "3 - Alpha", "4 - Beta", "5 - Production/Stable", "6 - Mature")
 pythons = [f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)]
 
+FIGURE = "application/vnd.plotly.v1+json"
+
+
+class PicturesOnly(build_py):
+    "In the package, figures of the guides are pictures; their data would make the guides a third larger."
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        for path in (Path(self.build_lib) / "vidprism" / "guides").rglob("*.ipynb"):
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            for cell in notebook["cells"]:
+                for output in cell.get("outputs", []):
+                    output.get("data", {}).pop(FIGURE, None)
+            text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+            path.write_text(text + "\n", encoding="utf-8")
+
+
 setup(
+    cmdclass=dict(build_py=PicturesOnly),
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
