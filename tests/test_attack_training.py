@@ -650,6 +650,7 @@ def test_a_strangers_run_is_data(clips, tmp_path, changes):
     assert not (tmp_path / "PWNED").exists() and not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_run_that_fails_to_be_written_leaves_the_old_model(clips, monkeypatch):
     "The disk is full when the new model is written: the old one is whole, and the unfinished run goes on."
     from vidprism.training import runs

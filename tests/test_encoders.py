@@ -137,10 +137,12 @@ def test_own_module_by_name(mobile, tmp_path):
 
 
 SMALL = [("timm:test_vit", None), ("timm:test_resnet", None), ("timm:test_efficientnet", None)]
+LARGE = ("open_clip:ViT-B-32-quickgelu", 64)
 PAIRS = [(*encoder, head) for encoder in SMALL for head in ("vidprism", "mote", "mean")]
+PAIRS += [(*LARGE, "mote"), *(pytest.param(*LARGE, head, marks=pytest.mark.long) for head in ("vidprism", "mean"))]
 
 
-@pytest.mark.parametrize("name,size,head", [*PAIRS, ("open_clip:ViT-B-32-quickgelu", 64, "mote")])
+@pytest.mark.parametrize("name,size,head", PAIRS)
 def test_any_encoder_any_head(name, size, head, tmp_path):
     "The width comes from the encoder; saved and loaded it answers the same."
     e = create_encoder(name, size=size)

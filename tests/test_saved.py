@@ -324,3 +324,7 @@ def test_log_lines_of_other_programs_are_left_out():
     texts = ("ERROR:choreographer.channels:JSONError\nTraceback\n", "[1] src/video_reader.cc: ERROR\n\n", "Careful.\n")
     outputs = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in texts]
     assert [slim.passing(output) for output in outputs] == [True, True, False]
+    mixed = nbformat.v4.new_output(
+        "stream", name="stderr", text="kaleido: started\nUserWarning: two clips are left out\n"
+    )
+    assert not slim.passing(mixed)

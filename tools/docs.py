@@ -21,7 +21,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from pprint import pformat
 from prose import PAGES
-from slim import FIGURE, described
+from slim import FIGURE, described, figures_of
 from sphinx.cmd.build import build_main
 from textwrap import indent
 from typing import NamedTuple
@@ -151,15 +151,10 @@ def tags_of(source: str) -> list:
     return ["hide-input"] if only_imports(source) else []
 
 
-def has_figures(notebook) -> bool:
-    "Whether a notebook keeps the data of a figure."
-    return any(FIGURE in o.get("data", {}) for cell in notebook.cells for o in cell.get("outputs", []))
-
-
 def prepared(name: str, known: set, public: set):
     "A notebook as the site shows it: no export directives, linked names, interactive figures."
     notebook = nbformat.read(NBS / f"{name}.ipynb", 4)
-    drawn, above = has_figures(notebook), name
+    drawn, above = bool(figures_of(notebook)), name
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             above = cell.source

@@ -16,7 +16,8 @@ from PIL import Image
 
 FIGURE = "application/vnd.plotly.v1+json"
 MOST_DATA = 400_000  # characters of the data of a notebook's figures
-LOGS = ("choreographer", "kaleido", "video_reader.cc")
+LOGS = re.compile(r"choreographer|kaleido|video_reader\.cc")
+TRACEBACK = re.compile(r"\s|$|Traceback\b|The above exception |During handling |[\w.]*Error\b")
 PICTURES = {"image/png", "image/jpeg", "image/svg+xml"}
 
 
@@ -58,7 +59,8 @@ def passing(output) -> bool:
     pictures and of decord, which notes each file that it cannot open."""
     bar = set(output.get("data", {})) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
     lines = output.get("text", "").splitlines() if output.get("name") == "stderr" else []
-    log = bool(lines) and any(name in lines[0] for name in LOGS)
+    first, rest = lines[:1], lines[1:]
+    log = any(map(LOGS.search, first)) and all(LOGS.search(line) or TRACEBACK.match(line) for line in rest)
     return bar or log
 
 
@@ -73,6 +75,11 @@ def lighten(output):
         data["image/png"] = slim(data["image/png"].replace("\n", "")) + "\n"
 
 
+def figures_of(nb) -> list:
+    "The outputs of a notebook that keep a figure's data."
+    return [o for cell in nb.cells for o in cell.get("outputs", []) if FIGURE in o.get("data", {})]
+
+
 def data_size(output) -> int:
     "Characters of a figure's data."
     return len(json.dumps(output.data[FIGURE]))
@@ -80,8 +87,7 @@ def data_size(output) -> int:
 
 def limit_data(nb):
     "Drop the data of the largest figures until a notebook has at most `MOST_DATA`."
-    outputs = [o for cell in nb.cells for o in cell.get("outputs", []) if FIGURE in o.get("data", {})]
-    outputs.sort(key=data_size)
+    outputs = sorted(figures_of(nb), key=data_size)
     while sum(map(data_size, outputs)) > MOST_DATA:
         del outputs.pop().data[FIGURE]
 

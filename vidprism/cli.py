@@ -1221,13 +1221,12 @@ def _find_inspected(paths) -> list:
     Raises
     ------
     ConfigError
-        If a file is missing or a folder has no clip.
+        If a folder has no clip.
     """
     from vidprism.data.clips import clip_info, sample_clips
     from vidprism.viz.session import list_clips
 
     found = []
-    refuse_missing(paths or [])
     for path in paths or []:
         inside = list_clips(path)
         if not inside:
