@@ -152,8 +152,10 @@ print(most() - start)"""
     return int(used), said
 
 
-@pytest.mark.parametrize("size", [(7680, 4320), (2160, 3840)])
-@pytest.mark.parametrize("way", WAYS)
+LARGE = [(way, size) for way in WAYS for size in ((7680, 4320), (2160, 3840))]
+
+
+@pytest.mark.parametrize("way,size", [LARGE[0], *(pytest.param(*one, marks=pytest.mark.long) for one in LARGE[1:])])
 def test_large_pictures(size, way, tmp_path):
     "32 frames of 8K or of upright 4K, asked for without a size: under 2 GB; the shape tells that they are scaled."
     clip_of(tmp_path / "large.mp4", *size, 16)
@@ -391,6 +393,7 @@ def test_foreign_report_is_kept(tmp_path):
     assert (tmp_path / "out" / "audit.csv").read_text() == "mine"
 
 
+@pytest.mark.long
 def test_torn_journal(tmp_path):
     "Junk in the journal costs a second reading, and no row."
     for name in ("a.mp4", "b.mp4"):

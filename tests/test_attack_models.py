@@ -49,6 +49,14 @@ def folder(saved, tmp_path):
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
+@pytest.fixture(scope="module")
+def saved_with_encoder(tmp_path_factory):
+    "A saved model with its encoder's weights, and the state of each file."
+    place = tmp_path_factory.mktemp("saved") / "model"
+    make_model().save_pretrained(place, note="good", encoder=True)
+    return place, {file: load_file(place / f"{file}.safetensors") for file in ("head", "encoder")}
+
+
 def config_of(folder):
     return json.loads((folder / "config.json").read_text())
 
@@ -152,13 +160,11 @@ def test_a_tokenizer_of_transformers_is_told_to_run_nothing(tmp_path, monkeypatc
         ":",
     ],
 )
-def test_a_saved_name_opens_nothing_outside(folder, name, copied, monkeypatch, tmp_path):
+def test_a_saved_name_opens_nothing_outside(saved, saved_with_encoder, name, copied, monkeypatch, tmp_path):
     "With and without weights beside the config, from a working folder that has what the name asks for."
     (tmp_path / "evil.py").write_text("raise SystemExit('run')")
     monkeypatch.chdir(tmp_path)
-    if copied:
-        model = VideoModel.from_pretrained(folder)
-        model.save_pretrained(folder, encoder=True)
+    folder = Path(shutil.copytree(saved_with_encoder[0] if copied else saved, tmp_path / "model"))
     change(folder, encoder=name)
     refuse(folder)
 
@@ -386,10 +392,10 @@ def spoil_state(state, how):
 @pytest.mark.parametrize("hashed", [True, False])
 @pytest.mark.parametrize("file", ["head", "encoder"])
 @pytest.mark.parametrize("how", ["lacks", "more", "shape", "flat", "whole", "bool", "nan", "inf", "empty"])
-def test_a_file_of_other_weights(folder, how, file, hashed):
-    VideoModel.from_pretrained(folder).save_pretrained(folder, encoder=True)
-    path = folder / f"{file}.safetensors"
-    save_file(spoil_state(load_file(path), how), path)
+def test_a_file_of_other_weights(saved_with_encoder, tmp_path, how, file, hashed):
+    place, states = saved_with_encoder
+    folder = Path(shutil.copytree(place, tmp_path / "model"))
+    save_file(spoil_state(states[file], how), folder / f"{file}.safetensors")
     if not hashed:
         without_hash(folder)
     refuse(folder)

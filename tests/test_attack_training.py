@@ -468,6 +468,7 @@ except WriteError as error:
 """
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     folder = tmp_path / "c"
     command = [sys.executable, "-c", FULL, str(folder), str(Path(__file__).parent)]

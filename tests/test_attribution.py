@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from copy import deepcopy
 from real import SHARED
 from torch import nn
 from vidprism.data.clips import sample_clips
@@ -57,7 +58,7 @@ def test_contributions_sum_to_the_logit(model, path):
     "Every class, float32 to 1e-5 of the largest part and float64 to 1e-9."
     features = model.features(path)
     for dtype, bound in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
-        head = sample_model().head.to(dtype)
+        head = deepcopy(model.head).to(dtype)
         with torch.no_grad():
             out = head(features.to(dtype))
         for y in range(len(model.labels)):

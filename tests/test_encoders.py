@@ -139,7 +139,7 @@ def test_own_module_by_name(mobile, tmp_path):
 SMALL = [("timm:test_vit", None), ("timm:test_resnet", None), ("timm:test_efficientnet", None)]
 LARGE = ("open_clip:ViT-B-32-quickgelu", 64)
 PAIRS = [(*encoder, head) for encoder in SMALL for head in ("vidprism", "mote", "mean")]
-PAIRS += [(*LARGE, "mote"), *(pytest.param(*LARGE, head, marks=pytest.mark.long) for head in ("vidprism", "mean"))]
+PAIRS += [pytest.param(*LARGE, head, marks=pytest.mark.long) for head in ("vidprism", "mote", "mean")]
 
 
 @pytest.mark.parametrize("name,size,head", PAIRS)

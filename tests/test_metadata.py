@@ -72,6 +72,7 @@ def archive(wheel, tmp_path_factory):  # noqa: F811
     return next(out.glob("*.tar.gz"))
 
 
+@pytest.mark.long
 def test_the_archive_builds_the_same_wheel(wheel, archive, tmp_path):  # noqa: F811
     "What is in the archive is enough to build the wheel, file by file."
     with tarfile.open(archive) as packed:

@@ -189,6 +189,7 @@ def test_the_published_zero_shot_mixes_the_towers(file):
     assert mixed.templates == MOTE_TEMPLATES and not torch.equal(tuned, start)
 
 
+@pytest.mark.long
 def test_without_a_text_tower(file):
     "One line, nothing fetched: the 400 classes by the file's text features; other names need a text tower."
     model = VideoModel.from_mote(file)

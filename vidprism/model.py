@@ -686,16 +686,25 @@ def _try(read) -> tuple:
         return None, error
 
 
+def _changes(folder: Path, before: list, waits: int) -> bool:
+    "Whether the files of a folder change within some waits of 20 ms."
+    for _ in range(waits):
+        if _marks(folder) != before:
+            return True
+        time.sleep(0.02)
+    return _marks(folder) != before
+
+
 def _read_steadily(folder: Path, read, tries: int = 200):
-    "Read a folder that does not change meanwhile."
-    for attempt in range(tries):
+    "Read a folder that does not change meanwhile. Files that do not match may be half written: wait, then read anew."
+    for _ in range(tries):
         before = _marks(folder)
         found, failure = _try(read)
-        steady = _marks(folder) == before
+        waits = 20 if isinstance(failure, (_TornError, OSError)) else 0
+        steady = not _changes(folder, before, waits)
         if steady and failure is None:
             return found
-        final = not isinstance(failure, (_TornError, OSError)) or attempt >= 20
-        if steady and final:
+        if steady:
             raise failure if isinstance(failure, VidPrismError) else ConfigError(f"{folder} cannot be read: {failure}.")
         time.sleep(0.02)
     raise ConfigError(f"{folder} keeps changing: load the model when no process writes it.")
