@@ -57,7 +57,13 @@ SEED = 0
 LONGEST = 5.0  # CPU seconds of a cell
 SLOW = 0.5  # CPU seconds from which a cell is run after the others, where they pass without it
 SAMPLES = {"training/trainer": 0.3, "training/pipeline": 0.3, "training/runs": 0.3}  # share of the mutants; else all
-MORE = {}  # module -> arguments of pytest for tests beside the notebook
+SHORT = ("-m", "not long")
+MORE = {  # module -> arguments of pytest for tests beside the notebook
+    "training/watch": [("tests/test_watch.py", *SHORT)],
+    "training/trainer": [("tests/test_training.py", "tests/test_attack_training.py", *SHORT)],
+    "training/runs": [("tests/test_attack_training.py", *SHORT)],
+    "training/pipeline": [("tests/test_attack_training.py", *SHORT)],
+}
 MEMORY = 6 << 30  # bytes that a mutant may take beside what its parent has
 PASSED, FAILED = 0, 1
 

@@ -25,6 +25,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -485,8 +486,8 @@ def _picture(frame, probe: Probe, scale: tuple | None, reformat: Callable) -> Te
     "A PyAV frame, scaled and upright, [H,W,3] uint8."
     h, w = scale or probe.size
     plane = reformat(frame, width=w, height=h, format="rgb24", **_ONE).planes[0]
-    rows = torch.frombuffer(plane, dtype=torch.uint8)[: h * plane.line_size].view(h, -1)  # no copy
-    return _upright(rows[:, : 3 * w].unflatten(1, (w, 3)), probe)
+    rows = np.frombuffer(plane, np.uint8)[: h * plane.line_size].reshape(h, plane.line_size)
+    return _upright(torch.from_numpy(rows[:, : 3 * w].reshape(h, w, 3)), probe)  # no copy
 
 
 def _upright(picture: Tensor, probe: Probe) -> Tensor:
@@ -648,11 +649,12 @@ def _spans(probe: Probe, wanted: Tensor) -> list[_Span]:
     "Spans that cover the wanted frames, in order; at most one from the start and from each keyframe."
     if not len(probe.stamps):
         raise _Unsafe
-    beginning = torch.zeros(1, dtype=torch.int64)
-    starts = torch.cat([beginning, torch.searchsorted(probe.stamps, probe.keys)]).unique()
-    frames = wanted.unique()
-    group = torch.searchsorted(starts, frames, right=True) - 1
-    return [_Span(int(starts[g]), int(frames[group == g].max()) + 1) for g in group.unique()]
+    stamps = probe.stamps.tolist()
+    starts = sorted({0, *(bisect_left(stamps, key) for key in probe.keys.tolist())})
+    stops = {}
+    for k in sorted(wanted.tolist()):
+        stops[starts[bisect_right(starts, k) - 1]] = k + 1
+    return [_Span(start, stop) for start, stop in stops.items()]
 
 
 def _jump(container, stream, probe: Probe, span: _Span):
