@@ -6,6 +6,8 @@ import pytest
 import shutil
 import subprocess
 import sys
+import time
+import torch
 from real import ROOT
 from safetensors.torch import load_file
 from vidprism.data.clips import sample_clips
@@ -133,6 +135,38 @@ def test_training_on_exported_features_and_shards(place):
             assert done.returncode == 0, done.stderr
         a, b = (load_file(place / f"{data}_{out}" / "head.safetensors") for out in ("one", "two"))
         assert max((a[name] - b[name]).abs().max().item() for name in a) < TENTH_OF_A_STEP
+
+
+def killed_after_a_checkpoint(place, line, out):
+    "Start a training and kill it as soon as its folder has a checkpoint."
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "vidprism", *line.split(), "--out", out]
+    process = subprocess.Popen(words, cwd=place, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 240
+    while not list((place / out / "checkpoints").glob("step-*")):
+        assert process.poll() is None and time.monotonic() < end, "it ended before it was killed"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("data,encoder", [("feats", ""), ("shards", " --encoder mini --num-frames 4")])
+def test_a_killed_training_on_features_and_shards_is_resumed(place, data, encoder):
+    "Bit for bit the weights of an unbroken run."
+    made = dict(
+        feats="features clips --num-frames 4 --cache one --export feats", shards="pack clips shards --shard-size 4"
+    )
+    done = run(place, None, made[data])
+    assert done.returncode == 0, done.stderr
+    line = f"train {data}{encoder} {SPLIT} --batch 4 --cache one --epochs 30"
+    done = run(place, None, f"{line} --out whole")
+    assert done.returncode == 0, done.stderr
+    killed_after_a_checkpoint(place, line, "broken")
+    assert not (place / "broken" / "head.safetensors").exists()
+    done = run(place, None, f"{line} --out broken --resume")
+    assert done.returncode == 0, done.stderr
+    whole, broken = (load_file(place / name / "head.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
 def said(place):
