@@ -116,3 +116,40 @@ def test_damaged_files_repeat(soak, form, tmp_path, monkeypatch):
         return [(p.name, p.read_bytes()) for p in sorted([path, *path.glob("*")]) if p.is_file()]
 
     assert content(0, "a") == content(0, "b") != content(1, "c")
+
+
+SIZES = dict(loader=("iterations", 200_000), reads=("reads", 3000), files=("files", 2000), inspector=("minutes", 60))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_kept_numbers_are_of_a_whole_attack(name):
+    "Each entry of soak.json is of the full size and within its bounds."
+    entry = json.loads((ROOT / "benchmarks" / "soak.json").read_text())[name]
+    what, size = SIZES[name]
+    assert entry["passed"] and entry[what] >= size
+
+
+def test_the_kept_kills_are_all():
+    "Twenty kills of each kind of training, each with the unbroken run's weights."
+    rows = json.loads((ROOT / "benchmarks" / "soak.json").read_text())["kills"]["rows"]
+    assert len({(row["kind"], row["workers"], row["processes"]) for row in rows}) == 8
+    assert all(row["kills"] >= 20 and row["largest_difference"] == 0 for row in rows)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("relay", [True, False])
+def test_the_relay_keeps_the_network_unlogged(soak, tmp_path, chromium_path, relay):
+    "Through the relay the page works, and the debugger reports no request; without it, each is reported."
+    from playwright.sync_api import sync_playwright
+
+    (tmp_path / "page.html").write_text("<h1>Here</h1>")
+    with ExitStack() as stack:
+        address = stack.enter_context(soak.running_browser(chromium_path, tmp_path))
+        if relay:
+            address = stack.enter_context(soak.relayed(address))
+        browser = stack.enter_context(sync_playwright()).chromium.connect_over_cdp(address)
+        page, asked = browser.contexts[0].pages[0], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.inner_text("h1") == "Here" and bool(asked) != relay
+        browser.close()
