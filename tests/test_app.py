@@ -27,7 +27,7 @@ LOCAL = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
 def wheel(tmp_path_factory):
     "The wheel, built from a copy of what is in the checkout."
     folder = tmp_path_factory.mktemp("wheel")
-    skipped = shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "artefacts", "__pycache__")
+    skipped = shutil.ignore_patterns(".git", ".venv*", "_docs", "build", "*.egg-info", "artefacts", "__pycache__")
     source = shutil.copytree(ROOT, folder / "source", ignore=skipped)
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
     done = subprocess.run(build, cwd=source, capture_output=True, text=True)

@@ -160,6 +160,7 @@ def test_killed_in_the_middle_it_goes_on(minute, model, tmp_path, monkeypatch):
     assert torch.equal(again.values, video_scores(model, minute).values)
 
 
+@pytest.mark.long
 def test_broken_and_foreign_features_are_made_anew(minute, model, tmp_path):
     "A damaged file, another window and another encoder do not take the features that are there."
     first = video_scores(model, minute, cache=tmp_path)

@@ -198,6 +198,7 @@ def test_without_a_text_tower(file):
         model.predict(CLIP, labels=NEW)
 
 
+@pytest.mark.long
 def test_the_cached_text_tower_is_taken(file, monkeypatch):
     "Where the hub's cache has OpenAI's weights, they are named; here only the name is looked at."
     asked = []

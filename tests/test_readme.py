@@ -49,11 +49,12 @@ def test_replaced_text_is_in_a_block():
 
 
 def blocks():
-    "The blocks; those of the handbook take long, because each imports and computes anew."
+    "The blocks, each with the first line as its name."
     for block in BLOCKS:
-        yield pytest.param(block, id=first_line(block), marks=[] if block in README else [pytest.mark.long])
+        yield pytest.param(block, id=first_line(block))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", blocks())
 def test_block_runs_alone(block, folder):
     "In a process of its own, with nothing imported before."

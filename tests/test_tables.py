@@ -44,6 +44,7 @@ def test_processes(tmp_path):
     assert all(c == bad for c, _ in runs_left(study, [good, bad]))
 
 
+@pytest.mark.long
 def test_stopped_and_gone_on(tmp_path):
     "A process that is killed between runs loses none that it had finished."
     study, cells = toy(tmp_path, runs=4), [Trial("mean"), Trial("vidprism", dict(rates=(2, 4), num_heads=2))]

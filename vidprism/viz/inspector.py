@@ -460,14 +460,26 @@ _UNREADABLE = (VidPrismError, OSError, UnicodeError)  # the last: a name that a 
 @in_turn
 def _open(self: ClipInspector, path):
     "Open a clip; after an error show the reason and keep the last clip."
-    s = self.session
     try:
-        s.open(path, self.sampling.value, self.count.value)
+        self.session.open(path, self.sampling.value, self.count.value)
         self._say("")
-    except _UNREADABLE as e:
-        name = Path(str(path)).name
-        shown = f" Still showing {s.clip.path.name}." if s.clip else ""
-        self._say(f"{name} was not opened: {str(e).replace(str(path), name)}{shown}")
+    except _UNREADABLE as error:
+        self._say_unopened(path, error)
+    self._settle()
+
+
+@patch
+def _say_unopened(self: ClipInspector, path, error):
+    "Show why a clip was not opened."
+    name, shown = Path(str(path)).name, self.session.clip
+    still = f" Still showing {shown.path.name}." if shown else ""
+    self._say(f"{name} was not opened: {str(error).replace(str(path), name)}{still}")
+
+
+@patch
+def _settle(self: ClipInspector):
+    "Set the controls to the open clip, and compute its explanations."
+    s = self.session
     self._quiet = True
     if s.clip is not None:
         if s.clip.path in s.clips:
@@ -537,8 +549,9 @@ def _taken(self: ClipInspector, name: str, content):
     added = [*self.session.clips, path] if path not in self.session.clips else self.session.clips
     try:
         self.session.open(path, self.sampling.value, self.count.value)
-    except _UNREADABLE:
-        return self._open(path)
+    except _UNREADABLE as error:
+        self._say_unopened(path, error)
+        return self._settle()
     self.session.clips, self._quiet = added, True
     self.clip.options = _clip_options(added)
     self.clip.value = path
