@@ -54,16 +54,13 @@ RESULTS = ROOT / "benchmarks" / "mutants.json"
 EQUIVALENT = ROOT / "benchmarks" / "mutants_equivalent.json"
 FOLDERS = ("heads", "training")
 SEED = 0
-LONGEST = 10.0  # CPU seconds of a cell
+LONGEST = 5.0  # CPU seconds of a cell
 SLOW = 0.5  # CPU seconds from which a cell is run after the others, where they pass without it
 SAMPLES = {"training/trainer": 0.3, "training/pipeline": 0.3, "training/runs": 0.3}  # share of the mutants; else all
 SHORT = ("-m", "not long")
 MORE = {  # module -> arguments of pytest for tests beside the notebook
     "training/watch": [("tests/test_watch_parts.py", *SHORT), ("tests/test_watch.py", *SHORT)],
-    "training/trainer": [
-        ("tests/test_trainer_parts.py", *SHORT),
-        ("tests/test_watch.py", "tests/test_training.py", "tests/test_attack_training.py", *SHORT),
-    ],
+    "training/trainer": [("tests/test_trainer_parts.py", *SHORT)],
     "training/runs": [("tests/test_attack_training.py", *SHORT)],
     "training/pipeline": [("tests/test_attack_training.py", *SHORT)],
 }
