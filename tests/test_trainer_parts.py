@@ -36,14 +36,18 @@ def test_default_config():
     assert asdict(TrainConfig()) == DEFAULTS
 
 
+def permutation(seed):
+    "PyTorch's permutation of nine."
+    return torch.randperm(9, generator=torch.Generator().manual_seed(seed)).tolist()
+
+
 @pytest.mark.parametrize("seed,epoch", [(0, 0), (0, 1), (0, 2), (3, 0), (3, 1), (3, 5)])
 def test_order_of_an_epoch(seed, epoch):
-    "PyTorch's permutation, seeded with 100003 seed + epoch."
+    "The permutation of 100003 seed + epoch; a new order is at epoch 0."
     order = trainer._EpochOrder(9, seed)
-    assert epoch or list(order) == torch.randperm(9, generator=torch.Generator().manual_seed(seed * 100003)).tolist()
+    assert list(order) == permutation(seed * 100003) and len(order) == 9
     order.set_epoch(epoch)
-    expected = torch.randperm(9, generator=torch.Generator().manual_seed(seed * 100003 + epoch)).tolist()
-    assert list(order) == expected and len(order) == 9
+    assert list(order) == permutation(seed * 100003 + epoch)
 
 
 @pytest.mark.parametrize("skip", [0, 1, 2, 3])

@@ -25,7 +25,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -649,8 +649,7 @@ def _spans(probe: Probe, wanted: Tensor) -> list[_Span]:
     "Spans that cover the wanted frames, in order; at most one from the start and from each keyframe."
     if not len(probe.stamps):
         raise _Unsafe
-    stamps = probe.stamps.tolist()
-    starts = sorted({0, *(bisect_left(stamps, key) for key in probe.keys.tolist())})
+    starts = sorted({0, *torch.searchsorted(probe.stamps, probe.keys).tolist()})
     stops = {}
     for k in sorted(wanted.tolist()):
         stops[starts[bisect_right(starts, k) - 1]] = k + 1
