@@ -70,7 +70,7 @@ test-oldest: $(OLDEST)/.dev   ## the tests on the lowest versions that settings.
 	$(call PYTEST,$(OLDEST)) -m "not long"
 
 test-oldest-guides: $(OLDEST)/.dev     ## of these, the library's notebooks and the guides that explore clips
-	$(call PYTEST,$(OLDEST)) tests/test_notebooks.py -k "library or guides/01 or guides/02 or guides/04"
+	$(call PYTEST,$(OLDEST)) tests/test_notebooks.py tests/test_exercises.py -k "library or run[01 or run[02 or run[04"
 
 test-newest: $(NEWEST)/.dev   ## the tests on the newest versions that settings.ini allows, in an environment of their own
 	$(NEWEST)/bin/python -m pip install -q -U --upgrade-strategy eager -e '.[dev]'

@@ -1,18 +1,21 @@
-"""What tests share: the state of the global random generators, and a browser.
+"""What tests share: the state of the global random generators, a time limit, and a browser.
 
 The browser is looked for once, when the first test that needs it runs."""
 
+import gc
 import hashlib
 import numpy as np
 import os
 import pytest
 import random
 import secrets
+import time
 import torch
 from chromium import ARGS, find_chromium
 from contextlib import contextmanager
 
 SEED = pytest.StashKey[int]()
+OVER = "not run: the time is over"
 
 
 def session_seed() -> int:
@@ -71,14 +74,31 @@ def pytest_itemcollected(item):
         item.add_marker("long")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    "Leave what is imported by now out of later collections of garbage, which take a second each with it."
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    "Skip the tests whose turn comes after VIDPRISM_END, in seconds since 1970; without it, all run."
+    if time.time() > float(os.environ.get("VIDPRISM_END", "inf")):
+        pytest.skip(OVER)
+
+
 def pytest_report_header(config):
     return seed_line(config)
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    "`-q` hides the header, so the seed is printed here, too."
+    "`-q` hides the header, so the seed is printed here, too; and the tests for which there was no time."
     if config.get_verbosity() < 0:
         terminalreporter.write_line(seed_line(config))
+    late = [report for report in terminalreporter.getreports("skipped") if OVER in str(report.longrepr)]
+    if late:
+        terminalreporter.write_line(f"{len(late)} tests {OVER}")
 
 
 @pytest.hookimpl(wrapper=True)

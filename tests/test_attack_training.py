@@ -523,7 +523,7 @@ def test_an_interrupt_ends_the_workers_at_once(tmp_path):
 
 COMMAND = [sys.executable, "-m", "vidprism"]
 SPLIT = ["--num-frames", "8", "--split", "source", "--folds", "4", "--option", "rates=2,4", "--batch", "8"]
-OPTIONS = [*SPLIT, "--epochs", "60", "--checkpoint-every", "1"]
+OPTIONS = [*SPLIT, "--epochs", "16", "--checkpoint-every", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -560,24 +560,30 @@ def stopped_by(top, out, number):
 @pytest.mark.long
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stopped_command_goes_on(clips, number, code):
-    "It ends as the shell expects, says what is kept, is named, refuses other options, and ends with the same model."
+    "It ends as the shell expects, prints what is kept, and ends with the same model when it is continued."
     out = f"stopped{code}"
     found, said = stopped_by(clips, out, number)
     assert found == code
     if code > 0:
         assert "keeps step" in said[-1] and f"--out {out}" in said[-1] and "Traceback" not in " ".join(said)
     assert not list((clips / out / "checkpoints").glob(".*.part*")) or code < 0
-    again = command(clips, "train", "clips", "--out", out, *OPTIONS)
-    assert again.returncode == 2 and len(again.stderr.strip().splitlines()) == 1
-    assert "unfinished run that reached step" in again.stderr and "--resume` continues" in again.stderr
-    other = command(clips, "train", "clips", "--out", out, *OPTIONS, "--lr", "0.01", "--resume")
-    assert other.returncode == 2 and "another lr (0.001, now 0.01)" in other.stderr
     done = command(clips, "train", "clips", "--out", out, *OPTIONS, "--resume")
     assert done.returncode == 0, done.stderr
     a, b = (load_file(clips / name / "head.safetensors") for name in ("whole", out))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not (clips / out / "checkpoints").exists() and not (clips / out / "unfinished.json").exists()
     assert {"run.json", "curves.json", "log.txt"} <= {path.name for path in (clips / out).iterdir()}
+
+
+@pytest.mark.long
+def test_an_unfinished_run_is_named(clips):
+    "Without `--resume` it is not overwritten, with `--resume` other options are refused."
+    stopped_by(clips, "unfinished", signal.SIGKILL)
+    again = command(clips, "train", "clips", "--out", "unfinished", *OPTIONS)
+    assert again.returncode == 2 and len(again.stderr.strip().splitlines()) == 1
+    assert "unfinished run that reached step" in again.stderr and "--resume` continues" in again.stderr
+    other = command(clips, "train", "clips", "--out", "unfinished", *OPTIONS, "--lr", "0.01", "--resume")
+    assert other.returncode == 2 and "another lr (0.001, now 0.01)" in other.stderr
 
 
 @pytest.mark.long
@@ -614,7 +620,7 @@ def test_rerun_says_equal_or_what_differs(clips):
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     assert "equal: all weights and measures" in done.stdout
     record = json.loads((clips / "whole" / "run.json").read_text())
-    assert record["settings"]["training"]["epochs"] == 60 and record["settings"]["workers"] == 0
+    assert record["settings"]["training"]["epochs"] == 16 and record["settings"]["workers"] == 0
     assert {"torch", "python", "numpy"} <= record["versions"].keys() and len(
         record["settings"]["inputs"]["clips"]
     ) == 64

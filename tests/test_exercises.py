@@ -1,4 +1,4 @@
-"The folded answers of the course's exercises: their code runs after the notebook's cells, in a fresh process."
+"The guides of the course: their cells run, and then the folded answers of their exercises, in a fresh process."
 
 import json
 import os
@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 from real import ROOT
+from test_notebooks import COURSE as GUIDES
+from test_notebooks import NBS, tracked_places
 
-NBS = ROOT / "nbs"
-GUIDES = sorted((NBS / "guides").glob("[0-9]*.ipynb"))
 FOLDED = re.compile(r"<details><summary>Answer</summary>\n\n(.*?)\n\n</details>", re.S)
 CODE = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
 
@@ -62,10 +62,12 @@ def test_a_guide_begins_with_a_picture_and_ends_with_exercises(path):
 @pytest.mark.long
 @pytest.mark.parametrize("path", GUIDES, ids=lambda p: p.stem)
 def test_answers_run(path):
-    "The code of each answer runs after the notebook's cells, with quick settings."
+    "The guide runs, then the code of each answer, with quick settings; no file is left in the checkout."
+    files = tracked_places()
     sources = [source for kind, source in cells_of(path) if kind == "code" and "%pip" not in source]
     code = [block for answer in answers_of(path) for block in CODE.findall(answer)]
     env = os.environ | dict(VIDPRISM_QUICK="1", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT))
     command = [sys.executable, "-c", RUN, str(NBS)]
     done = subprocess.run(command, input=json.dumps(sources + code), env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert files == tracked_places(), "files were left in the checkout"

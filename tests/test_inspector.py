@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from chromium import ARGS
 from contextlib import contextmanager
@@ -49,18 +50,25 @@ def lab_environment(state):
     )
 
 
+def answers(address):
+    "Whether a server answers, be it with an error page."
+    try:
+        urllib.request.urlopen(address, timeout=2).close()
+    except urllib.error.HTTPError as page:
+        page.close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_for_server(server, address, log):
-    "Return when a server answers; about a minute at most."
-    for _ in range(240):
-        if server.poll() is not None:
-            raise RuntimeError(f"The server stopped: {log.read_text()[-2000:]}")
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            break
-        except OSError as error:
-            if getattr(error, "code", None) == 404:  # there is no such page, which is an answer
-                break
-            time.sleep(0.25)
+    "Return when a server answers, within two minutes."
+    end = time.monotonic() + 120
+    while not answers(address):
+        said = log.read_text()[-2000:]
+        assert server.poll() is None, f"The server stopped: {said}"
+        assert time.monotonic() < end, f"The server does not answer: {said}"
+        time.sleep(0.25)
 
 
 @contextmanager

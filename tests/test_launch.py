@@ -174,11 +174,16 @@ def said(place):
     return [next((place / "logs").rglob(f"{rank}/stderr.log")).read_text() for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("kind", ["error", "kill"])
-@pytest.mark.parametrize("rank", ["0", "1"])
-@pytest.mark.parametrize(
-    "line", [f"{FEATURES} --export out", f"{TRAIN} --batch 2 --out out"], ids=["features", "train"]
+EXPORT, TRAINED = f"{FEATURES} --export out", f"{TRAIN} --batch 2 --out out"
+TROUBLES = dict(  # each command with each kind and each process, each kind with each process
+    features_0_kill=(EXPORT, "0", "kill"),
+    features_1_error=(EXPORT, "1", "error"),
+    train_0_error=(TRAINED, "0", "error"),
+    train_1_kill=(TRAINED, "1", "kill"),
 )
+
+
+@pytest.mark.parametrize(("line", "rank", "kind"), TROUBLES.values(), ids=TROUBLES)
 def test_an_error_in_one_process_ends_both(place, line, rank, kind):
     "In a bounded time, with a sentence from each that still can speak, and no finished work that is not."
     done = run(place, TORCHRUN, f"{line} --cache cache", TROUBLE=rank, KIND=kind)

@@ -1,4 +1,4 @@
-"Every notebook's own tests, in one process."
+"Every notebook's own tests, in one process. The guides of the course run in `test_exercises`, with their answers."
 
 import os
 import plotly.io
@@ -9,6 +9,7 @@ from pathlib import Path
 from vidprism.heads.base import HEADS
 
 NBS = Path(__file__).parent.parent / "nbs"
+COURSE = sorted((NBS / "guides").glob("[0-9]*.ipynb"))
 SKIP = [f for f in ("slow", "cuda", "net") if f not in os.environ.get("VIDPRISM_FLAGS", "").split()]
 
 
@@ -25,8 +26,9 @@ def global_settings():
 
 
 def notebooks():
-    "Every notebook. Those that export a module are marked `library`, the others, which use it, `long`."
-    for path in sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+    "Every notebook outside the course. Those that export a module are marked `library`, the others `long`."
+    every = {p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
+    for path in sorted(every.difference(COURSE)):
         exports = "#| default_exp" in path.read_text()
         name = path.relative_to(NBS).with_suffix("").as_posix()
         yield pytest.param(path, id=name, marks=pytest.mark.library if exports else pytest.mark.long)

@@ -7,6 +7,7 @@ __all__ = ['GUIDES', 'run_lab', 'main']
 
 # %% ../nbs/cli.ipynb #3138ad1d
 import contextlib
+import gc
 import inspect
 import json
 import os
@@ -846,8 +847,10 @@ def refuse_features(clips):
 )
 def run_features(data, encoder, views, cache, grid, export, workers, num_frames, sampling, **values):
     "Encode every clip once, into the cache; with --export also into files for other programs."
+    from vidprism.processes import launched_team, num_processes
+
+    num_processes()  # a wrong environment is refused before PyTorch is imported
     from vidprism.encoders.cache import cache_features
-    from vidprism.processes import launched_team
     from vidprism.training.pipeline import default_cache, find_encoder
 
     how = dict(num_frames=num_frames, sampling=sampling, workers=workers)
@@ -984,7 +987,9 @@ def watching_of(keep, watch, trackers, **_) -> dict:
 )
 def run_train(data, out, cache, workers, resume, overwrite, every, keep_checkpoints, keep, **values):
     "Split the clips, train and measure a head, save the model; --resume continues a stopped run."
-    from vidprism.processes import launched_team
+    from vidprism.processes import launched_team, num_processes
+
+    num_processes()  # a wrong environment is refused before PyTorch is imported
     from vidprism.training.pipeline import encoder_for, recipe_for, train_clips
     from vidprism.training.runs import Source, begin_run, check_run_folder, run_settings, save_run
 
@@ -1306,6 +1311,7 @@ def run_lab(folder, port, browser):
 
 # %% ../nbs/cli.ipynb #57fa6cea
 _UsageError = typer.BadParameter.__base__  # Typer has no public name for it
+_THRESHOLD = 100_000  # new objects until garbage is collected
 
 
 def main(argv=None) -> int:
@@ -1322,6 +1328,8 @@ def main(argv=None) -> int:
         Exit code. 0; 1 if `doctor` or `rerun` finds a problem; 2 for a user error; 130 after Ctrl-C; 143 after SIGTERM.
     """
     WORDS.set(tuple(sys.argv[1:] if argv is None else argv))
+    if argv is None:  # a process of its own; full collections would take a third of the imports' time
+        gc.set_threshold(_THRESHOLD)
     try:
         code = get_command(app).main(args=argv, prog_name="vidprism", standalone_mode=False)
     except _UsageError as error:
