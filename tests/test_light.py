@@ -46,3 +46,34 @@ def test_help_loads_nothing_heavy(argv):
 def test_help_is_quick():
     "`vidprism --help` takes under 0.3 s of processor time, the best of eight: the others paid for a busy core."
     assert min(processor_seconds("-m", "vidprism", "--help") for _ in range(8)) < 0.3
+
+
+COLLECTIONS = """
+import gc, sys, vidprism
+gc.collect()
+before = [generation["collections"] for generation in gc.get_stats()]
+for enabled in (True, False):
+    gc.enable() if enabled else gc.disable()
+    vidprism.create_head if enabled else vidprism.read_clip
+    assert gc.isenabled() == enabled
+gc.enable()
+try:
+    vidprism.no_such_name
+except AttributeError:
+    print("full", gc.get_stats()[2]["collections"] - before[2], gc.isenabled())
+"""
+
+
+def test_imports_collect_no_garbage():
+    "No full collection while a public name is imported; the collector is on, or off, as it was before."
+    assert run_python("-c", COLLECTIONS).split()[-3:] == ["full", "0", "True"]
+
+
+@pytest.mark.parametrize(
+    ("words", "same"), [("['--help']", True), ("None", False)], ids=["called", "a process of its own"]
+)
+def test_the_command_collects_less(words, same):
+    "Only the command itself, which owns its process, changes the collector's threshold."
+    code = "import gc, sys\nsys.argv = ['vidprism', '--help']\nbefore = gc.get_threshold()\n"
+    code += f"from vidprism.cli import main\nmain({words})\nprint('same', gc.get_threshold() == before)"
+    assert run_python("-c", code).split()[-1] == str(same)
