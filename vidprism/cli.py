@@ -28,6 +28,7 @@ from vidprism.errors import ClassCount, ConfigError, Count, Fraction, FrameCount
 # isort: split
 from vidprism.errors import Port, VidPrismError, WorkerCount, check_argument
 from vidprism.files import check_output, refuse_foreign, write_json
+from vidprism.schema import check_model_name
 
 # %% ../nbs/cli.ipynb #c4a81337
 def plain_kind(kind) -> tuple:
@@ -316,8 +317,8 @@ def default_clip() -> Path:
     return next((clip for clip in clips if "stop_then_go" in clip.name), clips[0])
 
 
-def refuse_missing(paths):
-    """Refuse clips that do not exist, before PyTorch is imported.
+def refuse_missing(paths, model=None):
+    """Refuse clips and a model that do not exist, before PyTorch is imported.
 
     Raises
     ------
@@ -327,6 +328,8 @@ def refuse_missing(paths):
     for path in paths:
         if not os.path.lexists(path):
             raise ConfigError(f"{path} does not exist.")
+    if model:
+        check_model_name(model)
 
 
 def parse_views(text: str) -> tuple:
@@ -577,7 +580,7 @@ def load_predictor(model, encoder, names):
 )
 def run_predict(clips, model, encoder, topk, labels, as_json):
     "Print the most probable classes of clips."
-    refuse_missing(clips or [])
+    refuse_missing(clips or [], model)
     predictor, names = load_predictor(model, encoder, parse_labels(labels))
     for clip in clips or [default_clip()]:
         answer = predictor.predict(clip, topk=topk, labels=names)
@@ -650,7 +653,7 @@ def shares_line(explanation) -> str:
 )
 def run_explain(clip, model, encoder, topk, num_frames, out, arrays):
     "Run one clip, print the answer and each expert's share, write the page (`vidprism show` is the same)."
-    refuse_missing([clip] if clip else [])
+    refuse_missing([clip] if clip else [], model)
     from vidprism.data.clips import read_clip
     from vidprism.interpret.explanation import explain
     from vidprism.viz.html import prism_page
@@ -706,7 +709,7 @@ def explain_heading(model, clip) -> str:
 )
 def run_localise(video, model, encoder, out, as_json, cache, threshold, min_length, **how):
     "Print the segments of a video of any length, and write its timeline; a stopped run is resumed."
-    refuse_missing([video])
+    refuse_missing([video], model)
     from vidprism.interpret.long_videos import localise, video_scores
     from vidprism.training.pipeline import default_cache
 
@@ -1063,6 +1066,7 @@ def seen_in_training(model, clips, root=None) -> int:
 )
 def run_eval(model, data, encoder, views, cache, workers, per_class, out, lengths, **which):
     "Measure a model on clips: top-1, top-5, per class."
+    refuse_missing([], model)
     from vidprism.schema import read_kept
     from vidprism.training.pipeline import evaluate_model, kept_clips
 
@@ -1113,6 +1117,7 @@ def build_bare(encoder: str, head: str, options, num_frames: int, num_classes: i
 )
 def run_cost(model, num_frames, views, batch, repeats, precision, out, **build):
     "Count parameters and GFLOPs; measure clips a second and memory."
+    refuse_missing([], model)
     from vidprism.evaluation.cost import cost_json, cost_table, measure_cost
     from vidprism.model import VideoModel
 
@@ -1285,7 +1290,7 @@ def _open_inspector(clips, model: str = None, encoder: str = None):
 )
 def _run_inspect(clips, model, encoder, port, browser):
     "Open the inspector as a browser app: switch experts, change thresholds, watch the answer. Ctrl-C ends it."
-    refuse_missing(clips or [])
+    refuse_missing(clips or [], model)
     from vidprism.lab import find_browser, listen_here
 
     if browser:

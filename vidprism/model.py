@@ -48,6 +48,7 @@ from vidprism.heads.released import (
     released_tower,
 )
 from .model_config import WEIGHT_FILES, config_to_write, is_model_config, read_config
+from .schema import check_model_name
 
 # %% ../nbs/model.ipynb #056f6e79
 _ZERO_SHOT = ("{}", "a photo of {}.", "a video of {}.")  # prompts for a name
@@ -541,11 +542,10 @@ def _fetch_folder(name, **options) -> Path:
     "A local folder, or a model of the hub; options: `revision`, `token`."
     if os.path.isdir(name):
         return Path(name)
-    name = str(name)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ConfigError(f"No model folder was found at {name}.")
+    check_model_name(name)
     from huggingface_hub import snapshot_download
 
+    name = str(name)
     here = cached_file(name, ["config.json"], options.get("revision"))
     why = _why_not_on_hub(name, options)
     offline = why is not None

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['read_json', 'read_kept', 'Rule', 'optional', 'is_number', 'whole', 'real', 'positive', 'is_text', 'text', 'choice',
-           'flag', 'mapping', 'listed', 'maybe', 'check_value', 'check_values', 'check_object']
+           'flag', 'mapping', 'listed', 'maybe', 'check_value', 'check_values', 'check_object', 'is_hub_name',
+           'check_model_name']
 
 # %% ../nbs/schema.ipynb #84ec7fe7
 import json
 import math
 import numbers
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -425,3 +427,36 @@ def check_object(found: dict, rules: dict, where, needed=()):
         raise ConfigError(f"{where} says {shown(extra[0])[1:-1]}, which this version does not know.")
     for key, value in found.items():
         check_value(value, rules[key], key, where)
+
+# %% ../nbs/schema.ipynb #5a1e0c02
+def is_hub_name(name) -> bool:
+    """Whether a text has the form "owner/name" of a hub repository.
+
+    Parameters
+    ----------
+    name : str
+        The text.
+
+    Returns
+    -------
+    bool
+    """
+    part = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?"
+    return isinstance(name, str) and ".." not in name and bool(re.fullmatch(f"{part}/{part}", name))
+
+
+def check_model_name(name):
+    """Refuse a model's name that is neither a folder nor has the form "owner/name" of the hub, before any heavy import.
+
+    Parameters
+    ----------
+    name : str or Path
+        The name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such folder.
+    """
+    if not os.path.isdir(name) and not is_hub_name(str(name)):
+        raise ConfigError(f"No model folder was found at {name}.")

@@ -20,7 +20,7 @@ from pathlib import Path
 from torch import nn
 from ..data.clips import samples_folder
 from .base import Features, FrameEncoder, ModuleEncoder, Preprocess, check_preprocess, weights_hash
-from .weights import check_finite, fetch_file, first_line, is_hub_name, load_strictly, near
+from .weights import check_finite, fetch_file, first_line, load_strictly, near
 
 # isort: split
 from .weights import read_weights, signs_of_openai
@@ -28,7 +28,7 @@ from ..errors import ConfigError, ImageSize, VidPrismError, checked
 from ..schema import Rule, check_object, check_value, check_values, flag, is_number, is_text, listed, mapping
 
 # isort: split
-from ..schema import maybe, optional, read_json, real, text, whole
+from ..schema import is_hub_name, maybe, optional, read_json, real, text, whole
 
 # %% ../../nbs/encoders/factory.ipynb #37361292
 def _clip_preprocess(model: nn.Module) -> Preprocess:

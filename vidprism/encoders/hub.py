@@ -24,12 +24,12 @@ from .base import preprocess as resize_and_normalise
 
 # isort: split
 from .videomae import check_positions, videomae_tokens
-from .weights import cached_file, fetch_file, find_on_hub, first_line, is_hub_name, near, read_weights
+from .weights import cached_file, fetch_file, find_on_hub, first_line, near, read_weights
 from ..errors import ConfigError, VidPrismError
 from ..schema import Rule, check_value, check_values, flag, is_number, is_text, listed, maybe, optional
 
 # isort: split
-from ..schema import read_json, real, whole
+from ..schema import is_hub_name, read_json, real, whole
 
 # %% ../../nbs/encoders/hub.ipynb #58e92b03
 def _transformers():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['near', 'first_line', 'load_raw', 'read_weights', 'read_shapes', 'check_finite', 'WeightDifference', 'compare_states',
-           'load_strictly', 'signs_of_openai', 'is_hub_name', 'cached_file', 'find_on_hub', 'fetch_file']
+           'load_strictly', 'signs_of_openai', 'cached_file', 'find_on_hub', 'fetch_file']
 
 # %% ../../nbs/encoders/weights.ipynb #1dcc9b1e
 import difflib
@@ -598,22 +598,6 @@ def _answer(url: str, seconds: float = 4.0, headers: dict = None):
     return answers[0] if answers else f"no answer in {seconds:g} s"
 
 # %% ../../nbs/encoders/weights.ipynb #5aee1421
-def is_hub_name(name) -> bool:
-    """Whether a text has the form "owner/name" of a hub repository.
-
-    Parameters
-    ----------
-    name : str
-        The text.
-
-    Returns
-    -------
-    bool
-    """
-    part = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?"
-    return isinstance(name, str) and ".." not in name and bool(re.fullmatch(f"{part}/{part}", name))
-
-
 def cached_file(repo: str, names, revision=None) -> Path:
     """The first of several files in the hub's cache.
 
