@@ -456,7 +456,7 @@ def check_model_name(name):
     Raises
     ------
     ConfigError
-        If there is no such folder.
+        If the folder does not exist.
     """
     if not os.path.isdir(name) and not is_hub_name(str(name)):
         raise ConfigError(f"No model folder was found at {name}.")
