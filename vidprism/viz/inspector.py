@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from fastcore.basics import patch
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from ..data.clips import save_upload
@@ -145,7 +146,7 @@ class ClipInspector(W.VBox):
         if not isinstance(beside, dict):
             beside = {beside.head.name: beside}
         self.session, self.name, self.trouble = Session(model, clips, beside), name, ""
-        self.folder, self._maps, self._quiet = tempfile.TemporaryDirectory(prefix="vidprism-"), {}, False
+        self._maps, self._quiet = {}, False
         self._made, self._displayed, self.undoable = {}, False, {}
         self.view, self.status = PanelView(self._picked, self._taken), W.HTML()
         super().__init__(self._make_controls())
@@ -155,6 +156,11 @@ class ClipInspector(W.VBox):
             self._open(self.session.clips[0])
         else:
             self._say("Choose a clip, or drop a file on the panels.")
+
+    @cached_property
+    def folder(self) -> tempfile.TemporaryDirectory:
+        "Temporary folder of uploads, created at the first one."
+        return tempfile.TemporaryDirectory(prefix="vidprism-")
 
 # %% ../../nbs/viz/inspector.ipynb #2a8295d1
 def _clip_options(clips) -> list:
