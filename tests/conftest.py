@@ -2,7 +2,6 @@
 
 The browser is looked for once, when the first test that needs it runs."""
 
-import gc
 import hashlib
 import numpy as np
 import os
@@ -72,13 +71,6 @@ def pytest_itemcollected(item):
     "A test in a browser is long."
     if "chromium_path" in item.fixturenames:
         item.add_marker("long")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish():
-    "Leave what is imported by now out of later collections of garbage, which take a second each with it."
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,8 +7,7 @@ import re
 import subprocess
 import sys
 from real import ROOT
-from test_notebooks import COURSE as GUIDES
-from test_notebooks import NBS, tracked_places
+from test_notebooks import COURSE, NBS, tracked_places
 
 FOLDED = re.compile(r"<details><summary>Answer</summary>\n\n(.*?)\n\n</details>", re.S)
 CODE = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
@@ -39,11 +38,11 @@ def answers_of(path):
 
 def test_the_course():
     "Eight guides at most, numbered from 1."
-    assert [path.name[:3] for path in GUIDES] == [f"{k:02d}_" for k in range(1, len(GUIDES) + 1)]
-    assert len(GUIDES) <= 8
+    assert [path.name[:3] for path in COURSE] == [f"{k:02d}_" for k in range(1, len(COURSE) + 1)]
+    assert len(COURSE) <= 8
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", COURSE, ids=lambda p: p.stem)
 def test_a_guide_begins_with_a_picture_and_ends_with_exercises(path):
     "A title and a sentence, a picture, a box; at the end two or three exercises, each with a folded answer."
     cells = cells_of(path)
@@ -60,7 +59,7 @@ def test_a_guide_begins_with_a_picture_and_ends_with_exercises(path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("path", GUIDES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", COURSE, ids=lambda p: p.stem)
 def test_answers_run(path):
     "The guide runs, then the code of each answer, with quick settings; no file is left in the checkout."
     files = tracked_places()

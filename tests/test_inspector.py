@@ -65,9 +65,8 @@ def wait_for_server(server, address, log):
     "Return when a server answers, within two minutes."
     end = time.monotonic() + 120
     while not answers(address):
-        said = log.read_text()[-2000:]
-        assert server.poll() is None, f"The server stopped: {said}"
-        assert time.monotonic() < end, f"The server does not answer: {said}"
+        assert server.poll() is None, f"The server stopped: {log.read_text()[-2000:]}"
+        assert time.monotonic() < end, f"The server does not answer: {log.read_text()[-2000:]}"
         time.sleep(0.25)
 
 

@@ -323,17 +323,12 @@ def lower_modules(name: str) -> list:
     return [f"vidprism.{m.replace('/', '.')}" for m in order[: order.index(name)]]
 
 
-def is_below(name: str, module: str) -> bool:
-    "Whether a module uses nothing of the mutated one: a test that was imported before would hold the unchanged names."
-    if module.partition(".")[0] == "vidprism":
-        return module in lower_modules(name)
-    return not (ROOT / "tests" / f"{module}.py").exists()
-
-
 def warm_up(name: str, loaded: list):
-    "Import what the tests need and the mutants do not change."
+    "Import what the tests need and the mutants do not change; a test imported here would hold the unchanged names."
+    lower = set(lower_modules(name))
+    tests = {path.stem for path in (ROOT / "tests").glob("*.py")}
     for module in loaded:
-        if not is_below(name, module):
+        if module in tests or (module.partition(".")[0] == "vidprism" and module not in lower):
             continue
         with contextlib.suppress(Exception):
             importlib.import_module(module)

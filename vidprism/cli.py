@@ -317,15 +317,17 @@ def default_clip() -> Path:
     return next((clip for clip in clips if "stop_then_go" in clip.name), clips[0])
 
 
-def refuse_missing(paths, model=None):
-    """Refuse clips and a model that do not exist, before PyTorch is imported.
+def refuse_missing(clips=None, clip=None, video=None, model=None, **_):
+    """Refuse a word's clips and model that do not exist, before PyTorch is imported.
 
     Raises
     ------
     ConfigError
         Names the first one.
     """
-    for path in paths:
+    given = [*(clips or []), *filter(None, [clip])]
+    given += [] if video is None else [video]
+    for path in given:
         if not os.path.lexists(path):
             raise ConfigError(f"{path} does not exist.")
     if model:
@@ -472,11 +474,12 @@ def options_of(parts) -> list:
 
 
 def guard(function, parameters, options=()):
-    "Return the function that Typer calls for a word; it checks `options` first."
+    "Return the function that Typer calls for a word; it checks `options` and files first."
 
     def run(**values):
         for option in options:
             option.check(values.get(option.name))
+        refuse_missing(**values)
         return function(**values)
 
     @wraps(function)
@@ -580,7 +583,6 @@ def load_predictor(model, encoder, names):
 )
 def run_predict(clips, model, encoder, topk, labels, as_json):
     "Print the most probable classes of clips."
-    refuse_missing(clips or [], model)
     predictor, names = load_predictor(model, encoder, parse_labels(labels))
     for clip in clips or [default_clip()]:
         answer = predictor.predict(clip, topk=topk, labels=names)
@@ -653,7 +655,6 @@ def shares_line(explanation) -> str:
 )
 def run_explain(clip, model, encoder, topk, num_frames, out, arrays):
     "Run one clip, print the answer and each expert's share, write the page (`vidprism show` is the same)."
-    refuse_missing([clip] if clip else [], model)
     from vidprism.data.clips import read_clip
     from vidprism.interpret.explanation import explain
     from vidprism.viz.html import prism_page
@@ -709,7 +710,6 @@ def explain_heading(model, clip) -> str:
 )
 def run_localise(video, model, encoder, out, as_json, cache, threshold, min_length, **how):
     "Print the segments of a video of any length, and write its timeline; a stopped run is resumed."
-    refuse_missing([video], model)
     from vidprism.interpret.long_videos import localise, video_scores
     from vidprism.training.pipeline import default_cache
 
@@ -1028,9 +1028,10 @@ def run_rerun(folder, out, encoder, cache):
     "Repeat a finished run and compare weights and measures; the exit code is 1 if they differ."
     import tempfile
     from vidprism.processes import ended_together, launched_team
-    from vidprism.training.runs import rerun
 
     team = launched_team()
+    from vidprism.training.runs import rerun
+
     with tempfile.TemporaryDirectory() as temporary, ended_together(team.processes):
         found = rerun(folder, out or Path(temporary) / "run", encoder, cache, team.is_first, team)
     end_process_group()
@@ -1066,7 +1067,6 @@ def seen_in_training(model, clips, root=None) -> int:
 )
 def run_eval(model, data, encoder, views, cache, workers, per_class, out, lengths, **which):
     "Measure a model on clips: top-1, top-5, per class."
-    refuse_missing([], model)
     from vidprism.schema import read_kept
     from vidprism.training.pipeline import evaluate_model, kept_clips
 
@@ -1117,7 +1117,6 @@ def build_bare(encoder: str, head: str, options, num_frames: int, num_classes: i
 )
 def run_cost(model, num_frames, views, batch, repeats, precision, out, **build):
     "Count parameters and GFLOPs; measure clips a second and memory."
-    refuse_missing([], model)
     from vidprism.evaluation.cost import cost_json, cost_table, measure_cost
     from vidprism.model import VideoModel
 
@@ -1290,7 +1289,6 @@ def _open_inspector(clips, model: str = None, encoder: str = None):
 )
 def _run_inspect(clips, model, encoder, port, browser):
     "Open the inspector as a browser app: switch experts, change thresholds, watch the answer. Ctrl-C ends it."
-    refuse_missing(clips or [], model)
     from vidprism.lab import find_browser, listen_here
 
     if browser:
