@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CLIP   ?=
-SEEDS  ?= 10
+SEEDS  ?= 20
+READS  := $(VENV)/reads.txt
 JOBS   ?= 2
 # The oldest torch has wheels for Python up to 3.12.
 OLDEST_PYTHON ?= $(shell for p in python3.10 python3.11 python3.12 $(PYTHON); do $$p -c '' 2>/dev/null && echo $$p && break; done)
@@ -87,11 +88,10 @@ soak: $(VENV)/.dev            ## for hours: kills, loader, reads, damaged files,
 	for attack in kills loader reads files inspector; do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $$attack || exit 1; done
 	VIDPRISM_SOAK=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_public_names.py
 
-test-seeds: $(VENV)/.dev      ## the library's notebooks from SEEDS states of the global random generators; -j 4 runs four at a time
-	@$(MAKE) --no-print-directory --keep-going $(addprefix test-seed-,$(shell seq $(SEEDS)))
-
-test-seed-%: $(VENV)/.dev
-	VIDPRISM_TEST_SEED=$* HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_notebooks.py -m library -p no:cacheprovider
+test-seeds: $(VENV)/.dev      ## the tests from SEEDS random states: all once, then those that read a global generator
+	@rm -f $(READS)
+	VIDPRISM_READS=$(READS) $(call PYTEST,$(VENV)) -m "not long"
+	@for run in $$(seq 2 $(SEEDS)); do $(call PYTEST,$(VENV)) @$(READS) || exit 1; done
 
 world: $(VENV)/.dev           ## rebuild clips, weights and measured numbers, then the README
 	$(BIN)/vidprism-world

@@ -12,6 +12,8 @@ import time
 import torch
 from chromium import ARGS, find_chromium
 from contextlib import contextmanager
+from pathlib import Path
+from reads import ReadsPlugin
 
 SEED = pytest.StashKey[int]()
 OVER = "not run: the time is over"
@@ -59,6 +61,8 @@ def pytest_configure(config):
     config.option.randomly_seed = config.stash[SEED]
     config.option.randomly_reset_seed = False  # `random_state` below sets the generators
     seed_generators(config.stash[SEED], "collection")
+    if "VIDPRISM_READS" in os.environ:
+        config.pluginmanager.register(ReadsPlugin(Path(os.environ["VIDPRISM_READS"])))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,8 +1,10 @@
 "Every notebook's own tests, in one process. The guides of the course run in `test_exercises`, with their answers."
 
+import execnb.nbio
 import os
 import plotly.io
 import pytest
+import secrets
 import torch
 from nbdev.test import test_nb as run_nb
 from pathlib import Path
@@ -39,6 +41,7 @@ def test_notebook(path, monkeypatch, tmp_path):
     "The notebook runs from top to bottom, and leaves no thread count or file behind."
     monkeypatch.setattr(plotly.io.renderers, "default", "json")
     monkeypatch.setenv("VIDPRISM_QUICK", "1")
+    monkeypatch.setattr(execnb.nbio, "rtoken_hex", secrets.token_hex)  # cells' names: not from the global generator
     monkeypatch.setattr(HEADS, "classes", dict(HEADS))  # the heads that a notebook registers go with it
     before = global_settings()
     files = tracked_places()
