@@ -145,7 +145,7 @@ FRAMES, LONG = 8, 60  # frames of a clip; passes of a head on frozen features in
 SIZES = dict(pilot=dict(train=96, test=120), full=dict(train=480, val=120, test=240))  # clips
 RATES = dict(pilot=(2e-3,), full=(2e-3, 1e-2))  # learning rates, of which each run takes the best on the clips of val
 TRAINING = TrainConfig(epochs=12, batch=8, lr=2e-3, workers=0)
-HEADS = dict(mean={}, statistics={}, vidprism=dict(rates=(2, 4, 8)))
+HEADS = dict(mean={}, statistics={}, vidprism=dict(rates=(2, 4, 8)), vidprism_lowdata=dict(rates=(2, 4, 8)))
 ENCODERS = ("none", "none, long", "st_adapter", "aim")
 
 

@@ -143,6 +143,35 @@ PLAN = {
     "tubes at 1 and 4, moving, joined": Attempt(
         ("statistics", "tubes 1", "tubes 4", "moving"), "joined", "+2: as above."
     ),
+    "colours, 1, joined": Attempt(
+        ("statistics", "colours 1"), "joined", "+0.5: a sketch on other folds gave 65.7 where the statistics gave 65.3."
+    ),
+    "colours, 1, stacked": Attempt(
+        ("statistics", "colours 1"),
+        "stacked",
+        "+2: 62 alone in the sketch, and it errs otherwise than the statistics, as it sees motion and no colour.",
+    ),
+    "greys, stacked": Attempt(
+        ("statistics", "colours 0"), "stacked", "+0.3: the control; grey pictures without motion say nothing new."
+    ),
+    "colours at 1, 4, stacked": Attempt(
+        ("statistics", "colours 1", "colours 4"), "stacked", "+2.5: the longer rate adds half a point."
+    ),
+    "colours, 1, and tubes, stacked": Attempt(
+        ("statistics", "colours 1", "short tubes 1", "tubes 1", "long tubes 1"),
+        "stacked",
+        "+5: colours say where in an object motion is, tubes say how it goes.",
+    ),
+    "greys and tubes, stacked": Attempt(
+        ("statistics", "colours 0", "short tubes 1", "tubes 1", "long tubes 1"),
+        "stacked",
+        "+3: the control of `colours, 1, and tubes`, which gave +4.2; without motion in the colours a point less.",
+    ),
+    "colours at 1, 4 and tubes, stacked": Attempt(
+        ("statistics", "colours 1", "colours 4", "short tubes 1", "tubes 1", "long tubes 1"),
+        "stacked",
+        "+5: the longer colours add nothing beside tubes.",
+    ),
 }
 
 
