@@ -167,6 +167,11 @@ PLAN = {
         "stacked",
         "+3: the control of `colours, 1, and tubes`, which gave +4.2; without motion in the colours a point less.",
     ),
+    "sampled colours, 1, and tubes, stacked": Attempt(
+        ("statistics", "sampled colours 1", "short tubes 1", "tubes 1", "long tubes 1"),
+        "stacked",
+        "+4: a point less than the video's neighbouring frames, as faster motion smears.",
+    ),
     "colours at 1, 4 and tubes, stacked": Attempt(
         ("statistics", "colours 1", "colours 4", "short tubes 1", "tubes 1", "long tubes 1"),
         "stacked",

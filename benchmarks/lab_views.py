@@ -54,9 +54,9 @@ def view_differences(rate, folder):
     return in_blocks([steps.relu().mean(1), (-steps).relu().mean(1)])
 
 
-def view_colours(shift, folder):
+def view_colours(kind, shift, folder):
     "Four statistics of what the encoder makes of three frames as colours: see `lab_colours.py`."
-    return four_statistics(torch.from_numpy(np.load(folder / f"colours_{shift}.npy")))
+    return four_statistics(torch.from_numpy(np.load(folder / f"{kind}_{shift}.npy")))
 
 
 def read_cells(folder, rate):
@@ -168,8 +168,9 @@ def view_tubes(rate, frames, folder, train, width=48):
 VIEWS = dict(statistics=view_statistics, moving=view_moving, cells=view_cells, extremes=view_extremes)
 for rate in (1, 4, 8):
     VIEWS[f"differences {rate}"] = partial(view_differences, rate)
-for shift in (0, 1, 2, 4):
-    VIEWS[f"colours {shift}"] = partial(view_colours, shift)
+for shift in (0, 1, 4):
+    VIEWS[f"colours {shift}"] = partial(view_colours, "colours", shift)
+    VIEWS[f"sampled colours {shift}"] = partial(view_colours, "sampled", shift)
 for rate in (1, 2, 4):
     VIEWS[f"layout {rate}"] = partial(view_layout, rate)
     VIEWS[f"moments {rate}"] = partial(view_moments, rate)

@@ -238,6 +238,8 @@ CALLS = {
     "AIMConfig": lambda w: dict(width=4, layers=1, scale=0.5, num_positions=8),
     "add_adapters": lambda w: dict(encoder=deepcopy(w.plain_encoder), kind="st_adapter", config=dict(width=4), seed=0),
     "remove_adapters": lambda w: dict(encoder=vp.add_adapters(deepcopy(w.plain_encoder))),
+    "ColourEncoder": lambda w: dict(encoder=w.encoder, shift=1),
+    "colour_frames": lambda w: dict(frames=torch.zeros(1, 4, 8, 8, 3, dtype=torch.uint8), shift=1),
     "MotionEncoder": lambda w: dict(encoder=w.encoder, cells=2),
     "motion_features": lambda w: dict(grid=torch.randn(1, 4, 4, 4, 8, generator=generator(6)), cells=2),
     "RgSTA": lambda w: dict(dim=8, rate=2, alpha=0.7, tau=0.1, delta=0.5, keep=1, preset="paper"),

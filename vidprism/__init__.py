@@ -61,7 +61,7 @@ _WHERE = {
     "encoders.factory": "create_encoder",
     "encoders.adapters": "AIMConfig STAdapterConfig add_adapters remove_adapters",
     "encoders.cache": "FeatureCache cache_features encode_clips",
-    "encoders.motion": "MotionEncoder motion_features",
+    "encoders.motion": "ColourEncoder MotionEncoder colour_frames motion_features",
     "heads.rgsta": "Merge RgSTA",
     "heads.dbi": "Exchange DBI",
     "heads.hmoe": "Mixture HMoE",
