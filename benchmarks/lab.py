@@ -1,8 +1,13 @@
 """Experts that earn their place: attempts on JHMDB-21's 650 clips, each predicted before it is run.
 
+    python benchmarks/lab.py arrays             # what the experts read, once, an hour on one core; resumable
     python benchmarks/lab.py run [NAME ...]     # the attempts that are not there yet, in order
     python benchmarks/lab.py confirm NAME ...   # the same on folds drawn anew, five times
     python benchmarks/lab.py table
+    python benchmarks/lab.py hidden NAME ...    # train on the 650 clips, answer for others
+
+`hidden` takes the clips of the folder VIDPRISM_LAB_CLIPS, which has one folder per class. It needs a `--cache` of its
+own, for which `arrays` has run with the same variable.
 
 An expert is a vector of each clip with a classifier of its own: ridge regression, its strength and the temperature of
 its scores chosen on source-grouped folds inside the training side. Experts are joined in one of five ways:
@@ -23,18 +28,21 @@ from functools import cache
 from pathlib import Path
 from scipy.optimize import minimize
 from typing import NamedTuple
-from vidprism.data.splits import grouped_folds, source_of
+from vidprism.data.splits import Fold, grouped_folds, source_of
+from vidprism.errors import ConfigError
 from vidprism.evaluation.benchmark import find_commit
 from vidprism.experiments.studies import difference
 from vidprism.files import locked, write_json
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+from lab_colours import write_colours
+from lab_flow import write_cells
 from lab_views import view_for
-from small_data import FOLDS, listed, read_rows
+from small_data import FOLDS, FULL, bench_of, listed, make_features, measure_fold, read_rows
 
 TABLE = HERE / "lab.json"
-INNER = 4
+CLIPS, INNER = 650, 4
 RIDGES = (10.0 ** np.arange(-4, 2.1, 0.5)).astype(np.float32)
 STRENGTHS = (0, 0.25, 0.5, 1, 2, 4)
 TEMPERATURES = 2.0 ** np.arange(-1, 6.1, 0.5)
@@ -437,16 +445,46 @@ def table(rows, splits=(0,)):
     return "\n".join(lines)
 
 
+def make_arrays(folder):
+    "Make the arrays of features, flow and colours that are missing."
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "features.pt").exists():
+        make_features(folder / "features.pt")
+    write_cells(folder, (1,))
+    write_colours(folder, (0, 1), sampled=False)
+    write_colours(folder, (1,), sampled=True)
+
+
+def run_hidden(names, folder):
+    "Train on the 650 clips and print top-1 of the others, by each attempt, its twin, and the head `statistics`."
+    labels, *_ = find_clips()
+    split = Fold(list(range(CLIPS)), list(range(CLIPS, len(labels))))
+    test = np.array(split.test, int)
+    if not len(test):
+        raise ConfigError("VIDPRISM_LAB_CLIPS must name a folder with clips, one folder per class.")
+    top1, _ = measure_fold(bench_of(folder / "features.pt"), split, "statistics", {}, FULL, False, 0)
+    print(f"{len(test)} clips; the head statistics: {top1:.1%}")
+    for name in names:
+        found = join(PLAN[name], folder, split, 0)
+        with_experts, alone = (logs[test].argmax(1) == labels[test] for logs in (found.together, found.each[0]))
+        gained, lost = (with_experts & ~alone).sum(), (alone & ~with_experts).sum()
+        print(f"{name}: {with_experts.mean():.1%}, twin {alone.mean():.1%}; {gained} clips gained, {lost} lost")
+
+
 DEVELOPMENT, CONFIRMATION = (0,), (10, 11, 12, 13, 14)
 
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("what", choices=("run", "confirm", "table"))
+    ask.add_argument("what", choices=("arrays", "run", "confirm", "table", "hidden"))
     ask.add_argument("names", nargs="*")
     ask.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "vidprism_lab")
     a = ask.parse_args()
     torch.set_num_threads(1)
+    if a.what == "arrays":
+        return make_arrays(a.cache)
+    if a.what == "hidden":
+        return run_hidden(a.names, a.cache)
     if a.what == "table":
         for splits in (DEVELOPMENT, CONFIRMATION):
             print(table(read(), splits), end="\n\n")

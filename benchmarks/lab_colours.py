@@ -56,6 +56,21 @@ def open_features(file, clips):
     return np.lib.format.open_memmap(file, "w+", "float32", (clips, FRAMES, DIM))
 
 
+def write_colours(folder, shifts, sampled):
+    "Fill the arrays of some shifts for every clip that they lack."
+    root, items, _, _ = listed()
+    encoder = make()
+    kind = "sampled" if sampled else "colours"
+    arrays = {shift: open_features(folder / f"{kind}_{shift}.npy", len(items)) for shift in shifts}
+    with torch.inference_mode():
+        for i, item in enumerate(items):
+            left = [shift for shift in shifts if not arrays[shift][i].any()]
+            if left:
+                greys = read_greys(root / item, encoder, sampled)
+            for shift in left:
+                arrays[shift][i] = encoder.encode(in_colours(greys, shift)).pooled.numpy()
+
+
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("folder", type=Path)
@@ -63,17 +78,7 @@ def main():
     ask.add_argument("--sampled", action="store_true")
     a = ask.parse_args()
     torch.set_num_threads(1)
-    root, items, _, _ = listed()
-    encoder = make()
-    kind = "sampled" if a.sampled else "colours"
-    arrays = {shift: open_features(a.folder / f"{kind}_{shift}.npy", len(items)) for shift in a.shifts}
-    with torch.inference_mode():
-        for i, item in enumerate(items):
-            left = [shift for shift in a.shifts if not arrays[shift][i].any()]
-            if left:
-                greys = read_greys(root / item, encoder, a.sampled)
-            for shift in left:
-                arrays[shift][i] = encoder.encode(in_colours(greys, shift)).pooled.numpy()
+    write_colours(a.folder, a.shifts, a.sampled)
 
 
 if __name__ == "__main__":

@@ -118,22 +118,27 @@ def open_cells(file, rate, clips):
     return np.lib.format.open_memmap(file, "w+", "float16", (clips, FRAMES - rate, side, side, 4 * DIRECTIONS + 1))
 
 
+def write_cells(folder, rates):
+    "Fill FOLDER/cells56_RATE.npy for every clip that it lacks."
+    root, items, _, _ = listed()
+    encoder = make()
+    arrays = {rate: open_cells(folder / f"cells56_{rate}.npy", rate, len(items)) for rate in rates}
+    with torch.inference_mode():
+        for i, item in enumerate(items):
+            left = [rate for rate in rates if not arrays[rate][i].any()]
+            if left:
+                grey = grey_frames(root / item, encoder)
+            for rate in left:
+                arrays[rate][i] = cells_of(grey, rate).half().numpy()
+
+
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("folder", type=Path)
     ask.add_argument("rates", type=int, nargs="+")
     a = ask.parse_args()
     torch.set_num_threads(1)
-    root, items, _, _ = listed()
-    encoder = make()
-    arrays = {rate: open_cells(a.folder / f"cells56_{rate}.npy", rate, len(items)) for rate in a.rates}
-    with torch.inference_mode():
-        for i, item in enumerate(items):
-            left = [rate for rate in a.rates if not arrays[rate][i].any()]
-            if left:
-                grey = grey_frames(root / item, encoder)
-            for rate in left:
-                arrays[rate][i] = cells_of(grey, rate).half().numpy()
+    write_cells(a.folder, a.rates)
 
 
 if __name__ == "__main__":

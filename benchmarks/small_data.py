@@ -13,6 +13,7 @@ A row is measured once and never again while its settings stand; stopping it los
 import argparse
 import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from vidprism.data.splits import grouped_folds, source_of
 from vidprism.encoders.cache import FeatureCache
 from vidprism.encoders.factory import create_encoder
 from vidprism.encoders.motion import motion_features
+from vidprism.errors import ConfigError
 from vidprism.evaluation.benchmark import Benchmark, FeatureSplit, find_commit, world_bench
 from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.evaluation.protocols import GRID, grid_search, train_head
@@ -45,13 +47,26 @@ FULL = TrainConfig()  # the kit's defaults
 SHORT = replace(FULL, epochs=12, precision="bf16")
 
 
+def further(classes):
+    "Paths and labels of the clips in the folder VIDPRISM_LAB_CLIPS, one folder per class; none without it."
+    if "VIDPRISM_LAB_CLIPS" not in os.environ:
+        return [], []
+    root = Path(os.environ["VIDPRISM_LAB_CLIPS"]).absolute()
+    paths = sorted(p for p in root.glob("*/*") if p.is_file())
+    unknown = {p.parent.name for p in paths}.difference(classes)
+    if unknown:
+        raise ConfigError(f"No class of JHMDB-21: {', '.join(sorted(unknown))} in VIDPRISM_LAB_CLIPS.")
+    return [str(p) for p in paths], [classes.index(p.parent.name) for p in paths]
+
+
 def listed():
-    "Folder, paths, labels and class names of the 650 clips."
+    "Folder, paths, labels and class names of the 650 clips, and after them those of `further`."
     root = SHARED / "jhmdb21"
     rows = [line.rsplit(" ", 1) for line in (root / "clips.txt").read_text().splitlines() if line.strip()]
     paths, labels = [path for path, _ in rows], [int(label) for _, label in rows]
     classes = [line.strip() for line in (root / "classes.txt").read_text().splitlines() if line.strip()]
-    return root, paths, labels, classes
+    more_paths, more_labels = further(classes)
+    return root, paths + more_paths, labels + more_labels, classes
 
 
 def encode(paths, root):
