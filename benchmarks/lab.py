@@ -175,6 +175,16 @@ PLAN = {
         "stacked",
         "+3: the control of `colours, 1, and tubes`, which gave +4.2; without motion in the colours a point less.",
     ),
+    "colours, 1, moving and tubes, stacked": Attempt(
+        ("statistics", "colours 1", "moving", "short tubes 1", "tubes 1", "long tubes 1"),
+        "stacked",
+        "+4.5: a third reading of appearance adds half a point, as the greys did.",
+    ),
+    "colours, 1, tubes and flow, stacked": Attempt(
+        ("statistics", "colours 1", "short tubes 1", "tubes 1", "long tubes 1", "moments 1", "layout 1"),
+        "stacked",
+        "+4.5: flow added 0.3 to tubes on these folds.",
+    ),
     "sampled colours, 1, and tubes, stacked": Attempt(
         ("statistics", "sampled colours 1", "short tubes 1", "tubes 1", "long tubes 1"),
         "stacked",
