@@ -10,7 +10,6 @@ the other experts; at the ends the first or last frame is repeated. With SHIFT 0
 resumable."""
 
 import argparse
-import numpy as np
 import sys
 import torch
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import NamedTuple
 from vidprism.data.clips import clip_info, frame_indices, read_frames
 
 sys.path.insert(0, str(Path(__file__).parent))
-from lab_flow import GREY
+from lab_flow import GREY, fill, open_array
 from mobilenet import make
 from small_data import FRAMES, listed
 
@@ -49,26 +48,16 @@ def in_colours(greys, shift):
     return torch.stack([greys.frames[place] for place in places], 1)
 
 
-def open_features(file, clips):
-    "The file's array, made where it is missing."
-    if file.exists():
-        return np.lib.format.open_memmap(file, "r+")
-    return np.lib.format.open_memmap(file, "w+", "float32", (clips, FRAMES, DIM))
-
-
 def write_colours(folder, shifts, sampled):
     "Fill the arrays of some shifts for every clip that they lack."
-    root, items, _, _ = listed()
-    encoder = make()
+    encoder, shape = make(), (len(listed()[1]), FRAMES, DIM)
     kind = "sampled" if sampled else "colours"
-    arrays = {shift: open_features(folder / f"{kind}_{shift}.npy", len(items)) for shift in shifts}
-    with torch.inference_mode():
-        for i, item in enumerate(items):
-            left = [shift for shift in shifts if not arrays[shift][i].any()]
-            if left:
-                greys = read_greys(root / item, encoder, sampled)
-            for shift in left:
-                arrays[shift][i] = encoder.encode(in_colours(greys, shift)).pooled.numpy()
+    arrays = {shift: open_array(folder / f"{kind}_{shift}.npy", "float32", shape) for shift in shifts}
+
+    def describe(greys, shift):
+        return encoder.encode(in_colours(greys, shift)).pooled.numpy()
+
+    fill(arrays, lambda path: read_greys(path, encoder, sampled), describe)
 
 
 def main():

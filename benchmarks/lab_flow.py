@@ -110,26 +110,31 @@ def grey_frames(path, encoder):
     return F.avg_pool2d(grey, 4)
 
 
-def open_cells(file, rate, clips):
+def open_array(file, dtype, shape):
     "The file's array, made where it is missing."
     if file.exists():
         return np.lib.format.open_memmap(file, "r+")
-    side = 224 // 4 // CELL
-    return np.lib.format.open_memmap(file, "w+", "float16", (clips, FRAMES - rate, side, side, 4 * DIRECTIONS + 1))
+    return np.lib.format.open_memmap(file, "w+", dtype, shape)
+
+
+def fill(arrays, read, describe):
+    "Fill arrays, by their settings, for every clip that they lack, with `describe(read(path), setting)`."
+    root, items, _, _ = listed()
+    with torch.inference_mode():
+        for i, item in enumerate(items):
+            left = [setting for setting in arrays if not arrays[setting][i].any()]
+            if left:
+                seen = read(root / item)
+            for setting in left:
+                arrays[setting][i] = describe(seen, setting)
 
 
 def write_cells(folder, rates):
     "Fill FOLDER/cells56_RATE.npy for every clip that it lacks."
-    root, items, _, _ = listed()
-    encoder = make()
-    arrays = {rate: open_cells(folder / f"cells56_{rate}.npy", rate, len(items)) for rate in rates}
-    with torch.inference_mode():
-        for i, item in enumerate(items):
-            left = [rate for rate in rates if not arrays[rate][i].any()]
-            if left:
-                grey = grey_frames(root / item, encoder)
-            for rate in left:
-                arrays[rate][i] = cells_of(grey, rate).half().numpy()
+    encoder, clips, side = make(), len(listed()[1]), 224 // 4 // CELL
+    shapes = {rate: (clips, FRAMES - rate, side, side, 4 * DIRECTIONS + 1) for rate in rates}
+    arrays = {rate: open_array(folder / f"cells56_{rate}.npy", "float16", shape) for rate, shape in shapes.items()}
+    fill(arrays, lambda path: grey_frames(path, encoder), lambda grey, rate: cells_of(grey, rate).half().numpy())
 
 
 def main():
