@@ -18,11 +18,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from torch import nn
+from typing import NamedTuple
 from ..data.clips import samples_folder
 from .base import Features, FrameEncoder, ModuleEncoder, Preprocess, check_preprocess, weights_hash
 from .weights import check_finite, fetch_file, first_line, load_strictly, near
 
 # isort: split
+from .flow import FlowEncoder
+from .motion import ColourEncoder, MotionEncoder
 from .weights import read_weights, signs_of_openai
 from ..errors import ConfigError, ImageSize, VidPrismError, checked
 from ..schema import Rule, check_object, check_value, check_values, flag, is_number, is_text, listed, mapping
@@ -802,9 +805,70 @@ def _check_name(name: str):
         return
     hint = "" if source in _SOURCES else near(source, _SOURCES)
     sources = ", ".join(key for key in _SOURCES if key != "mini")
+    wrappers = ", ".join(f"{kind}1:" for kind in _WRAPPERS)
     raise ConfigError(
-        f"unknown encoder {name!r}{hint}: name mini, or source:architecture/weights with a source of {sources}"
+        f"unknown encoder {name!r}{hint}: name mini, or source:architecture/weights with a source of {sources}; "
+        f"{wrappers} or another number may stand before it"
     )
+
+
+_WRAPPERS = dict(motion=MotionEncoder, colours=ColourEncoder, flow=FlowEncoder)  # encoder, number -> encoder
+_WRAPPED = re.compile(rf"({'|'.join(_WRAPPERS)})(\d{{1,6}}):(.*)", re.DOTALL)
+MOST_WRAPPERS = 3
+
+
+class WrappedName(NamedTuple):
+    """The parts of an encoder's name.
+
+    Attributes
+    ----------
+    wrappers : list of tuple
+        Kind and number of each wrapper, the outermost first.
+    inner : str
+        Name of the encoder inside.
+    """
+
+    wrappers: list
+    inner: str
+
+    @property
+    def prefix(self) -> str:
+        "The name without that of the encoder inside."
+        return "".join(f"{kind}{number}:" for kind, number in self.wrappers)
+
+
+def split_name(name: str) -> WrappedName:
+    """Split a name such as `flow1:colours0:mini`.
+
+    Parameters
+    ----------
+    name : str
+        Any encoder's name.
+
+    Returns
+    -------
+    WrappedName
+
+    Raises
+    ------
+    ConfigError
+        If it has more than `MOST_WRAPPERS` wrappers.
+    """
+    wrappers, inner = [], name
+    while found := _WRAPPED.fullmatch(inner):
+        kind, number, inner = found.groups()
+        wrappers.append((kind, int(number)))
+        if len(wrappers) > MOST_WRAPPERS:
+            raise ConfigError(f"an encoder's name may have at most {MOST_WRAPPERS} of {', '.join(_WRAPPERS)}")
+    return WrappedName(wrappers, inner)
+
+
+def _wrapped(encoder: FrameEncoder, wrappers: list) -> FrameEncoder:
+    "The encoder inside its wrappers, with its options."
+    for kind, number in reversed(wrappers):
+        outer = _WRAPPERS[kind](encoder, number)
+        outer.options, encoder = encoder.options, outer
+    return encoder
 
 
 def _create_named(name: str, options: dict) -> FrameEncoder:
@@ -870,7 +934,8 @@ def create_encoder(
     Parameters
     ----------
     name : str or nn.Module
-        "mini", `source:architecture/weights`, or a module from pictures `[N,3,S,S]` to vectors `[N,D]`.
+        "mini", `source:architecture/weights`, or a module from pictures `[N,3,S,S]` to vectors `[N,D]`. Before a name,
+        `motion2:`, `colours1:` and `flow1:` add channels (`encoders/motion`, `encoders/flow`).
     quick_gelu : bool, optional
         open_clip: override the activation.
     how : Preprocess, optional
@@ -902,13 +967,15 @@ def create_encoder(
         encoder = _create_own(name, how, grid)
     else:
         options = given | dict(bare=True) if bare else given
-        encoder = _create_named(str(name), options)
+        wrappers, inner = split_name(str(name))
+        encoder = _create_named(inner, options)
         encoder.name, encoder.local = _shown_name(encoder.name)
         if encoder.device.type != "meta":  # on meta, only shapes are compared
             check_finite(dict(encoder.named_parameters()), f"encoder {encoder.name}")
         if how is not None:
             _prepare_otherwise(encoder.eval(), how)
         encoder.options |= given
+        encoder = _wrapped(encoder.requires_grad_(False).eval(), wrappers)
     encoder.requires_grad_(False).eval()
     if encoder.origin is None and encoder.device.type != "meta":
         encoder.origin = weights_hash(encoder)
@@ -936,7 +1003,7 @@ def _refuse_saved(name: str):
 
 
 def _buildable_name(name: str, copied: bool) -> str:
-    "The name to build from a saved name, without the file whose weights are beside the config."
+    "The name to build from a saved name without wrappers, without the file whose weights are beside the config."
     source, _, rest = name.partition(":")
     if name == "mini":
         return name
@@ -985,11 +1052,12 @@ def rebuild_encoder(name: str, how: Preprocess = None, options: dict = None, cop
     """
     options = options or {}
     check_object(options, _SAVED_OPTIONS, "encoder_options")
-    built = _buildable_name(name, copied)
+    parts = split_name(name)
+    built = _buildable_name(parts.inner, copied)
     if copied and built.startswith(("videomae:", "transformers:")) and "config" not in options:
         raise ConfigError(f"the encoder {name!r} was saved without the sizes of its architecture")
     try:
-        encoder = create_encoder(built, how=how, bare=copied, **options)
+        encoder = create_encoder(parts.prefix + built, how=how, bare=copied, **options)
     except VidPrismError:
         raise
     except Exception as error:

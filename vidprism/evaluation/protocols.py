@@ -108,7 +108,7 @@ def train_head(
         The trained head and the history of `fit`.
     """
     model = build_head(bench, head, options, seed, classifier)
-    clips = TensorClips(train.features, train.labels)
+    clips = TensorClips(train.features, train.labels, sources=train.sources)
     tested = None if test is None else (test.features, test.labels)
     with seeded(seed):
         history = fit(model, clips, tested, replace(config, seed=seed))
@@ -190,9 +190,11 @@ def grid_search(
     Raises
     ------
     ConfigError
-        If the grid has an unknown field, or a field without a list of values.
+        If the grid has an unknown field, or a field without a list of values, or the head is in closed form.
     """
     grid = grid or GRID
+    if HEADS[one_of(head, HEADS, "head")].closed_form:
+        raise ConfigError(f"The head {head!r} is solved in closed form, so a grid of training options changes nothing.")
     train = train or bench.train
     fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
     kept, held = train.rows(fold.train), train.rows(fold.test)

@@ -140,6 +140,8 @@ class Head(nn.Module):
         Config fields that may change on trained weights. `variant` uses them.
     gate_threshold : float or None
         Threshold of the gates between rates, if any.
+    closed_form : bool
+        Whether `fit` calls `solve` once with all clips in place of gradient steps.
     """
 
     name = ""
@@ -147,6 +149,7 @@ class Head(nn.Module):
     batch_independent = True
     inference_options = ()
     gate_threshold = None
+    closed_form = False
 
     def __init__(self, config):
         super().__init__()
@@ -194,6 +197,27 @@ def video_parts(self: Head, output: HeadOutput, active_experts=None) -> Parts:
         If the head does not support it.
     """
     raise ConfigError(f"The head {self.name!r} has no experts to explain.")
+
+
+@patch
+def solve(self: Head, features: Tensor, labels: Tensor, sources=None):
+    """Fit the head to clips in closed form; overridden by heads with `closed_form`.
+
+    Parameters
+    ----------
+    features : Tensor
+        [N,T,D] of all training clips.
+    labels : Tensor
+        [N] class indices.
+    sources : sequence, optional
+        N sources; clips of a source may not be held out from each other. None: each clip has its own.
+
+    Raises
+    ------
+    ConfigError
+        If the head is trained by gradient steps.
+    """
+    raise ConfigError(f"The head {self.name!r} is trained by gradient steps: use fit.")
 
 
 @patch
@@ -320,6 +344,7 @@ BUILT_IN = {  # name -> the module that registers the head
     "vidprism_lowdata": "vidprism.heads.lowdata",
     "mean": "vidprism.heads.baselines",
     "statistics": "vidprism.heads.baselines",
+    "vidprism_tubes": "vidprism.heads.tubes",
     "linear_probe": "vidprism.heads.probes",
     "attentive_probe": "vidprism.heads.probes",
     "transformer": "vidprism.heads.baselines",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..encoders.base import evaluation_mode
 from ..errors import ConfigError, Count, positive_int
 from .base import Trace
+from .baselines import TemporalTrace
 
 # %% ../../nbs/heads/observation.ipynb #f76fb3ee
 def linear_cka(outputs: Tensor) -> Tensor:
@@ -115,6 +116,8 @@ def _observe_batch(head: nn.Module, x: Tensor, without: bool) -> Observed:
     if not head.num_experts:
         raise ConfigError(f"The head {head.name!r} has no experts to compare.")
     full = head(x, inspect=True)
+    if not isinstance(full.trace, (Trace, TemporalTrace)):
+        raise ConfigError(f"The experts of {head.name!r} have no outputs of equal width to compare.")
     alone = [head(x, active_experts=[i], inspect=True) for i in range(head.num_experts)]
     answers = full.logits.argmax(1)
     others = torch.stack(_answers_without(head, x, answers), 1) if without else answers.new_empty(len(x), 0)
@@ -158,7 +161,7 @@ def observe(head: nn.Module, features: Tensor, batch: Count = 128, without: bool
     Raises
     ------
     ConfigError
-        If the head has no experts, or `batch` is not a positive integer.
+        If the head has no experts, or they have no outputs of equal width, or `batch` is not a positive integer.
     """
     positive_int(batch, "batch")
     if not head.batch_independent:

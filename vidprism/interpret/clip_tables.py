@@ -41,6 +41,7 @@ from ..evaluation.benchmark import FeatureSplit
 from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
 from ..heads.probes import ProbeTrace
+from ..heads.tubes import TubeTrace
 from .attribution import frame_parts
 from .explanation import _probe_parts, _temporal_parts
 from .usage import class_means, js_bits
@@ -377,6 +378,8 @@ def _measures_of(head: Head, out: HeadOutput) -> dict:
         found |= _temporal_measures(out.trace)
     elif isinstance(out.trace, ProbeTrace):
         found |= _probe_measures(out)
+    elif isinstance(out.trace, TubeTrace) and out.trace.frames is not None:
+        found["importance"] = out.trace.frames.sum(1)
     if "importance" in found:
         found["top_frame"] = found["importance"].argmax(1).double()
     return found

@@ -17,6 +17,7 @@ from ..heads.base import Head, HeadOutput, Trace
 from ..heads.baselines import TemporalTrace
 from ..heads.probes import ProbeTrace
 from ..heads.rgsta import Merge
+from ..heads.tubes import TubeTrace
 from .attribution import class_pair, class_parts, frame_drops, frame_parts, logit_parts
 from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency
 from ..model import VideoModel
@@ -206,6 +207,14 @@ def _mixture_maps(names: tuple, trace: Trace) -> dict:
     return dict(maps=torch.cat([maps, readout[None]]), map_names=(*names, "readout"))
 
 
+def _tube_fields(trace: TubeTrace) -> dict:
+    "Importance of the frames, and the share of each expert's part in it, for the first clip."
+    if trace.frames is None:
+        return {}
+    parts = trace.frames[0]
+    return dict(importance=parts.sum(0), parts=parts, shares=parts.sum(1))
+
+
 def _layer_maps(attention: list) -> dict:
     maps = torch.stack([a.mean(0) for a in attention])
     names = tuple(f"layer {i}" for i in range(len(maps)))
@@ -314,6 +323,8 @@ def describe(
         found = dict(attention=attention, **_layer_maps(attention))
     elif isinstance(out.trace, ProbeTrace):
         found = _probe_maps(out.trace)
+    elif isinstance(out.trace, TubeTrace):
+        found = _tube_fields(out.trace)
     found |= _class_fields(head, out, labels, target, against, active_experts)
     answer = _ranked(out.logits[0], labels)
     return Explanation(clip, answer, out.logits[0], names, untrained=tuple(untrained), **found)
@@ -332,6 +343,8 @@ def _explained_fields(head: Head, out: HeadOutput) -> dict:
     "Fields from the trace of the first clip."
     if isinstance(out.trace, Trace):
         return _mixture_fields(head, out.trace)
+    if isinstance(out.trace, TubeTrace):
+        return _tube_fields(out.trace)
     is_probe = isinstance(out.trace, ProbeTrace)
     parts, shares = _probe_parts(out) if is_probe else _temporal_parts(out.trace)
     layers = out.trace.layers if is_probe else out.trace.attention

@@ -1140,7 +1140,8 @@ def _train_on_features(bench: Benchmark, recipe: Recipe, run=None, watch=False, 
     config, record = _tuned(bench, recipe, None if run is None else Path(run) / "tuning.json")
     seed, test = config.seed, bench.test
     head = build_head(bench, recipe.head, recipe.options, seed, recipe.classifier)
-    clips = TensorClips(bench.train.features, bench.train.labels, bench.train.items)
+    train = bench.train
+    clips = TensorClips(train.features, train.labels, train.items, train.sources)
     watch = _watch_features(watch, test) or False
     history = fit(head, clips, config=config, labels=bench.classes, watch=watch, **checkpoints)
     measured = measure(view_logits(head, test.features), test.labels)

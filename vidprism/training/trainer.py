@@ -37,6 +37,7 @@ from ..errors import AnyPath, ConfigError, Count, Fraction, Natural, NonNegative
 # isort: split
 from ..errors import VidPrismError, WorkerCount, WriteError, checked, one_of
 from ..files import locked, make_folder, remove_leftovers
+from ..heads.base import Head
 from ..heads.dbi import whole_batch
 from .allocator import keep_freed, kept_memory
 from .checkpoint import differences, find_checkpoint, is_finite
@@ -140,6 +141,8 @@ class TensorClips(Dataset):
         Class indices [N].
     items : list of str, optional
         Names of the clips, for messages.
+    sources : list, optional
+        Sources of the clips, for heads that are solved in closed form.
 
     Raises
     ------
@@ -147,7 +150,7 @@ class TensorClips(Dataset):
         If N is 0, or clips and labels differ in number.
     """
 
-    def __init__(self, features: Tensor, labels: Tensor, items: list = None):
+    def __init__(self, features: Tensor, labels: Tensor, items: list = None, sources: list = None):
         if len(features) != len(labels):
             raise ConfigError(f"There are {len(features)} clips and {len(labels)} labels.")
         if not len(labels):
@@ -155,6 +158,7 @@ class TensorClips(Dataset):
         self.features = features
         self.labels = labels.long()
         self.items = [f"clip {place}" for place in range(len(labels))] if items is None else list(items)
+        self.sources = None if sources is None else list(sources)
 
     def __len__(self):
         return len(self.labels)
@@ -1080,13 +1084,64 @@ def _begin(loop: _Loop, resume: bool) -> _Loop:
     return loop
 
 # %% ../../nbs/training/trainer.ipynb #c4e8d2b6
+def _is_solved(module: nn.Module) -> bool:
+    "Whether a head is solved in closed form. Raise `ConfigError` for a model with such a head."
+    if isinstance(module, Head):
+        return module.closed_form
+    for part in module.modules():
+        if isinstance(part, Head) and part.closed_form:
+            raise ConfigError(
+                f"The head {part.name!r} is solved in closed form from features: leave its encoder frozen."
+            )
+    return False
+
+
+def _all_clips(data: Dataset, config: TrainConfig) -> tuple:
+    "Features [N,T,D] and labels [N] of a data set, in its order."
+    batches = iter(_batches_of(data, list(_SharedBatches(range(len(data)), config.batch)), config.workers))
+    try:
+        clips, labels = zip(*batches)
+    finally:
+        _end_workers(batches)
+    return torch.cat(clips), torch.cat(labels)
+
+
+def _refuse_not_finite(clips: Tensor, data: Dataset):
+    places = (~clips.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
+    if places:
+        names = _names_of(data, places)
+        raise NotFiniteError(f"Features are not finite numbers: {_first_names(names)}.", names)
+
+
+@torch.no_grad()
+def _solve(loop: _Loop) -> dict:
+    "Solve a head in closed form; return its mean losses over the clips."
+    clips, labels = _all_clips(loop.data, loop.config)
+    _refuse_not_finite(clips, loop.data)
+    head, device = loop.module, loop.accelerator.device
+    head.solve(clips, labels, getattr(loop.data, "sources", None))
+    loop.progress.step = 1
+    totals = {}
+    with evaluation_mode(head):
+        for part, its_labels in zip(clips.split(loop.config.batch), labels.split(loop.config.batch)):
+            losses = head(part.to(device), its_labels.to(device)).losses
+            _add_to(totals, {name: value.item() * len(part) for name, value in losses.items()})
+    return {name: total / len(clips) for name, total in totals.items()}
+
+
+def _epochs_of(loop: _Loop) -> int:
+    "Epochs of a training; a head in closed form has one."
+    return 1 if _is_solved(loop.module) else loop.config.epochs
+
+
 def _run_epoch(loop: _Loop, test):
     "Train on the rest of an epoch and score the test clips; add a row to the history."
     progress, train = loop.progress, loop.data
     epoch = len(progress.rows)
     _begin_epoch(loop.loader, epoch)
     train_mode(loop.model)
-    row = dict(epoch=epoch + 1, **_train_epoch(loop), skipped=progress.skipped)
+    losses = _solve(loop) if _is_solved(loop.module) else _train_epoch(loop)
+    row = dict(epoch=epoch + 1, **losses, skipped=progress.skipped)
     if hasattr(train, "epoch_report"):
         row["data"] = str(train.epoch_report(epoch))
         loop.accelerator.print(row["data"])
@@ -1167,7 +1222,7 @@ def _run(loop: _Loop, test, on_epoch, watcher: _Watcher):
     "Run the remaining epochs."
     store = loop.store
     try:
-        while len(loop.progress.rows) < loop.config.epochs:
+        while len(loop.progress.rows) < _epochs_of(loop):
             _run_epoch(loop, test)
             _in_main_process(loop, _record_epoch, watcher)
             if store.folder is not None and not store.every:
@@ -1237,7 +1292,8 @@ def fit(
     """Train a module. Under `accelerate launch`, every process calls this.
 
     The module is left in evaluation mode, on the CPU. Steps that are not finite are skipped. A resumed run gives the
-    weights of an unbroken one.
+    weights of an unbroken one. A head in closed form is solved once, with one row in the history; of `config` only
+    `batch` and `workers` are used.
 
     Parameters
     ----------
@@ -1280,13 +1336,15 @@ def fit(
     Raises
     ------
     ConfigError
-        If an option is out of its range, no tower supports checkpointing, every parameter is frozen, or processes
-        outnumber clips. If `folder` has other files, no checkpoint to resume, or one without `resume`. If the
-        checkpoint has another config, labels, clips, watched clips or number of processes. If `watch` finds no clips, a
-        tracker is not installed, or `keep` needs too much space.
+        If an option is out of its range, no tower supports checkpointing, every parameter is frozen, processes
+        outnumber clips, or a model's head is in closed form.
+        If `folder` has other files, no checkpoint to resume, or one without `resume`. If the checkpoint has another
+        config, labels, clips, watched clips or number of processes. If `watch` finds no clips, a tracker is not
+        installed, or `keep` needs too much space.
 
     NotFiniteError
-        If three steps in a row are skipped. The module and a checkpoint have the last finite weights.
+        If three steps in a row are skipped; the module and a checkpoint have the last finite weights. If a closed form
+        gets features that are not finite.
     WriteError
         If a checkpoint cannot be written; earlier ones are whole.
     """
@@ -1294,6 +1352,7 @@ def fit(
     if resume and folder is None:
         raise ConfigError("resume needs the folder of the run.")
     test, watch = _test_clips(test), watch_of(watch)
+    _is_solved(module)  # raises for a model whose head is in closed form
     _check_trackers(trackers, logs)
     kept = _checkpoints_kept(keep, module, folder, _most_checkpoints(train, config, every))
     with _training(module, config, trackers, logs) as accelerator, _own_folder(folder, accelerator):
