@@ -17,11 +17,12 @@ from typing import NamedTuple
 from vidprism.data.clips import clip_info, frame_indices, read_frames
 
 sys.path.insert(0, str(Path(__file__).parent))
-from lab_flow import GREY, fill, open_array
+from lab_flow import fill, open_array
 from mobilenet import make
 from small_data import FRAMES, listed
 
 DIM = 1280
+GREY = (0.299, 0.587, 0.114)
 
 
 class Greys(NamedTuple):

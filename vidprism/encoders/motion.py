@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from ..data.augment import _luma
-from .base import Features, FrameEncoder, _check_frames
-from ..errors import ConfigError, Count, SmallCount, check_argument, check_shapes, checked
+from .base import Features, FrameEncoder, _check_frames, weights_hash
+from ..errors import ConfigError, Natural, SmallCount, check_argument, check_shapes, checked
 
 # %% ../../nbs/encoders/motion.ipynb #8a7871ac
 def _cell_means(x: Tensor, cells: int) -> Tensor:
@@ -97,11 +97,23 @@ class _Beside(FrameEncoder):
         super().__init__(name, encoder.dim + more, encoder.how, encoder.chunk)
         self.encoder = encoder
         self.span, self.window = encoder.span, encoder.window
-        self.local = encoder.local
+        self.local, self.options = encoder.local, encoder.options
+        self.origin = self._find_origin()
+
+    def _find_origin(self) -> str | None:
+        "The hash of the original weights under their names here; a text that is not a hash if they have changed."
+        origin = self.encoder.origin
+        if origin is None:
+            return None
+        return weights_hash(self) if weights_hash(self.encoder) == origin else f"changed {origin}"
 
     @property
     def has_text(self):
         return self.encoder.has_text
+
+    @property
+    def text_scale(self):
+        return self.encoder.text_scale
 
     @property
     def grid_dim(self):
@@ -211,7 +223,7 @@ class MotionEncoder(_Beside):
 
 # %% ../../nbs/encoders/motion.ipynb #c0104a02
 @checked
-def colour_frames(frames: Tensor, shift: Count = 1) -> Tensor:
+def colour_frames(frames: Tensor, shift: Natural = 1) -> Tensor:
     """Three frames as the colours of one picture, c above.
 
     Parameters
@@ -219,7 +231,7 @@ def colour_frames(frames: Tensor, shift: Count = 1) -> Tensor:
     frames : Tensor
         uint8 [B,T,H,W,3].
     shift : int
-        s, frames between two colours.
+        s, frames between two colours; 0: grey pictures.
 
     Returns
     -------
@@ -229,7 +241,7 @@ def colour_frames(frames: Tensor, shift: Count = 1) -> Tensor:
     Raises
     ------
     ConfigError
-        If `frames` has another type or shape, or `shift` is below 1.
+        If `frames` has another type or shape, or `shift` is below 0.
     """
     _check_frames(frames)
     grey = _luma(frames)
@@ -247,7 +259,7 @@ class ColourEncoder(_Beside):
     encoder : FrameEncoder
         Reads frames, and the pictures of `colour_frames`.
     shift : int
-        Frames between two colours.
+        Frames between two colours; 0: grey pictures.
 
     Attributes
     ----------
@@ -258,7 +270,7 @@ class ColourEncoder(_Beside):
     """
 
     @checked
-    def __init__(self, encoder: FrameEncoder, shift: Count = 1):
+    def __init__(self, encoder: FrameEncoder, shift: Natural = 1):
         super().__init__(encoder, f"colours{shift}:{encoder.name}", encoder.dim)
         self.shift = shift
 
