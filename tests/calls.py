@@ -240,6 +240,11 @@ CALLS = {
     "remove_adapters": lambda w: dict(encoder=vp.add_adapters(deepcopy(w.plain_encoder))),
     "ColourEncoder": lambda w: dict(encoder=w.encoder, shift=1),
     "colour_frames": lambda w: dict(frames=torch.zeros(1, 4, 8, 8, 3, dtype=torch.uint8), shift=1),
+    "FlowEncoder": lambda w: dict(encoder=w.encoder, rate=1),
+    "find_flow": lambda w: dict(
+        first=torch.rand(2, 1, 8, 16, generator=generator(6)), second=torch.rand(2, 1, 8, 16, generator=generator(7))
+    ),
+    "flow_cells": lambda w: dict(grey=torch.rand(3, 1, 56, 56, generator=generator(6)), rate=1),
     "MotionEncoder": lambda w: dict(encoder=w.encoder, cells=2),
     "motion_features": lambda w: dict(grid=torch.randn(1, 4, 4, 4, 8, generator=generator(6)), cells=2),
     "RgSTA": lambda w: dict(dim=8, rate=2, alpha=0.7, tau=0.1, delta=0.5, keep=1, preset="paper"),

@@ -658,6 +658,22 @@ def test_a_strangers_run_is_data(clips, tmp_path, changes):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("name", ["own:evil.py:f", "flow1:own:evil.py:f", "flow1:open_clip:local-dir:clips"])
+def test_a_strangers_run_names_no_code(clips, tmp_path, name, monkeypatch):
+    "A whole record with another encoder, which is a file of code or a folder, also behind a wrapper."
+    from vidprism.training.runs import rerun
+
+    monkeypatch.chdir(clips)
+    (tmp_path / "evil.py").write_text("import os\nos.mkdir('PWNED')\n")
+    record = json.loads((clips / "whole" / "run.json").read_text())
+    record["settings"]["recipe"]["encoder"] = name.replace("evil.py", str(tmp_path / "evil.py"))
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="would run code"):
+        rerun(tmp_path, tmp_path / "out")
+    assert not (clips / "PWNED").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
 def test_a_run_that_fails_to_be_written_leaves_the_old_model(clips, monkeypatch):
     "The disk is full when the new model is written: the old one is whole, and the unfinished run goes on."
     from vidprism.training import runs

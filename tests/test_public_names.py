@@ -116,7 +116,15 @@ def numbers_of(found):
     return []
 
 
-FINITE = ("ranking_loss", "ranking_target", "diversity_loss", "gate_balance_loss", "motion_features", "world_clips")
+FINITE = (
+    "ranking_loss",
+    "ranking_target",
+    "diversity_loss",
+    "gate_balance_loss",
+    "motion_features",
+    "flow_cells",
+    "world_clips",
+)
 
 
 @pytest.mark.parametrize("name", FINITE)

@@ -143,7 +143,10 @@ LISTED = Panel(
 PART = Panel("Which clips", (Option("part", str, None, "train, val or test only"),))
 
 # %% ../nbs/cli.ipynb #ac5e8d54
-ENCODER_HELP = "mini, open_clip:..., timm:..., transformers:..., videomae:... or own:FILE.py:FUNCTION"
+ENCODER_HELP = (
+    "mini, open_clip:..., timm:..., transformers:..., videomae:... or own:FILE.py:FUNCTION; "
+    "flow1:NAME, colours0:NAME or motion2:NAME adds motion"
+)
 ENCODING = Panel(
     "Frames and features",
     (

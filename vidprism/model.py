@@ -30,7 +30,7 @@ from .encoders.base import Features, FrameEncoder, Preprocess, check_finite_feat
 
 # isort: split
 from .encoders.base import weights_hash
-from .encoders.factory import create_encoder, rebuild_encoder, split_name
+from .encoders.factory import create_encoder, rebuild_encoder, split_wrappers
 from .encoders.feature_files import GivenFeatures, clip_as_features, is_given
 from .encoders.weights import cached_file, check_finite, compare_states, find_on_hub, first_line
 
@@ -586,7 +586,7 @@ def _named_encoder(folder, c: dict, copied: bool) -> FrameEncoder:
     name = c["encoder"]
     if is_given(name):
         return GivenFeatures(name, c["options"]["dim"], _saved_preprocess(c), c.get("encoder_weights"))
-    inner = split_name(name).inner
+    inner = split_wrappers(name)[1]
     if inner.startswith(("module:", "own:", "open_clip:local-dir:")):  # a saved model never names code to run
         raise ConfigError(
             f"The model in {folder} was saved with its owner's encoder, {inner.partition(':')[2]}: load it "

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from ..data.augment import _luma
-from .base import Features, FrameEncoder, _check_frames
+from .base import Features, FrameEncoder, _check_frames, weights_hash
 from ..errors import ConfigError, Natural, SmallCount, check_argument, check_shapes, checked
 
 # %% ../../nbs/encoders/motion.ipynb #8a7871ac
@@ -97,11 +97,23 @@ class _Beside(FrameEncoder):
         super().__init__(name, encoder.dim + more, encoder.how, encoder.chunk)
         self.encoder = encoder
         self.span, self.window = encoder.span, encoder.window
-        self.local = encoder.local
+        self.local, self.options = encoder.local, encoder.options
+        self.origin = self._find_origin()
+
+    def _find_origin(self) -> str | None:
+        "The hash of the original weights under their names here; a text that is not a hash if they have changed."
+        origin = self.encoder.origin
+        if origin is None:
+            return None
+        return weights_hash(self) if weights_hash(self.encoder) == origin else f"changed {origin}"
 
     @property
     def has_text(self):
         return self.encoder.has_text
+
+    @property
+    def text_scale(self):
+        return self.encoder.text_scale
 
     @property
     def grid_dim(self):

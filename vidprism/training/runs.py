@@ -26,6 +26,7 @@ from torch import Tensor
 from typing import NamedTuple
 from ..data.cliplist import ClipList
 from ..encoders.cache import fingerprint
+from ..encoders.factory import split_wrappers
 from ..encoders.feature_files import holds_features, is_given
 from ..encoders.weights import load_strictly
 from ..errors import AnyPath, ConfigError, Count, checked
@@ -463,7 +464,8 @@ def _parts_of_run(folder, encoder, settings: dict = None) -> tuple:
         named = str(recipe.encoder)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder}/{RUN} is not a training's record ({error}).") from None
-    runs_code = named.startswith(("own:", "module:")) or "local-dir" in named
+    inner = split_wrappers(named)[1]
+    runs_code = inner.startswith(("own:", "module:")) or "local-dir" in inner
     if encoder is None and runs_code and not is_given(named):
         raise ConfigError(f"The encoder {named} would run code or read a folder named in {RUN}: pass the encoder.")
     if settings.get("processes") != _processes():
