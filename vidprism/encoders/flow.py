@@ -23,8 +23,10 @@ def _box(x: Tensor, reach: int) -> Tensor:
     height, width = x.shape[-2:]
     size = 2 * reach + 1
     x = F.pad(x, (reach,) * 4, mode="replicate")
-    across = sum(x[..., i : i + width] for i in range(size))
-    return sum(across[..., i : i + height, :] for i in range(size)) / size**2
+    columns = [x[..., i : i + width] for i in range(size)]
+    across = sum(columns)
+    rows = [across[..., i : i + height, :] for i in range(size)]
+    return sum(rows) / size**2
 
 
 def _smooth(x: Tensor, reach: int = 2) -> Tensor:
@@ -34,10 +36,13 @@ def _smooth(x: Tensor, reach: int = 2) -> Tensor:
 
 def _slopes(x: Tensor) -> tuple:
     "Central differences of [...,C,H,W] across and down."
-    p = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    across = (p[..., 1:-1, 2:] - p[..., 1:-1, :-2]) / 2
-    down = (p[..., 2:, 1:-1] - p[..., :-2, 1:-1]) / 2
-    return across, down
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    inside = slice(1, -1)
+    right = x[..., inside, 2:]
+    left = x[..., inside, :-2]
+    lower = x[..., 2:, inside]
+    upper = x[..., :-2, inside]
+    return (right - left) / 2, (lower - upper) / 2
 
 
 def _moved(x: Tensor, flow: Tensor) -> Tensor:
@@ -55,16 +60,21 @@ def _moved(x: Tensor, flow: Tensor) -> Tensor:
 def _products(first: Tensor) -> tuple:
     "Slopes across and down, and the three entries of the matrix above, of each pixel [P,1,H,W]."
     across, down = _slopes(first)
-    products = torch.cat([across * across, across * down, down * down], 1)
-    xx, xy, yy = _smooth(products).split(1, 1)
+    products = [across * across, across * down, down * down]
+    means = _smooth(torch.cat(products, 1))
+    xx, xy, yy = means.split(1, 1)
     return across, down, xx + _FLOOR, xy, yy + _FLOOR
 
 
 def _step(products: tuple, change: Tensor) -> Tensor:
     "The step of the formula above, [P,2,H,W], from `_products` and d."
     across, down, xx, xy, yy = products
-    x, y = _smooth(torch.cat([across * change, down * change], 1)).split(1, 1)
-    return torch.cat([xy * y - yy * x, xy * x - xx * y], 1) / (xx * yy - xy**2)
+    both = torch.cat([across * change, down * change], 1)
+    x, y = _smooth(both).split(1, 1)
+    right = xy * y - yy * x
+    lower = xy * x - xx * y
+    determinant = xx * yy - xy**2
+    return torch.cat([right, lower], 1) / determinant
 
 
 def _refined(flow: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -151,11 +161,13 @@ def _cells_between(first: Tensor, second: Tensor) -> Tensor:
     flow = find_flow(first, second)
     camera = flow.flatten(2).median(-1).values
     flow = flow - camera[..., None, None]
-    x, y = flow[:, 0], flow[:, 1]
-    rest = (flow.norm(dim=1, keepdim=True) < _REST).to(flow.dtype)
+    length = flow.norm(dim=1, keepdim=True)
+    rest = (length < _REST).to(flow.dtype)
+    x, y = flow.unbind(1)
+    borders = [_in_directions(*_slopes(part)) for part in (x, y)]
     edges = _in_directions(*_slopes(first[:, 0]))
-    maps = [_in_directions(x, y), rest, _in_directions(*_slopes(x)), _in_directions(*_slopes(y)), edges]
-    return F.avg_pool2d(torch.cat(maps, 1), _CELL).permute(0, 2, 3, 1)
+    maps = torch.cat([_in_directions(x, y), rest, *borders, edges], 1)
+    return F.avg_pool2d(maps, _CELL).permute(0, 2, 3, 1)
 
 
 def flow_cells(grey: Tensor, rate: int = 1) -> Tensor:
