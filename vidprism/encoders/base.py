@@ -285,6 +285,8 @@ class FrameEncoder(nn.Module):
         Weights came from a local file.
     processor : str
         Preprocessing settings beyond `how`. The cache compares them.
+    reads_pixels : bool
+        Whether prepared pictures are enough for `encode`; False if features also come from other pictures of the clip.
 
     Raises
     ------
@@ -296,6 +298,7 @@ class FrameEncoder(nn.Module):
     window = 1
     local = False
     processor = ""
+    reads_pixels = True
 
     @checked
     def __init__(self, name: str, dim: Natural, how: Preprocess, chunk: Count = 64):

@@ -93,6 +93,8 @@ class _Beside(FrameEncoder):
         Width of the further numbers.
     """
 
+    reads_pixels = False
+
     def __init__(self, encoder: FrameEncoder, name: str, more: int):
         super().__init__(name, encoder.dim + more, encoder.how, encoder.chunk)
         self.encoder = encoder

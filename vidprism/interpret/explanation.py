@@ -9,7 +9,7 @@ __all__ = ['Explanation', 'frame_attention', 'describe', 'explain']
 import torch
 from collections.abc import Sequence
 from pathlib import Path
-from torch import Tensor, nn
+from torch import Tensor
 from typing import NamedTuple
 from ..data.clips import Clip
 from ..errors import ConfigError, Count, Natural, checked, one_of
@@ -19,7 +19,7 @@ from ..heads.probes import ProbeTrace
 from ..heads.rgsta import Merge
 from ..heads.tubes import TubeTrace
 from .attribution import class_pair, class_parts, frame_drops, frame_parts, logit_parts
-from .saliency import METHODS, PIXELS, find_class, keep_pass, kept_saliency
+from .saliency import METHODS, PIXELS, encode_without_maps, find_class, keep_pass, kept_saliency
 from ..model import VideoModel
 
 # isort: split
@@ -412,9 +412,9 @@ def explain(
     """
     _check_choices(model.head, expert, method)
     clip, pair = model.open_clip(clip), (find_class(model, target), find_class(model, against))
-    untapped = None if method else nn.Identity()  # a layer that never runs
+    seen = None if method else encode_without_maps(model.encoder, clip.frames)
     kept, out, split = keep_pass(
-        model, clip.frames, pair[0], active_experts, untapped, method in PIXELS, against=pair[1]
+        model, clip.frames, pair[0], active_experts, pixels=method in PIXELS, seen=seen, against=pair[1]
     )
     maps = kept_saliency(kept, model.encoder.how, clip.frames.shape[1:3], method) if method else None
     out, split = HeadOutput(*map(_detached, out)), _detached(split)
