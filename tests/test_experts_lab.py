@@ -5,17 +5,17 @@ import pytest
 import sys
 import torch
 from pathlib import Path
+from vidprism.encoders import flow
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 lab = pytest.importorskip("lab")
-flow = pytest.importorskip("lab_flow")
 views = pytest.importorskip("lab_views")
 
 
-def picture(seed, side=64):
+def picture(seed, side=56):
     "A smooth picture [1,1,side,side] of 0 to 1."
-    x = flow.smooth(torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(seed)), 3)
+    x = flow._smooth(torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(seed)), 3)
     return (x - x.min()) / (x.max() - x.min())
 
 
@@ -23,23 +23,23 @@ def picture(seed, side=64):
 def test_flow_finds_a_known_shift(shift):
     first = picture(0)
     second = torch.roll(first, (shift[1], shift[0]), (2, 3))
-    found = flow.find_flow(first, second, steps=3)[0, :, 12:-12, 12:-12]
+    found = flow.find_flow(first, second)[0, :, 12:-12, 12:-12]
     wanted = torch.tensor(shift, dtype=torch.float32)
     assert (found.flatten(1).median(1).values - wanted).abs().max() < 0.2
 
 
 def test_flow_of_a_still_picture_is_at_rest():
-    still = picture(1).expand(4, 1, 64, 64)
-    cells = flow.cells_of(still, 1)
-    assert cells.shape == (3, 16, 16, 33)
+    still = picture(1).expand(4, 1, 56, 56)
+    cells = flow.flow_cells(still, 1)
+    assert cells.shape == (3, 14, 14, 33)
     assert cells[..., :8].abs().max() < 1e-3 and (cells[..., 8] == 1).all()
 
 
 def test_directions_share_the_whole_length_and_turn_with_the_vector():
     angle = torch.linspace(-3.1, 3.1, 63).expand(1, 2, 63)
-    found = flow.in_directions(2 * angle.cos(), 2 * angle.sin())
+    found = flow._in_directions(2 * angle.cos(), 2 * angle.sin())
     torch.testing.assert_close(found.sum(1), torch.full((1, 2, 63), 2.0))
-    opposite = flow.in_directions(-2 * angle.cos(), -2 * angle.sin())
+    opposite = flow._in_directions(-2 * angle.cos(), -2 * angle.sin())
     torch.testing.assert_close(opposite, found.roll(4, 1), atol=1e-4, rtol=0)
 
 
