@@ -332,6 +332,11 @@ MOST_TUBES = 50_000
 SOLVE_BATCH = 32  # clips whose vectors are computed at once
 
 
+def _every(clips: int, tubes: int) -> int:
+    "Step through each clip's tubes that leaves at most `MOST_TUBES` in all, about."
+    return -(-clips * tubes // MOST_TUBES)
+
+
 @patch
 def _pieces(self: TubesHead, features: Tensor):
     "Some clips after others, on the head's device."
@@ -345,8 +350,8 @@ def _learn_tubes(self: TubesHead, features: Tensor):
     seen = [[] for _ in self.fishers]
     for piece in self._pieces(features):
         for kept, found in zip(seen, self.tubes(self.inputs(piece)[1])):
-            every = -(-len(features) * found.vectors.shape[1] // MOST_TUBES)
-            kept.append(found.vectors[:, ::every].flatten(0, 1))
+            step = _every(len(features), found.vectors.shape[1])
+            kept.append(found.vectors[:, ::step].flatten(0, 1))
     for fisher, kept in zip(self.fishers, seen):
         fisher.learn(torch.cat(kept))
 
