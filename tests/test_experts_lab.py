@@ -10,6 +10,7 @@ from vidprism.encoders import flow
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 lab = pytest.importorskip("lab")
+order = pytest.importorskip("order")
 views = pytest.importorskip("lab_views")
 
 
@@ -82,3 +83,34 @@ def test_results_are_of_the_attempts_as_predicted():
         assert len(row["folds"]) == lab.FOLDS, row["name"]
     assert lab.folds_of(rows, "statistics", lab.DEVELOPMENT), "the baseline is missing"
     assert not set(lab.DEVELOPMENT) & set(lab.CONFIRMATION)
+
+
+def test_orders_are_permutations():
+    "Backwards is the reverse, shuffled has all frames, forwards is untouched."
+    clip = torch.arange(16)
+    generator = torch.Generator().manual_seed(0)
+    found = {name: order.permuted(clip, name, generator) for name in order.ORDERS}
+    assert torch.equal(found["forwards"], clip) and torch.equal(found["backwards"], clip.flip(0))
+    assert torch.equal(found["shuffled"].sort().values, clip) and not torch.equal(found["shuffled"], clip)
+
+
+def test_channels_of_a_head():
+    "The first ones, all, or all without the greys."
+    x = torch.arange(2 * order.LOOK + order.FLOW_WIDTH).half()[None, None]
+    assert torch.equal(order.chosen(x, order.LOOK), x[..., : order.LOOK].float())
+    assert torch.equal(order.chosen(x, None), x.float())
+    without = order.chosen(x, -order.LOOK)
+    assert without.shape[-1] == order.LOOK + order.FLOW_WIDTH and without[0, 0, order.LOOK] == x[0, 0, 2 * order.LOOK]
+
+
+def test_rows_of_order_are_those_of_the_plan():
+    "Whole rows of known heads; sums of pairs are within those asked."
+    rows = order.read()
+    assert len({(row["name"], row["splits"]) for row in rows}) == len(rows) > 0
+    for row in rows:
+        plan = order.PLAN[row["name"]]
+        assert (row["head"], row["options"], row["predicted"]) == (plan.head, plan.options, plan.predicted)
+        assert len(row["folds"]) == order.FOLDS
+        for fold in row["folds"]:
+            assert all(0 <= fold[f"told {name}"] <= fold["asked"] for name in order.ORDERS)
+            assert all(0 <= fold[name] <= 1 for name in (*order.ORDERS, "arrow"))
