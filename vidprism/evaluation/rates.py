@@ -118,7 +118,7 @@ def _name_in_whole(name: str, places: Sequence[int], count: int) -> str:
 def _need_rates(head: nn.Module):
     if not isinstance(head, VidPrismHead):
         name = getattr(head, "name", type(head).__name__)
-        raise ConfigError(f"Rates are chosen for vidprism and vidprism_lowdata, not for {name!r}.")
+        raise ConfigError(f"The rates of {name!r} cannot be chosen; those of vidprism and vidprism_lowdata can.")
 
 
 class RateSubset:
@@ -426,7 +426,7 @@ def _train_jointly(head: nn.Module, sets: list, kept: FeatureSplit, config: Trai
 def _head_of_all(benchmark: Benchmark, head: str, options: dict, rates: tuple, seed: int, classifier: str) -> nn.Module:
     kind = HEADS.get(head)
     if kind is not None and not issubclass(kind, VidPrismHead):
-        raise ConfigError(f"Rates are chosen for vidprism and vidprism_lowdata, not for {head!r}.")
+        raise ConfigError(f"The rates of {head!r} cannot be chosen; those of vidprism and vidprism_lowdata can.")
     if "rates" in options and options["rates"] != "auto":
         raise ConfigError("options must not have rates: give them as candidates.")
     return build_head(benchmark, head, options | dict(rates=rates), seed, classifier)
