@@ -371,19 +371,19 @@ def run_fold(name, folder, fold, seed):
     return dict(**measures(found.together, fold), **more, cpu_seconds=seconds)
 
 
-def read():
+def read(table=TABLE):
     "All rows of the results."
-    return json.loads(TABLE.read_text())["rows"] if TABLE.exists() else []
+    return json.loads(table.read_text())["rows"] if table.exists() else []
 
 
-def keep(row):
+def keep(row, table=TABLE):
     "Put a row in the place of the one of the same name and splits, or at the end."
-    with locked(TABLE):
-        rows = read()
+    with locked(table):
+        rows = read(table)
         same = [k for k, r in enumerate(rows) if (r["name"], r["splits"]) == (row["name"], row["splits"])]
         at = same[0] if same else len(rows)
         rows[at : at + 1] = [row]
-        write_json(TABLE, dict(rows=rows))
+        write_json(table, dict(rows=rows))
 
 
 def new_row(name, splits):

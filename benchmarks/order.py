@@ -10,12 +10,12 @@ counts. A second training tells clips from their reverse. Frames are permuted be
 order.json, a fold at a time."""
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
 import torch
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from vidprism.data.clips import read_clip
@@ -25,16 +25,18 @@ from vidprism.encoders.motion import ColourEncoder
 from vidprism.evaluation.benchmark import Benchmark, FeatureSplit, find_commit
 from vidprism.evaluation.protocols import train_head
 from vidprism.experiments.studies import difference
-from vidprism.files import locked, write_json
 from vidprism.training.trainer import TrainConfig
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+import lab
+from lab import CONFIRMATION, DEVELOPMENT, folds_of
 from mobilenet import make
 from small_data import FOLDS, FRAMES, SHORT, listed
 
 TABLE = HERE / "order.json"
-DEVELOPMENT, CONFIRMATION = (0,), (10, 11, 12, 13, 14)  # ways of splitting, as in lab.py
+read = partial(lab.read, TABLE)
+keep = partial(lab.keep, table=TABLE)
 LOOK = 1280
 ORDERS = ("forwards", "backwards", "shuffled")
 FULL = TrainConfig()
@@ -148,21 +150,6 @@ def run_fold(plan, kept, fold, classes):
     return found | dict(cpu_seconds=round(time.process_time() - taken, 1))
 
 
-def read():
-    "All rows of the results."
-    return json.loads(TABLE.read_text())["rows"] if TABLE.exists() else []
-
-
-def keep(row):
-    "Put a row in the place of the one of the same name and splits, or at the end."
-    with locked(TABLE):
-        rows = read()
-        same = [k for k, r in enumerate(rows) if (r["name"], r["splits"]) == (row["name"], row["splits"])]
-        at = same[0] if same else len(rows)
-        rows[at : at + 1] = [row]
-        write_json(TABLE, dict(rows=rows))
-
-
 def run_row(name, kept, classes, splits):
     "Measure the folds of a head that are not there yet, and keep each."
     plan = PLAN[name]
@@ -174,12 +161,6 @@ def run_row(name, kept, classes, splits):
         row["folds"].append(run_fold(plan, kept, fold, classes))
         keep(row)
     print(said(name, [row]), flush=True)
-
-
-def folds_of(rows, name, splits, key):
-    "Points of every fold of a name over some ways of splitting."
-    found = sorted((r for r in rows if r["name"] == name and r["splits"] in splits), key=lambda r: r["splits"])
-    return [100 * fold[key] for row in found for fold in row["folds"]]
 
 
 def above(rows, name, splits, other="statistics", key="forwards"):
