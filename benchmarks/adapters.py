@@ -1,11 +1,9 @@
 """Does time inside the tower make temporal experts superfluous? ST-Adapter and AIM on the world, and what they cost.
 
     python benchmarks/adapters.py FOLDER benchmarks/adapters.json 3    # seeds; 0: write the record of what is there
-    python benchmarks/adapters.py FOLDER benchmarks/adapters.json 1 pilot    # a tenth of the training clips
 
-The full run has five times the pilot's clips and two rates. FOLDER keeps the small ViT and each run's row: a cut run
-goes on where it stopped. The ViT learns from the shipped CLIP's image tower (its features of the world's pictures are
-the target), since AIM needs self-attention."""
+FOLDER keeps the small ViT and each run's row: a cut run goes on where it stopped. The ViT learns from the shipped
+CLIP's image tower (its features of the world's pictures are the target), since AIM needs self-attention."""
 
 import json
 import sys
@@ -142,8 +140,8 @@ def costs() -> list:
 
 MOTIONS = ("drift left", "drift right", "grow", "shrink", "stop then go", "go then stop")
 FRAMES, LONG = 8, 60  # frames of a clip; passes of a head on frozen features in the longer column
-SIZES = dict(pilot=dict(train=96, test=120), full=dict(train=480, val=120, test=240))  # clips
-RATES = dict(pilot=(2e-3,), full=(2e-3, 1e-2))  # learning rates, of which each run takes the best on the clips of val
+CLIPS = dict(train=480, val=120, test=240)
+RATES = (2e-3, 1e-2)  # learning rates, of which each run takes the best on the clips of val
 TRAINING = TrainConfig(epochs=12, batch=8, lr=2e-3, workers=0)
 HEADS = dict(mean={}, statistics={}, vidprism=dict(rates=(2, 4, 8)), vidprism_lowdata=dict(rates=(2, 4, 8)))
 ENCODERS = ("none", "none, long", "st_adapter", "aim")
@@ -183,11 +181,11 @@ def fitted(encoder, kind: str, head: str, seed: int, train: tuple, lr: float):
     return made.eval()
 
 
-def run(encoder, kind: str, head: str, seed: int, sides: dict, rates: tuple) -> dict:
+def run(encoder, kind: str, head: str, seed: int, sides: dict) -> dict:
     "Train with each rate, take the best on the clips of val, and measure it on those of test."
     start = time.perf_counter()
-    models = {lr: fitted(encoder, kind, head, seed, sides["train"], lr) for lr in rates}
-    held = {lr: accuracy(model, *sides["val"]) for lr, model in models.items()} if len(rates) > 1 else {rates[0]: 0}
+    models = {lr: fitted(encoder, kind, head, seed, sides["train"], lr) for lr in RATES}
+    held = {lr: accuracy(model, *sides["val"]) for lr, model in models.items()}
     lr = max(held, key=held.get)
     model, (x, labels) = models[lr], sides["test"]
     shuffled = shuffle_time(x.flatten(2), seed).reshape(x.shape)
@@ -204,24 +202,24 @@ def run(encoder, kind: str, head: str, seed: int, sides: dict, rates: tuple) -> 
     )
 
 
-def rows_of(folder: Path, size: str) -> list:
+def rows_of(folder: Path) -> list:
     "The rows of the runs that have ended."
-    file = folder / f"{size}.jsonl"
+    file = folder / "rows.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def run_all(folder: Path, seeds: int, size: str):
+def run_all(folder: Path, seeds: int):
     "Run what has no row yet, seed by seed; each row is appended as its run ends."
-    rows, file = folder / f"{size}.jsonl", folder / "vit.safetensors"
-    done = {(row["encoder"], row["head"], row["seed"]) for row in rows_of(folder, size)}
-    clips = {split: side(split, count) for split, count in SIZES[size].items()}
+    rows, file = folder / "rows.jsonl", folder / "vit.safetensors"
+    done = {(row["encoder"], row["head"], row["seed"]) for row in rows_of(folder)}
+    clips = {split: side(split, count) for split, count in CLIPS.items()}
     encoder = frozen(file)
     with torch.no_grad():
         features = {split: (encoder(x).pooled, labels) for split, (x, labels) in clips.items()}
     for seed, head, kind in product(range(seeds), HEADS, ENCODERS):
         if (kind, head, seed) in done:
             continue
-        row = run(encoder, kind, head, seed, features if kind.startswith("none") else clips, RATES[size])
+        row = run(encoder, kind, head, seed, features if kind.startswith("none") else clips)
         with rows.open("a") as out:
             out.write(json.dumps(row) + "\n")
         print(row, flush=True)
@@ -232,22 +230,22 @@ def collect(folder: Path, out: Path):
     settings = dict(motions=MOTIONS, num_frames=FRAMES, long=LONG, threads=torch.get_num_threads(), heads=HEADS)
     settings["training"] = asdict(TRAINING)
     settings["adapters"] = {kind: asdict(made()) for kind, made in ADAPTERS.items()}
-    world = {size: dict(clips=clips, rates=RATES[size], rows=rows_of(folder, size)) for size, clips in SIZES.items()}
+    world = dict(clips=CLIPS, rates=RATES, rows=rows_of(folder))
     vit = json.loads((folder / "vit.json").read_text())
     version = torch.__version__.partition("+")[0]
     write_json(out, dict(torch=version, costs=costs(), vit=vit, settings=settings, world=world))
 
 
-def main(folder: Path, out: Path, seeds: int = 3, size: str = "full"):
+def main(folder: Path, out: Path, seeds: int = 3):
     "The ViT, the runs that are missing, and the record."
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "vit.json").exists():
         write_json(folder / "vit.json", distil(folder / "vit.safetensors"))
     if seeds:
-        run_all(folder, seeds, size)
+        run_all(folder, seeds)
     collect(folder, out)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:4]), *sys.argv[4:5])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:4]))
