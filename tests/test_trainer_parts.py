@@ -224,7 +224,7 @@ def test_accuracy_of_shares():
     assert math.isclose(found, 18 / 23) and sizes == [8, 8, 7]
 
 
-SHARED = dict(labels=["a", "b"], config=dict(lr=1.0), processes=1, clips="f00d")
+SHARED = dict(labels=["a", "b"], config=dict(lr=1.0), processes=1000, clips="f00d")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,8 @@ SHARED = dict(labels=["a", "b"], config=dict(lr=1.0), processes=1, clips="f00d")
 )
 def test_what_a_resumed_run_shares(other):
     "Equal labels, config, processes and clips pass, equal objects or not; any other is refused."
-    trainer._check_shared({**SHARED, "labels": ["a", "b"], "clips": "".join(["f0", "0d"])}, SHARED, "ck")
+    equal = dict(labels=["a", "b"], clips="".join(["f0", "0d"]), processes=int("1000"))
+    trainer._check_shared({**SHARED, **equal}, SHARED, "ck")
     for wrong in (other, dict(clips="beef"), dict(clips="zzzz"), dict(clips=None)):
         with pytest.raises(ConfigError, match="was trained"):
             trainer._check_shared({**SHARED, **wrong}, SHARED, "ck")

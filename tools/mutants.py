@@ -60,7 +60,7 @@ SAMPLES = {"training/trainer": 0.3, "training/pipeline": 0.3, "training/runs": 0
 SHORT = ("-m", "not long")
 MORE = {  # module -> arguments of pytest for tests beside the notebook
     "training/watch": [("tests/test_watch_parts.py", *SHORT), ("tests/test_watch.py", *SHORT)],
-    "training/trainer": [("tests/test_trainer_parts.py", *SHORT)],
+    "training/trainer": [("tests/test_trainer_parts.py", *SHORT), ("tests/test_trainer_loop.py", *SHORT)],
     "training/runs": [("tests/test_attack_training.py", *SHORT)],
     "training/pipeline": [("tests/test_attack_training.py", *SHORT)],
 }
