@@ -4,9 +4,12 @@ import pytest
 import random
 import torch
 import vidprism as vp
+from vidprism.cli import build_bare
 from vidprism.encoders.flow import FLOW_WIDTH
 from vidprism.errors import ConfigError
+from vidprism.evaluation.protocols import build_head
 from vidprism.interpret.explanation import describe, explain
+from vidprism.training.pipeline import Recipe, fresh_head
 from vidprism.training.trainer import TensorClips, TrainConfig, fit
 
 NAME, FRAMES = "flow1:colours0:mini", 8
@@ -78,6 +81,33 @@ def test_the_seed_changes_nothing(model, paths):
         head.solve(features, torch.arange(6) % 3)
         rows.append(head.eval()(features).logits)
     assert torch.equal(*rows)
+
+
+NESTED = {
+    "mini": {},
+    "colours0:mini": dict(colours=True),
+    "flow1:mini": dict(flow=True),
+    "flow1:colours0:mini": dict(colours=True, flow=True),
+    "flow1:motion2:mini": dict(flow=True),
+    "colours0:flow1:mini": {},  # a head has no options for these
+    "flow1:flow1:mini": {},
+}
+
+
+def test_the_encoder_tells_the_head_its_channels(model):
+    "In a recipe, a bench and the command `cost`; options that are given come first, other heads have none."
+    for name, channels in NESTED.items():
+        assert vp.create_encoder(name, text=False).channels == channels
+    encoder, small = model.encoder, dict(axes=16, components=4)
+    recipe = Recipe(head="vidprism_tubes", options=small, num_frames=FRAMES)
+    bench = vp.world_bench(encoder, 4, 4, num_frames=FRAMES, motions=["grow", "shrink"], templates=None)
+    heads = [fresh_head(recipe, encoder, CLASSES), build_head(bench, "vidprism_tubes", small)]
+    heads.append(build_bare("flow1:colours0:mini", "vidprism_tubes", ["axes=16"], FRAMES, 3).head)
+    for head in heads:
+        assert head.config.flow and head.config.colours
+    plain = build_head(bench, "vidprism_tubes", dict(flow=False))
+    assert plain.config.colours and not plain.config.flow
+    assert build_head(bench, "statistics").config.dim == encoder.dim
 
 
 def test_bad_input_gets_one_sentence(model, paths):

@@ -1097,7 +1097,7 @@ def build_bare(encoder: str, head: str, options, num_frames: int, num_classes: i
 
     e = create_encoder() if encoder == "mini" else create_encoder(encoder, bare=True)
     given = dict(map(parse_option, options or ()))
-    built = create_head(head, e.dim, num_classes, num_frames // e.span, **given)
+    built = create_head(head, e.dim, num_classes, num_frames // e.span, channels=e.channels, **given)
     return VideoModel(e, built, list(map(str, range(num_classes))))
 
 # %% ../nbs/cli.ipynb #4031f760

@@ -279,6 +279,8 @@ class FrameEncoder(nn.Module):
         Frames per window.
     options : dict
         Further arguments of `create_encoder`.
+    channels : dict
+        Options that tell a head the layout of a feature, such as `flow=True`; see `create_head`.
     origin : str or None
         Hash of the original weights. `None` if unknown.
     local : bool
@@ -308,6 +310,7 @@ class FrameEncoder(nn.Module):
         self.how = check_preprocess(how)
         self.chunk = chunk
         self.options = {}
+        self.channels = {}
         self.origin = None
 
     @property

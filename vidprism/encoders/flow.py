@@ -230,6 +230,7 @@ class FlowEncoder(_Beside):
         if encoder.span > 1:
             raise ConfigError(f"flow needs one feature a frame; {encoder.name} reads {encoder.span} frames for one.")
         super().__init__(encoder, f"flow{rate}:{encoder.name}", FLOW_WIDTH)
+        self.channels = {} if "flow" in encoder.channels else {**encoder.channels, "flow": True}
         self.rate = rate
         self.flow = FLOW_WIDTH
 

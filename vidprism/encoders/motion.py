@@ -274,6 +274,7 @@ class ColourEncoder(_Beside):
     @checked
     def __init__(self, encoder: FrameEncoder, shift: Natural = 1):
         super().__init__(encoder, f"colours{shift}:{encoder.name}", encoder.dim)
+        self.channels = {} if encoder.channels else dict(colours=True)
         self.shift = shift
 
     def forward(self, frames: Tensor, grid: bool = False) -> Features:

@@ -377,6 +377,7 @@ def world_bench(
         views=[views, 1],
         world_seed=seed,
         prompts=sentences,
+        channels=encoder.channels or None,
     )
     return Benchmark("world", side("train", train, 1), side("test", test, views), classes, metadata, text)
 
@@ -472,6 +473,7 @@ def clip_bench(
         sampling="sparse",
         views=list(views),
         prompts=sentences,
+        channels=encoder.channels or None,
     )
     return Benchmark(name, side(train, (1, 1)), side(test, views), list(classes), metadata, text)
 

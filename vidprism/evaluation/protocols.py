@@ -44,6 +44,7 @@ def build_head(
     head : str
         A registered head.
     options : dict, optional
+        They precede those of the encoder's `channels`.
     seed : int
         Seed of the weights.
     classifier : str
@@ -62,10 +63,10 @@ def build_head(
     one_of(head, HEADS, "head")
     one_of(classifier, ("linear", "text"), "classifier")
     options = options or {}
-    given = {}
+    given = dict(channels=bench.metadata.get("channels"))
     if classifier == "text" or options.get("contrastive_weight", 0) > 0:
         _need_text(bench)
-        given = {"text": bench.text}
+        given["text"] = bench.text
     with seeded(seed):
         return create_head(head, bench.dim, len(bench.classes), bench.num_frames, **given, **options)
 

@@ -467,9 +467,20 @@ def make_config(cls, **options):
     return cls(**options)
 
 
+def _layout_options(config: type, channels: dict) -> dict:
+    known = {option.name for option in fields(config)}
+    return {name: value for name, value in channels.items() if name in known}
+
+
 @checked
 def create_head(
-    name: str, dim: Width, num_classes: ClassCount, num_frames: FrameCount, text: Tensor = None, **options
+    name: str,
+    dim: Width,
+    num_classes: ClassCount,
+    num_frames: FrameCount,
+    text: Tensor = None,
+    channels: dict | None = None,
+    **options,
 ) -> Head:
     """Build a head by name.
 
@@ -485,6 +496,8 @@ def create_head(
         T, frames per clip.
     text : Tensor, optional
         [C,D] class text features, for a text classifier or `contrastive_weight`.
+    channels : dict, optional
+        An encoder's `channels`: those that are options of this head, unless they are given.
     **options
         The head's options.
 
@@ -499,6 +512,7 @@ def create_head(
         If the name or an option is unknown, or a value is out of range.
     """
     cls = HEADS[one_of(name, HEADS, "head")]
+    options = _layout_options(cls.Config, channels or {}) | options
     contrast = options.get("contrastive_weight", 0) > 0
     if text is not None and not contrast:
         options["classifier"] = "text"

@@ -648,6 +648,7 @@ def bench_of(
         unreadable=bad_of_train + bad_of_test,
         prompts=_prompts_used(recipe),
         lengths=recipe.lengths if holds_features(split.train) else None,
+        channels=encoder.channels or None,
     )
     return Benchmark(Path(split.train.root).name, train, test, classes, metadata, text)
 
@@ -912,7 +913,8 @@ def fresh_head(recipe: Recipe, encoder: FrameEncoder, classes, text=None) -> nn.
     if recipe.classifier == "text":
         options["classifier"] = "text"
     tokens = recipe.num_frames // encoder.span
-    return create_head(recipe.head, encoder.dim, len(classes), tokens, text=text, **options)
+    channels = encoder.channels
+    return create_head(recipe.head, encoder.dim, len(classes), tokens, text=text, channels=channels, **options)
 
 
 def with_adapters(encoder: FrameEncoder, recipe: Recipe) -> FrameEncoder:
