@@ -62,7 +62,7 @@ MORE = {  # module -> arguments of pytest for tests beside the notebook
     "training/watch": [("tests/test_watch_parts.py", *SHORT), ("tests/test_watch.py", *SHORT)],
     "training/trainer": [("tests/test_trainer_parts.py", *SHORT), ("tests/test_trainer_loop.py", *SHORT)],
     "training/runs": [("tests/test_runs_parts.py", *SHORT), ("tests/test_attack_training.py", *SHORT)],
-    "training/pipeline": [("tests/test_attack_training.py", *SHORT)],
+    "training/pipeline": [("tests/test_pipeline_parts.py", *SHORT), ("tests/test_attack_training.py", *SHORT)],
 }
 MEMORY = 6 << 30  # bytes that a mutant may take beside what its parent has
 PASSED, FAILED = 0, 1
