@@ -362,9 +362,11 @@ def test_parts_of_a_run(monkeypatch):
     lacking = {name: value for name, value in settings.items() if name != "workers"}
     with pytest.raises(ConfigError, match="is not a training's record"):
         runs._parts_of_run("f", None, lacking)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="had 1 processes, not 2"):
-        runs._parts_of_run("f", None, settings)
+    for size in ("2", "1"):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        other = 3 - int(size)
+        with pytest.raises(ConfigError, match=f"had {other} processes, not {size}"):
+            runs._parts_of_run("f", None, settings | dict(processes=other))
 
 
 @pytest.mark.parametrize("count,used", [
@@ -417,6 +419,9 @@ def test_places_of_checkpoints(tmp_path, monkeypatch):
     assert runs.watched_epochs(tmp_path) == []
     with pytest.raises(ConfigError, match="does not exist"):
         runs.watched_epochs(tmp_path / "none")
+    for read in (runs.watched_epochs, runs.checkpoints_by_epoch):
+        with pytest.raises(ConfigError, match="folder"):
+            read(3)
 
 
 class Whole(nn.Module):
