@@ -4,6 +4,8 @@
     python benchmarks/order.py run [NAME ...]   # the folds that are not there yet
     python benchmarks/order.py table
 
+`--encoder efficientnet` does the same with another encoder, in order_efficientnet.json.
+
 Each head is trained on the clips as they are, on source-grouped folds, and measured on the held-out clips: as they are,
 with their frames in random order, and backwards. Of sit and stand, two classes that order tells apart, the higher logit
 counts. A second training tells clips from their reverse. Frames are permuted before they are encoded. Results are in
@@ -29,14 +31,15 @@ from vidprism.training.trainer import TrainConfig
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+import efficientnet
 import lab
+import mobilenet
 from lab import CONFIRMATION, DEVELOPMENT, folds_of
-from mobilenet import make
 from small_data import FOLDS, FRAMES, SHORT, listed
 
 TABLE = HERE / "order.json"
+ENCODERS = {"mobilenet": (mobilenet.make, TABLE), "efficientnet": (efficientnet.make, HERE / "order_efficientnet.json")}
 read = partial(lab.read, TABLE)
-keep = partial(lab.keep, table=TABLE)
 LOOK = 1280
 ORDERS = ("forwards", "backwards", "shuffled")
 FULL = TrainConfig()
@@ -80,10 +83,10 @@ def permuted(clip, order, generator):
     return clip[torch.randperm(len(clip), generator=generator)] if order == "shuffled" else clip
 
 
-def make_features(file):
-    "Features [N,T,D] of all clips in each order."
+def make_features(file, inner):
+    "Features [N,T,D] of all clips in each order, by flow, greys and an image encoder."
     root, items, labels, _ = listed()
-    encoder = FlowEncoder(ColourEncoder(make(), 0))
+    encoder = FlowEncoder(ColourEncoder(inner, 0))
     generator = torch.Generator().manual_seed(0)
     found = {order: [] for order in ORDERS}
     with torch.inference_mode():
@@ -150,16 +153,16 @@ def run_fold(plan, kept, fold, classes):
     return found | dict(cpu_seconds=round(time.process_time() - taken, 1))
 
 
-def run_row(name, kept, classes, splits):
+def run_row(name, kept, classes, splits, table=TABLE):
     "Measure the folds of a head that are not there yet, and keep each."
     plan = PLAN[name]
     settings = dict(name=name, head=plan.head, options=plan.options, epochs=plan.training.epochs, splits=splits)
-    row = next((r for r in read() if (r["name"], r["splits"]) == (name, splits)), None)
+    row = next((r for r in lab.read(table) if (r["name"], r["splits"]) == (name, splits)), None)
     row = row or dict(settings, predicted=plan.predicted, commit=find_commit(), folds=[])
     sources = [source_of(Path(item)) for item in kept["items"]]
     for fold in grouped_folds(kept["labels"].tolist(), sources, FOLDS, splits)[len(row["folds"]) :]:
         row["folds"].append(run_fold(plan, kept, fold, classes))
-        keep(row)
+        lab.keep(row, table)
     print(said(name, [row]), flush=True)
 
 
@@ -208,19 +211,22 @@ def main():
     ask.add_argument("what", choices=("features", "run", "table"))
     ask.add_argument("names", nargs="*")
     ask.add_argument("--splits", type=int, nargs="+", default=list(DEVELOPMENT))
-    ask.add_argument("--features", type=Path, default=Path(tempfile.gettempdir()) / "vidprism_order.pt")
+    ask.add_argument("--encoder", choices=ENCODERS, default="mobilenet")
+    ask.add_argument("--features", type=Path)
     a = ask.parse_args()
     torch.set_num_threads(1)
+    make, kept_in = ENCODERS[a.encoder]
+    features = a.features or Path(tempfile.gettempdir()) / f"vidprism_order_{a.encoder}.pt"
     if a.what == "features":
-        return make_features(a.features)
+        return make_features(features, make())
     if a.what == "table":
         for splits in (DEVELOPMENT, CONFIRMATION):
-            print(table(read(), splits), end="\n\n")
+            print(table(lab.read(kept_in), splits), end="\n\n")
         return
-    kept = torch.load(a.features, mmap=True)
+    kept = torch.load(features, mmap=True)
     for splits in a.splits:
         for name in a.names or PLAN:
-            run_row(name, kept, listed()[3], splits)
+            run_row(name, kept, listed()[3], splits, kept_in)
 
 
 if __name__ == "__main__":

