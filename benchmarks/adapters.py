@@ -27,7 +27,7 @@ from vidprism.experiments.samples import shuffle_time
 from vidprism.files import write_json, written
 from vidprism.heads.base import create_head
 from vidprism.model import VideoModel
-from vidprism.training.trainer import TensorClips, TrainConfig, fit, rate_at, seeded
+from vidprism.training.trainer import TensorClips, TrainConfig, fit, rate_at, score, seeded
 
 PICTURES, EPOCHS, BATCH, LR = 4_096, 10, 64, 2e-3
 
@@ -161,13 +161,6 @@ def frozen(file: Path) -> ModuleEncoder:
     return create_encoder(vit, how=mini.how)
 
 
-@torch.no_grad()
-def accuracy(model, x, labels) -> float:
-    "Share of right answers on clips or features, 30 at a time."
-    logits = torch.cat([model(part).logits for part in x.split(30)])
-    return (logits.argmax(1) == labels).float().mean().item()
-
-
 def fitted(encoder, kind: str, head: str, seed: int, train: tuple, lr: float):
     "A head that was trained with adapters inside the encoder, or on the frozen features."
     with seeded(seed):
@@ -185,7 +178,7 @@ def run(encoder, kind: str, head: str, seed: int, sides: dict) -> dict:
     "Train with each rate, take the best on the clips of val, and measure it on those of test."
     start = time.perf_counter()
     models = {lr: fitted(encoder, kind, head, seed, sides["train"], lr) for lr in RATES}
-    held = {lr: accuracy(model, *sides["val"]) for lr, model in models.items()}
+    held = {lr: score(model, *sides["val"], 30).top1 for lr, model in models.items()}
     lr = max(held, key=held.get)
     model, (x, labels) = models[lr], sides["test"]
     shuffled = shuffle_time(x.flatten(2), seed).reshape(x.shape)
@@ -194,9 +187,9 @@ def run(encoder, kind: str, head: str, seed: int, sides: dict) -> dict:
         head=head,
         seed=seed,
         lr=lr,
-        top1=accuracy(model, x, labels),
-        shuffled=accuracy(model, shuffled, labels),
-        train=accuracy(model, *sides["train"]),
+        top1=score(model, x, labels, 30).top1,
+        shuffled=score(model, shuffled, labels, 30).top1,
+        train=score(model, *sides["train"], 30).top1,
         tuned=count_parameters(model, trainable=True),
         seconds=round(time.perf_counter() - start, 1),
     )

@@ -22,13 +22,13 @@ from pathlib import Path
 from torch import nn
 from vidprism.data.clips import read_clip
 from vidprism.data.splits import grouped_folds, source_of
-from vidprism.encoders.adapters import AdaptedEncoder, add_adapters
+from vidprism.encoders.adapters import add_adapters
 from vidprism.encoders.base import ModuleEncoder, Preprocess
 from vidprism.evaluation.cost import count_parameters
 from vidprism.experiments.samples import shuffle_time
 from vidprism.files import write_json
 from vidprism.heads.base import create_head
-from vidprism.training.trainer import TensorClips, TrainConfig, fit, seeded
+from vidprism.training.trainer import TensorClips, TrainConfig, fit, score, seeded
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -42,7 +42,7 @@ SHORT = TrainConfig(epochs=8, batch=8)
 # learning rates of the adapters; the head has that of all heads, so that a small rate leaves the frozen tower
 RATES = (1e-3, 1e-4)
 HEADS = ("mean", "statistics")
-KINDS = ("frozen", "st_adapter")
+KINDS = dict(frozen="pooled", st_adapter="maps")  # what each reads
 PREDICTED = {
     "frozen": "mean 57, statistics 63 (8 frames, not 16)",
     "st_adapter": "mean 61, statistics 64: few clips, and the tower's maps have little motion",
@@ -82,9 +82,8 @@ class Joint(nn.Module):
     def forward(self, maps, labels=None):
         clips, frames = maps.shape[:2]
         maps = maps.flatten(0, 1).float()
-        encoder = self.encoder[0]
-        mixed = dict(window=frames) if isinstance(encoder, AdaptedEncoder) else {}
-        return self.head(encoder.encode(maps, **mixed).pooled.unflatten(0, (clips, frames)), labels)
+        pooled = self.encoder[0].encode(maps, window=frames).pooled
+        return self.head(pooled.unflatten(0, (clips, frames)), labels)
 
 
 def upper():
@@ -118,20 +117,12 @@ def module_of(kind, head, classes, seed):
         made = create_head(head, 1280, classes, FRAMES)
     if kind == "frozen":
         return made
-    encoder = upper()
-    return Joint(add_adapters(encoder, "st_adapter", seed=seed), made)
-
-
-@torch.no_grad()
-def accuracy(module, x, labels):
-    "Share of right answers."
-    logits = torch.cat([module(part).logits for part in x.split(32)])
-    return (logits.argmax(1) == labels).double().mean().item()
+    return Joint(add_adapters(upper(), "st_adapter", seed=seed), made)
 
 
 def trained(kept, kind, head, rows, rate, seed=0):
     "A module, trained on some clips; `rate` is the tower's learning rate."
-    x = kept["pooled" if kind == "frozen" else "maps"][rows]
+    x = kept[KINDS[kind]][rows]
     module = module_of(kind, head, len(listed()[3]), seed)
     config = FULL if kind == "frozen" else replace(SHORT, encoder_lr=rate / SHORT.lr, seed=seed)
     fit(module, TensorClips(x, kept["labels"][rows]), config=config)
@@ -142,13 +133,13 @@ def measured(kept, kind, head, train, test, rate):
     "One training, on held-out clips as they are and shuffled."
     start = time.process_time()
     module = trained(kept, kind, head, train, rate)
-    every, labels = kept["pooled" if kind == "frozen" else "maps"], kept["labels"]
-    known = accuracy(module, every[train], labels[train])
+    every, labels = kept[KINDS[kind]], kept["labels"]
+    known = score(module, every[train], labels[train], 32).top1
     x, labels = every[test], labels[test]
     shuffled = shuffle_time(x.flatten(2), 0).reshape(x.shape)
     return dict(
-        top1=accuracy(module, x, labels),
-        shuffled=accuracy(module, shuffled, labels),
+        top1=score(module, x, labels, 32).top1,
+        shuffled=score(module, shuffled, labels, 32).top1,
         train=known,
         tuned=count_parameters(module, trainable=True),
         cpu_seconds=round(time.process_time() - start),
@@ -190,9 +181,8 @@ def read():
 def left(count):
     "(fold, kind, head) of the trainings that are not there yet, in order."
     done = [(r["fold"], r["kind"], r["head"]) for r in read()["rows"]]
-    frozen = [(k, "frozen", head) for k in range(count) for head in HEADS]
-    adapted = [(k, "st_adapter", head) for k in range(count) for head in HEADS]
-    return [one for one in frozen + adapted if one not in done]
+    wanted = [(k, kind, head) for kind in KINDS for k in range(count) for head in HEADS]
+    return [one for one in wanted if one not in done]
 
 
 def run(kept, count):

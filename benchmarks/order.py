@@ -34,7 +34,7 @@ sys.path.insert(0, str(HERE))
 import efficientnet
 import lab
 import mobilenet
-from lab import CONFIRMATION, DEVELOPMENT, folds_of
+from lab import DEVELOPMENT, folds_of
 from small_data import FOLDS, FRAMES, SHORT, listed
 
 TABLE = HERE / "order.json"
@@ -166,6 +166,11 @@ def run_row(name, kept, classes, splits, table=TABLE):
     print(said(name, [row]), flush=True)
 
 
+def fresh(rows):
+    "The ways of splitting that took no part in the choice of the head."
+    return sorted({row["splits"] for row in rows}.difference(DEVELOPMENT))
+
+
 def above(rows, name, splits, other="statistics", key="forwards"):
     "Paired difference over folds, with the interval of Nadeau and Bengio (2003); None where folds are missing."
     own, base = (folds_of(rows, n, splits, key) for n in (name, other))
@@ -220,8 +225,9 @@ def main():
     if a.what == "features":
         return make_features(features, make())
     if a.what == "table":
-        for splits in (DEVELOPMENT, CONFIRMATION):
-            print(table(lab.read(kept_in), splits), end="\n\n")
+        rows = lab.read(kept_in)
+        for splits in (DEVELOPMENT, fresh(rows)):
+            print(table(rows, splits), end="\n\n")
         return
     kept = torch.load(features, mmap=True)
     for splits in a.splits:

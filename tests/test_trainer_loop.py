@@ -283,7 +283,7 @@ def test_kind_of_loader():
 
 
 class Loader:
-    "A loader of numbered batches that notes when it is opened; `drawn` mimics PyTorch's draw of a new iterator."
+    "A loader of numbered batches; a new iterator draws a number, as PyTorch's does."
 
     def __init__(self, persistent, sampler=None, count=5):
         self.persistent_workers, self.batch_sampler, self.count = persistent, sampler, count
