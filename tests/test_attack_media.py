@@ -16,6 +16,8 @@ from fractions import Fraction
 from io import BytesIO
 from PIL import Image, ImageOps
 from real import HELD
+from spatial import kinds_of, write_views
+from vidprism.cli import main
 from vidprism.data.audit import audit_clips
 from vidprism.data.clips import clip_info, read_clip, sample_clips
 from vidprism.data.worker import Worker
@@ -183,6 +185,47 @@ def test_pictures_of_usual_size_stay(tmp_path):
     assert read_clip(tmp_path / "4k.mp4", 12, each=lambda f: f[:9, -9:]).frames.shape == (12, 9, 9, 3)
     assert read_clip(tmp_path / "4k.mp4", 12, short=2160).frames.shape == (12, 2160, 3840, 3)
     assert clip_info(tmp_path / "4k.mp4").height == 2160
+
+
+@pytest.fixture(scope="module")
+def spatial(tmp_path_factory):
+    "A folder with a video of two views, and the video with its left view alone."
+    folder, noise = tmp_path_factory.mktemp("spatial"), np.random.default_rng(0)
+    still = noise.integers(0, 255, (12, 16, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    pictures = [np.roll(still, 4 * k, 1) for k in range(12)]
+    write_views(folder / "left.mov", pictures, 1)
+    (folder / "set" / "walk").mkdir(parents=True)
+    write_views(folder / "set" / "walk" / "both.mov", pictures, 2)
+    return folder
+
+
+def test_spatial_video_has_what_phones_write(spatial):
+    "Two layers in one track, which the decoder recognises: it attaches the view's number (kind 29) to each picture."
+    with av.open(str(spatial / "set" / "walk" / "both.mov")) as file:
+        packets = [kinds_of(bytes(packet)) for packet in file.demux(video=0) if packet.size]
+        file.seek(0)
+        pictures = list(file.decode(video=0))
+    assert len(packets) == 12 and all({layer for _, layer in kinds} == {0, 1} for kinds in packets)
+    attached = [{int(data.type.value): bytes(data) for data in picture.side_data} for picture in pictures]
+    assert len(attached) == 12 and all(data[29] == bytes(4) for data in attached)
+
+
+@pytest.mark.parametrize("way", (*WAYS, "decord"))
+def test_spatial_video(way, spatial):
+    "Apple's spatial video is its left view, by each decoder."
+    if way == "decord":
+        pytest.importorskip("decord")
+    both = read_clip(spatial / "set" / "walk" / "both.mov", 12, decoder=way)
+    left = read_clip(spatial / "left.mov", 12, decoder=way)
+    assert torch.equal(both.frames, left.frames) and torch.equal(both.times, left.times)
+
+
+def test_spatial_video_in_a_set(spatial, tmp_path):
+    "One such clip does not stop an audit or the features of a set."
+    audit_clips(spatial / "set", tmp_path / "report")
+    assert rows_of(tmp_path / "report")["walk/both.mov"]["verdict"] == "ok"
+    assert main(["features", str(spatial / "set"), "--export", str(tmp_path / "features")]) == 0
+    assert list((tmp_path / "features").rglob("*.npy"))
 
 
 def sound(path):
