@@ -254,6 +254,8 @@ ODD_MANIFESTS = [
     dict(complete=False),
     dict(preprocess=5),
     dict(weights=5),
+    dict(channels=5),
+    dict(channels=dict(flow=1)),
 ]
 
 

@@ -5,6 +5,9 @@ import random
 import torch
 import vidprism as vp
 from vidprism.cli import build_bare
+from vidprism.data.cliplist import ClipList
+from vidprism.encoders.export import export_features
+from vidprism.encoders.feature_files import feature_list, given_features
 from vidprism.encoders.flow import FLOW_WIDTH
 from vidprism.errors import ConfigError
 from vidprism.evaluation.protocols import build_head
@@ -108,6 +111,16 @@ def test_the_encoder_tells_the_head_its_channels(model):
     plain = build_head(bench, "vidprism_tubes", dict(flow=False))
     assert plain.config.colours and not plain.config.flow
     assert build_head(bench, "statistics").config.dim == encoder.dim
+
+
+def test_exported_features_keep_the_channels(model, paths, tmp_path):
+    "A head that is trained on the files is as if it had been trained on the clips."
+    clips = ClipList([path.name for path in paths], paths, [0, 1, 2] * 2, CLASSES, [""] * 6, root=paths[0].parent)
+    export_features(clips, model.encoder, tmp_path / "out", num_frames=FRAMES, progress=False, cache=tmp_path / "cache")
+    given = given_features(feature_list(tmp_path / "out"))
+    assert given.channels == model.encoder.channels and given.dim == model.encoder.dim
+    recipe = Recipe(head="vidprism_tubes", options=dict(axes=16, components=4), num_frames=FRAMES)
+    assert fresh_head(recipe, given, CLASSES).config == model.head.config
 
 
 def test_bad_input_gets_one_sentence(model, paths):

@@ -230,7 +230,8 @@ def _job_of(item: str, path: Path, file_format: str) -> tuple:
 def _settings(encoder: FrameEncoder, **how) -> dict:
     "The settings that determine an export's numbers."
     facts = dict(encoder=encoder.name, weights=weights_hash(encoder), fingerprint=fingerprint(encoder))
-    return {**_FORMAT, **facts, "preprocess": encoder.how._asdict(), "dim": encoder.dim, **how}
+    layout = dict(channels=encoder.channels) if encoder.channels else {}
+    return {**_FORMAT, **facts, **layout, "preprocess": encoder.how._asdict(), "dim": encoder.dim, **how}
 
 
 def _plain(value):

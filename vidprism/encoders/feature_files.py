@@ -191,12 +191,17 @@ _MANIFEST_FORMAT = "vidprism features"
 _MOST_MANIFEST = 1 << 30
 _ANY_TEXT = Rule("a text", lambda value: isinstance(value, str))
 _NAMES = Rule("a list of names", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
+_LAYOUT = Rule(
+    "an object of options that are true or false",
+    lambda value: isinstance(value, dict) and all(isinstance(one, bool) for one in value.values()),
+)
 _HASH = Rule("64 hexadecimal digits", lambda value: bool(re.fullmatch("[0-9a-f]{64}", str(value))))
 _MANIFEST_RULES = dict(
     version=whole(1, 1),
     encoder=_ANY_TEXT,
     weights=optional(maybe(text(64))),
     preprocess=optional(maybe(Rule("an object", lambda value: isinstance(value, dict)))),
+    channels=optional(_LAYOUT),
     classes=_NAMES,
     clips=Rule("a list", lambda value: isinstance(value, list)),
     complete=optional(Rule("true (give the command again: the export was not finished)", lambda value: value is True)),
@@ -604,6 +609,8 @@ class GivenFeatures(FrameEncoder):
         The encoder's preprocessing. `None`: unknown.
     weights : str, optional
         Hash of its weights. `None`: unknown.
+    channels : dict, optional
+        The encoder's `channels`. `None`: none.
 
     Attributes
     ----------
@@ -614,8 +621,11 @@ class GivenFeatures(FrameEncoder):
     """
 
     @checked
-    def __init__(self, name: str, dim: Natural, how: Preprocess = None, weights: str = None):
+    def __init__(
+        self, name: str, dim: Natural, how: Preprocess = None, weights: str = None, channels: dict | None = None
+    ):
         super().__init__(_PREFIX + name.removeprefix(_PREFIX), dim, how or _UNKNOWN)
+        self.channels = dict(channels or {})
         self.known_how = how
         self.known_weights = weights
 
@@ -701,7 +711,7 @@ def given_features(clips: ClipList) -> GivenFeatures:
     found = _read_feature_manifest(clips.root)
     if found is None:
         return GivenFeatures("an unknown encoder", dim)
-    return GivenFeatures(found["encoder"], dim, _said_preprocess(found), found.get("weights"))
+    return GivenFeatures(found["encoder"], dim, _said_preprocess(found), found.get("weights"), found.get("channels"))
 
 
 def clip_as_features(clip, dim: int, num_frames: int) -> Tensor | None:
