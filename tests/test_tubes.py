@@ -12,6 +12,7 @@ from vidprism.encoders.flow import FLOW_WIDTH
 from vidprism.errors import ConfigError
 from vidprism.evaluation.protocols import build_head
 from vidprism.interpret.explanation import describe, explain
+from vidprism.interpret.saliency import saliency_maps
 from vidprism.training.pipeline import Recipe, fresh_head
 from vidprism.training.trainer import TensorClips, TrainConfig, fit
 
@@ -59,6 +60,22 @@ def test_parts_and_frames_are_exact(model, paths):
     assert abs(found.importance.sum() - 1) < 1e-5 and found.parts.shape == (4, FRAMES)
     scores = vp.frame_scores(model, random.choice(paths))
     assert (scores.scores.sum(0) + scores.bias - scores.logits).abs().max() < 1e-4
+
+
+def test_experts_have_places(model, paths):
+    "Maps over each picture: of the tower for the grey pictures, of the tubes, by exact parts, for motion."
+    path = random.choice(paths)
+    found = explain(model, path)
+    assert found.saliency.shape[:2] == (4, FRAMES) and found.method == "gradcam"
+    assert torch.equal(found.saliency.flatten(1).amax(1) > 0, found.contributions.abs() > 1e-9)  # a weight can be 0
+    clip = model.open_clip(path)
+    features = model.encoder(clip.frames[None]).pooled
+    out = model.head(features)
+    places = model.head.place_scores(features, out, found.target)[0]
+    assert torch.allclose(places[1:].sum((1, 2, 3)), found.contributions[1:], atol=1e-4)
+    best = int(found.contributions.abs().argmax())
+    alone = saliency_maps(model, clip, signed=True, active_experts=[best]).flatten(1).abs().amax(1)
+    assert alone[best] > 0 and (alone > 0).sum() == 1
 
 
 def test_experts_can_be_switched_off(model, paths):
@@ -129,8 +146,8 @@ def test_bad_input_gets_one_sentence(model, paths):
         with pytest.raises(ConfigError) as error:
             vp.create_head("vidprism_tubes", num_classes=3, num_frames=8, **bad)
         assert "\n" not in str(error.value)
-    with pytest.raises(ConfigError, match="no saliency maps"):
-        explain(model, paths[0])
+    with pytest.raises(ConfigError, match="must be 'gradcam' or 'layer_gradient'"):
+        explain(model, paths[0], method="input_x_gradient")
     with pytest.raises(ConfigError, match="leave its encoder frozen"):
         fit(model, TensorClips(torch.zeros(2, FRAMES, 64, 64, 3, dtype=torch.uint8), torch.arange(2)))
     with pytest.raises(ConfigError, match="gradient steps"):

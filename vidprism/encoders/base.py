@@ -289,6 +289,8 @@ class FrameEncoder(nn.Module):
         Preprocessing settings beyond `how`. The cache compares them.
     reads_pixels : bool
         Whether prepared pictures are enough for `encode`; False if features also come from other pictures of the clip.
+    reads_flow : bool
+        Whether some features are optical flow, which no layer of the `tower` computes.
 
     Raises
     ------
@@ -301,6 +303,7 @@ class FrameEncoder(nn.Module):
     local = False
     processor = ""
     reads_pixels = True
+    reads_flow = False
 
     @checked
     def __init__(self, name: str, dim: Natural, how: Preprocess, chunk: Count = 64):
@@ -317,6 +320,11 @@ class FrameEncoder(nn.Module):
     def image_size(self) -> int:
         "Input side in pixels."
         return self.how.size
+
+    @property
+    def tower(self):
+        "The encoder that reads pictures: itself, or the one inside an encoder with further features."
+        return self
 
     @property
     def device(self) -> torch.device:

@@ -225,6 +225,8 @@ class FlowEncoder(_Beside):
         If `rate` is below 1, or a feature of the encoder spans several frames.
     """
 
+    reads_flow = True
+
     @checked
     def __init__(self, encoder: FrameEncoder, rate: Count = 1):
         if encoder.span > 1:

@@ -110,6 +110,14 @@ class _Beside(FrameEncoder):
         return weights_hash(self) if weights_hash(self.encoder) == origin else f"changed {origin}"
 
     @property
+    def tower(self):
+        return self.encoder.tower
+
+    @property
+    def reads_flow(self):
+        return self.encoder.reads_flow
+
+    @property
     def has_text(self):
         return self.encoder.has_text
 

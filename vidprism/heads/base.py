@@ -246,6 +246,33 @@ def frame_terms(self: Head, features: Tensor, output: HeadOutput, active_experts
 
 
 @patch
+def place_scores(
+    self: Head, features: Tensor, output: HeadOutput, target: int, against: int = None, active_experts=None
+) -> Tensor | None:
+    """Each place's part of a logit, for features that are places; overridden by heads that read such features.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D].
+    output : HeadOutput
+        The head's output, in evaluation mode.
+    target : int
+        Class index.
+    against : int, optional
+        The class that is subtracted.
+    active_experts : sequence of int, optional
+        As in the head's call.
+
+    Returns
+    -------
+    Tensor or None
+        [B,E,T,h,w]; None if the head reads no places.
+    """
+    return None
+
+
+@patch
 def parts(self: Head, output: HeadOutput, target=None, active_experts=None) -> Contributions:
     """Each part's contribution to the logits.
 

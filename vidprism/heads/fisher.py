@@ -31,10 +31,13 @@ class Tubes(NamedTuple):
         [B,N,396].
     lineage : Tensor
         [B,N,F] each frame's part of a tube; rows sum to 1.
+    places : Tensor
+        [B,N] int64, 0 to 48: the tube's 2x2 cells among 7x7, row by row.
     """
 
     vectors: Tensor
     lineage: Tensor
+    places: Tensor
 
 
 def _stretches(frames: int, rate: int) -> list:
@@ -87,7 +90,7 @@ def motion_tubes(cells: Tensor, rate: int = 1, kept: int = 98) -> Tubes:
     even = cells.new_zeros(len(stretches), frames)
     for row, (start, end) in zip(even, stretches):
         row[start:end] = 1 / (end - start)
-    return Tubes(vectors, even[best // PLACES])
+    return Tubes(vectors, even[best // PLACES], best % PLACES)
 
 # %% ../../nbs/heads/fisher.ipynb #4d71809e
 class FisherVector(nn.Module):

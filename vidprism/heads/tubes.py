@@ -26,7 +26,7 @@ from vidprism.heads.base import (
     register_head,
 )
 from .baselines import classified
-from .fisher import FisherVector, Tubes, motion_tubes
+from .fisher import CELLS, PLACES, FisherVector, Tubes, motion_tubes
 from .hmoe import check_active_experts
 from .lowdata import STATISTICS, statistic_terms, time_statistics
 from .ridge import Ridge, choose_ridge, class_targets, expert_weights, inner_folds
@@ -436,11 +436,15 @@ def video_parts(self: TubesHead, output: HeadOutput, active_experts=None) -> Par
     return Parts(torch.stack(padded[1:], 1), padded[0], [1] * self.num_experts)
 
 # %% ../../nbs/heads/tubes.ipynb #e2986dde
+def _tube_terms(fisher: FisherVector, tubes: Tubes) -> Tensor:
+    "Terms [B,N,dim] whose sum is the Fisher vector."
+    terms = fisher.terms(tubes.vectors)
+    return terms * fisher.slopes(terms.sum(1))[:, None]
+
+
 def _fisher_frames(fisher: FisherVector, tubes: Tubes, frames: int) -> Tensor:
     "Terms [B,T,dim] of a Fisher vector; flow has one frame less than the clip, so its last frame gets 0."
-    terms = fisher.terms(tubes.vectors)
-    by_tube = terms * fisher.slopes(terms.sum(1))[:, None]
-    by_frame = tubes.lineage.transpose(1, 2) @ by_tube
+    by_frame = tubes.lineage.transpose(1, 2) @ _tube_terms(fisher, tubes)
     return F.pad(by_frame, (0, 0, 0, frames - by_frame.shape[1]))
 
 
@@ -497,3 +501,55 @@ def importance(self: TubesHead, features: Tensor, output: HeadOutput, active_exp
     _, *experts = terms.split(self.widths, -1)
     lengths = torch.stack([x.norm(dim=-1) for x in experts], 1)
     return lengths / lengths.sum((1, 2), keepdim=True).clamp_min(1e-12)
+
+# %% ../../nbs/heads/tubes.ipynb #5a1e0002
+def _places_of(scores: Tensor, tubes: Tubes, frames: int) -> Tensor:
+    "Scores [B,N] of tubes, shared among their frames, at their places: [B,T,7,7]."
+    by_frame = scores[..., None] * tubes.lineage
+    at = F.one_hot(tubes.places, PLACES).to(scores.dtype)
+    found = by_frame.transpose(1, 2) @ at
+    side = FLOW_SIDE // CELLS
+    return F.pad(found, (0, 0, 0, frames - found.shape[1])).unflatten(-1, (side, side))
+
+
+@patch
+def place_scores(
+    self: TubesHead, features: Tensor, output: HeadOutput, target: int, against: int = None, active_experts=None
+) -> Tensor | None:
+    """Each place's part of a logit, for the experts of motion tubes.
+
+    Parameters
+    ----------
+    features : Tensor
+        [B,T,D].
+    output : HeadOutput
+        From the head.
+    target : int
+        Class index.
+    against : int, optional
+        The class that is subtracted.
+    active_experts : iterable of int, optional
+        As in the head's call.
+
+    Returns
+    -------
+    Tensor or None
+        [B,E,T,7,7], 0 for the grey pictures and for experts that are off; the others sum to their contributions. None
+        without flow.
+    """
+    if not self.config.flow:
+        return None
+    weight = self.classifier.weight[target]
+    if against is not None:
+        weight = weight - self.classifier.weight[against]
+    active, frames = self.active(active_experts), features.shape[1]
+    first = self.num_experts - len(self.fishers)
+    rows = weight.split(self.widths)[1 + first :]
+    side = FLOW_SIDE // CELLS
+    found = list(features.new_zeros(first, len(features), frames, side, side))
+    motion = zip(self.fishers, output.trace.tubes, self.scales[1 + first :], rows)
+    for expert, (fisher, tubes, scale, row) in enumerate(motion, first):
+        terms = _tube_terms(fisher, tubes)
+        scores = (terms - scale.mean / terms.shape[1]) @ (row / scale.spread)
+        found.append(float(expert in active) * _places_of(scores, tubes, frames))
+    return torch.stack(found, 1)

@@ -136,7 +136,8 @@ class Seen(NamedTuple):
     pixels : Tensor
         `[T,3,S,S]` normalised input of the encoder.
     maps : tuple of Tensor
-        `[t,G,h,w]` maps of consecutive frames, one for each chunk.
+        `[t,G,h,w]` maps of consecutive frames, one for each chunk. An encoder that reads further pictures of each frame
+        has as many maps of these, after the first.
     pooled : Tensor
         `[1,T,D]` features.
     """
@@ -166,6 +167,13 @@ def encode_pixels(encoder: nn.Module, pixels: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def _encode_clip(encoder: nn.Module, frames: Tensor, x: Tensor) -> Tensor:
+    "Features [T,D] from prepared pictures, or from the frames if these are not enough."
+    if encoder.reads_pixels:
+        return encode_pixels(encoder, x)
+    return encoder(frames.clone()[None].to(encoder.device)).pooled[0]
+
+
 def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module | None = None, pixels: bool = False) -> Seen:
     """Run the encoder once for saliency.
 
@@ -188,11 +196,12 @@ def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module | None 
     Raises
     ------
     ConfigError
-        If `layer` is needed for this encoder, or its features do not come from prepared pictures alone.
+        If `layer` is needed for this encoder, or `pixels` is given for features that come from other pictures, too.
     """
-    if not encoder.reads_pixels:
+    if pixels and not encoder.reads_pixels:
         raise ConfigError(
-            f"The encoder {encoder.name} computes motion and has no saliency maps (explain: method=None)."
+            f"The features of {encoder.name} do not come from its input pictures alone: "
+            "method must be 'gradcam' or 'layer_gradient'."
         )
     maps = []
 
@@ -205,8 +214,9 @@ def encode_for_maps(encoder: nn.Module, frames: Tensor, layer: nn.Module | None 
 
     with torch.inference_mode(False), torch.enable_grad():
         x = encoder.prepare(frames.clone().to(encoder.device)).requires_grad_(pixels)
-        with tap(layer or _last_block(encoder), keep):
-            pooled = encode_pixels(encoder, x)
+        with tap(layer or _last_block(encoder.tower), keep):
+            pooled = _encode_clip(encoder, frames, x)
+        pooled = pooled + 0 * sum(layer_map.sum() for layer_map in maps)  # every map has a gradient, at least 0
     return Seen(x, tuple(maps), pooled[None])
 
 
@@ -249,14 +259,19 @@ class KeptPass(nn.Module):
         `[1,E]` contributions of the experts to one logit, with their graph to `seen`.
     again : callable, optional
         Runs encoder and head on other pixels: `[n,T,3,S,S]` -> contributions `[n,E]`. Needed by `path_gradients`.
+    places : Tensor, optional
+        `[E,T,h,w]` parts of the contributions by place of the features (`Head.place_scores`).
     """
 
-    def __init__(self, seen: Seen, experts: Tensor, again: Callable[[Tensor], Tensor] | None = None):
+    def __init__(
+        self, seen: Seen, experts: Tensor, again: Callable[[Tensor], Tensor] | None = None, places: Tensor | None = None
+    ):
         super().__init__()
         self.layer = _KeptLayer()
         self.seen = seen
         self.experts = experts
         self.again = again
+        self.places = places
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pass the kept maps through the layer and return the kept contributions.
@@ -287,6 +302,20 @@ def _run_again(model: VideoModel, pair: tuple, active_experts):
         return torch.cat([run(pixels) for pixels in clips])
 
     return again
+
+
+@torch.no_grad()
+def _find_places(model: VideoModel, seen: Seen, out, pair: tuple, active_experts) -> Tensor | None:
+    "Parts [E,T,h,w] of the contributions by place of the features, if the head reads places."
+    found = model.head.place_scores(seen.pooled, out, *pair, active_experts)
+    if found is not None:
+        return found[0]
+    if model.encoder.reads_flow:
+        raise ConfigError(
+            f"The head {model.head.name!r} does not split the flow of {model.encoder.name} by place, "
+            "so it has no saliency maps (explain: method=None)."
+        )
+    return None
 
 
 def keep_pass(
@@ -328,15 +357,16 @@ def keep_pass(
     Raises
     ------
     ConfigError
-        If a class does not exist, or both are equal.
+        If a class does not exist, both are equal, or the encoder computes flow and the head does not split it by place.
     """
     with torch.inference_mode(False), torch.enable_grad():
         seen = seen or encode_for_maps(model.encoder, frames, layer, pixels)
         out = model.head(seen.pooled, inspect=True, active_experts=active_experts)
         pair = class_pair(out.logits[0], target, against)
         parts = class_parts(model.head, out, *pair, active_experts)
+    places = _find_places(model, seen, out, pair, active_experts) if seen.maps else None
     again = _run_again(model, pair, active_experts)
-    return KeptPass(seen, parts.experts, again), out, parts
+    return KeptPass(seen, parts.experts, again, places), out, parts
 
 # %% ../../nbs/interpret/saliency.ipynb #a14cc87b
 def _gradient_again(forward, inputs, target=None, args=None):
@@ -345,11 +375,12 @@ def _gradient_again(forward, inputs, target=None, args=None):
     return torch.autograd.grad(outputs, inputs, retain_graph=True)
 
 
-def _spread_map(maps, size: int) -> Tensor:
-    "A layer's maps [t,g,h,w], summed over channels and interpolated to [T,size,size]."
+def _spread_map(maps, size: int, passes: int = 1) -> Tensor:
+    "A layer's maps [t,g,h,w], summed over channels and passes, and interpolated to [T,size,size]."
     if isinstance(maps, tuple):
         maps = torch.cat(maps)
     summed = maps.detach().sum(1, keepdim=True)
+    summed = summed.unflatten(0, (passes, -1)).sum(0)
     return LayerAttribution.interpolate(summed, (size, size), "bilinear")[:, 0]
 
 
@@ -357,7 +388,8 @@ def _at_layer(method, kept: KeptPass, i: int) -> Tensor:
     "Expert i's map [T,S,S] by a layer method of captum."
     x = kept.seen.pixels
     found = method(kept, kept.layer).attribute(x, target=i, grad_kwargs=dict(retain_graph=True))
-    return _spread_map(found, x.shape[-1])
+    passes = max(1, sum(map(len, kept.seen.maps)) // len(x))
+    return _spread_map(found, x.shape[-1], passes)
 
 
 def gradcam(kept: KeptPass, i: Natural) -> Tensor:
@@ -553,6 +585,8 @@ def kept_saliency(kept: KeptPass, how: Preprocess, size: Sequence[int], method: 
     experts = range(kept.experts.shape[1])
     with torch.inference_mode(False), torch.enable_grad():
         maps = torch.stack([METHODS[method](kept, i) for i in experts])
+    if kept.places is not None:
+        maps = maps + LayerAttribution.interpolate(kept.places, maps.shape[-2:], "bilinear")
     if signed:
         return _on_frame(maps, how, *size)
     if method in PIXELS:
