@@ -9,7 +9,6 @@ Stop it at any time; started again, it goes on."""
 
 import argparse
 import json
-import numpy as np
 import statistics
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from vidprism.encoders.factory import create_encoder
 from vidprism.evaluation.benchmark import find_commit, world_bench
 from vidprism.evaluation.metrics import measure, view_logits
 from vidprism.evaluation.protocols import build_head, train_head
-from vidprism.evaluation.rates import RateChoice, RateSubset, _Answers, _answers, _rank, choose_rates, rate_sets
+from vidprism.evaluation.rates import RateChoice, RateSubset, _ask_all, _rank, choose_rates, rate_sets
 from vidprism.experiments.studies import narrow, open_study, values
 from vidprism.experiments.tables import VIDPRISM_TABLES
 from vidprism.files import locked, write_json
@@ -124,9 +123,8 @@ def sides_of(seed: int) -> tuple:
 
 def ranked(kind: str, seed: int, heads: dict, held, began: float) -> dict:
     "The entry of a ranking of sets, each by a head (rates -> head)."
-    rows = [_answers(RateSubset(head, rates), held) for rates, head in heads.items()]
-    found = _Answers(*map(np.stack, zip(*rows)))
-    rows = _rank(list(heads), found, held.sources, 1000, seed)
+    answers = _ask_all([RateSubset(head, rates) for rates, head in heads.items()], held)
+    rows = _rank(list(heads), answers, held.sources, 1000, seed)
     cost = dict(cpu_seconds=round(time.process_time() - began, 1))
     return chosen(kind, seed, RateChoice(rows[0]["rates"], rows, RATES, dict(clips=len(held.labels)), cost))
 

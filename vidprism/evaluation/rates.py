@@ -372,9 +372,9 @@ def _answers(subset: RateSubset, held: FeatureSplit) -> tuple:
     return (logits.argmax(1) == held.labels).double().numpy(), loss.double().numpy()
 
 
-def _ask_all(head: VidPrismHead, sets: list, held: FeatureSplit) -> _Answers:
-    head.eval()
-    rows = [_answers(RateSubset(head, chosen), held) for chosen in sets]
+def _ask_all(subsets: list, held: FeatureSplit) -> _Answers:
+    "The answers of every subset."
+    rows = [_answers(subset, held) for subset in subsets]
     return _Answers(np.stack([right for right, _ in rows]), np.stack([loss for _, loss in rows]))
 
 
@@ -499,7 +499,8 @@ def choose_rates(
     fold = grouped_folds(train.labels.tolist(), train.sources, 4, seed)[0]
     kept, held = train.rows(fold.train), train.rows(fold.test)
     steps = _train_jointly(whole, sets, kept, config, seed)
-    rows = _rank(sets, _ask_all(whole, sets, held), held.sources, resamples, seed)
+    answers = _ask_all([RateSubset(whole.eval(), chosen) for chosen in sets], held)
+    rows = _rank(sets, answers, held.sources, resamples, seed)
     cost = dict(steps=steps, sets=len(sets), **_spent_since(*began))
     counts = dict(clips=len(held.labels), sources=len(set(held.sources)), clips_kept=len(kept.labels))
     return RateChoice(rows[0]["rates"], rows, rates, counts, cost)
