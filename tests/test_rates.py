@@ -8,6 +8,7 @@ import pytest
 import shutil
 import torch
 import vidprism.evaluation.rates as rates_module
+import vidprism.training.pipeline as pipeline
 from dataclasses import replace
 from vidprism.cli import main, training_run
 from vidprism.errors import ConfigError
@@ -417,6 +418,12 @@ def features(tmp_path):
 
 
 AUTO = Recipe(options=dict(rates="auto", num_heads=2), split="source", folds=3, training=SHORT)
+
+
+def test_a_head_without_such_experts_is_refused_before_clips_are_read(features, monkeypatch):
+    monkeypatch.setattr(pipeline, "bench_of", lambda *given, **how: pytest.fail("clips were read"))
+    recipe = replace(AUTO, head="vidprism_tubes", options=dict(rates="auto"))
+    refused(lambda: train_clips(features, recipe), "vidprism_tubes", "cannot be chosen")
 
 
 def no_auto(folder):

@@ -46,7 +46,7 @@ from ..evaluation.benchmark import Benchmark, FeatureSplit, Result
 from ..evaluation.benchmark import find_commit, find_templates, make_record, mean_and_std, prompts, rows_of
 from ..evaluation.metrics import measure, view_logits
 from ..evaluation.protocols import GRID, build_head, grid_search
-from ..evaluation.rates import choose_rates, find_candidates
+from ..evaluation.rates import check_choosable, choose_rates, find_candidates
 from ..files import make_folder, write_json, written_folder
 from ..heads.base import create_head
 from ..model import VideoModel
@@ -1213,7 +1213,7 @@ def train_clips(
     recipe = recipe_for(clips, recipe)
     encoder = encoder_for(clips, encoder or recipe.encoder)
     split = split_clips(clips, recipe)
-    fresh_head(_trial_recipe(recipe, encoder), encoder, clips.classes)  # raise for wrong options before clips are read
+    _check_options(recipe, encoder, clips.classes)
     kept = _checkpoints_in(folder, resume, every, keep, trackers)
     if recipe.learns_on_frames:
         return finetune_clips(split, recipe, encoder, cache, workers, progress, team, watch, folder, **kept)
@@ -1221,6 +1221,13 @@ def train_clips(
     result, history = _train_on_features(bench, recipe, folder, watch, **kept)
     model = VideoModel(encoder.cpu(), result.heads[0], clips.classes, recipe.sampling)
     return Trained(model.eval(), result, split, history)
+
+
+def _check_options(recipe: Recipe, encoder: FrameEncoder, classes: list) -> None:
+    "Raise for wrong options of the head, before clips are read."
+    head = fresh_head(_trial_recipe(recipe, encoder), encoder, classes)
+    if recipe.chooses_rates:
+        check_choosable(head)
 
 
 def _trial_recipe(recipe: Recipe, encoder: FrameEncoder) -> Recipe:
