@@ -3,9 +3,10 @@
     python benchmarks/explanations.py methods          # the saliency methods, on clips of the world
     python benchmarks/explanations.py faithfulness     # these numbers for the inspector: data_samples/faithfulness.json
     python benchmarks/explanations.py experts          # specialisation of heads
+    python benchmarks/explanations.py tubes            # do the places of motion tubes lie on the object?
 
-`methods` takes about 25 minutes on one core, `faithfulness` 15, `experts` 15. `experts` measures the shipped heads on
-the world, and, where VIDPRISM_SHARED points to real clips, heads trained on those.
+`methods` takes about 25 minutes on one core, `faithfulness` 15, `experts` 15, `tubes` 3. `experts` measures the shipped
+heads on the world, and, where VIDPRISM_SHARED points to real clips, heads trained on those.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import os
 import statistics
 import time
 import torch
+from captum.attr import LayerAttribution
 from pathlib import Path
 from vidprism.data.clips import sample_clips, samples_folder
-from vidprism.data.synthetic import world_clips
+from vidprism.data.synthetic import MOTIONS, world_clips
 from vidprism.files import locked, write_json
+from vidprism.heads.fisher import MOVING_BINS
 from vidprism.interpret.attribution import frame_drops, frame_parts, rank_correlation
 from vidprism.interpret.explanation import explain
 from vidprism.interpret.faithfulness import (
@@ -27,6 +30,7 @@ from vidprism.interpret.faithfulness import (
     model_hashes,
     pointing,
     random_areas,
+    random_hits,
     scramble,
 )
 from vidprism.interpret.saliency import METHODS, flat_frame, keep_pass, kept_saliency, path_gradients
@@ -219,6 +223,44 @@ def experts(args):
     write(real_experts=compare_experts(real_bench(Path(shared), args.cache), args))
 
 
+def tubes_model(train):
+    "A head of motion tubes on the world, solved on some training clips."
+    from vidprism.encoders.factory import create_encoder
+    from vidprism.evaluation.benchmark import encode_world
+    from vidprism.heads.base import create_head
+    from vidprism.model import VideoModel
+
+    encoder = create_encoder("flow1:colours0:mini")
+    x, y = encode_world(encoder, "train", train)
+    head = create_head("vidprism_tubes", encoder.dim, len(MOTIONS), x.shape[-2], channels=encoder.channels).eval()
+    head.solve(x, y)
+    return VideoModel(encoder, head, list(MOTIONS)).eval()
+
+
+def strongest_flow(model, features):
+    "Length of the flow [F,14,14] that the head reads in each cell."
+    _, cells = model.head.inputs(features)
+    return cells[0, ..., :MOVING_BINS].sum(-1).detach()
+
+
+def tubes(args):
+    "The pointing game of the experts of motion, without the last frame, and of the flow that they read."
+    model, rows = tubes_model(args.train), []
+    for w in clips_of_the_world(args.start, args.n):
+        kept, *_ = keep_pass(model, w.frames[0])
+        motion = kept.places[1:].clamp_min(0).sum(0)[:-1]
+        flow = strongest_flow(model, kept.seen.pooled)
+        place, size = w.place[0][:-1], w.scene.size[0][:-1]
+        maps = [LayerAttribution.interpolate(x[:, None], w.frames.shape[2:4], "bilinear")[:, 0] for x in (motion, flow)]
+        hits = [pointing(x, place, size).float().mean() for x in maps]
+        rows.append((*hits, random_hits(place, size, *w.frames.shape[2:4]).mean()))
+    found = means_of(rows, "evidence", "flow", "random")
+    clips = f"world 0 test {args.start} to {args.start + args.n - 1}"
+    metadata = dict(encoder=model.encoder.name, head=model.head.name, train=args.train, clips=clips)
+    write(tubes=dict(**found, metadata=metadata))
+    print({name: round(column["mean"], 3) for name, column in found.items()})
+
+
 def train_and_measure(bench, name, args):
     "Train a head with some seeds, and measure how different the experts of each are."
     from vidprism.evaluation.protocols import close_set
@@ -331,7 +373,7 @@ def real_bench(shared, cache, frames=8, width=128):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=("methods", "faithfulness", "experts"))
+    p.add_argument("what", choices=("methods", "faithfulness", "experts", "tubes"))
     p.add_argument("--start", type=int, default=36, help="first clip")
     p.add_argument("--n", type=int, default=36, help="clips")
     p.add_argument(
@@ -342,11 +384,12 @@ def main():
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--lr", type=float, nargs="+", default=[3e-4, 1e-3], help="learning rates to choose from")
     p.add_argument("--test", type=int, default=540, help="experts: clips of the world")
+    p.add_argument("--train", type=int, default=360, help="tubes: training clips of the world")
     p.add_argument("--only-world", action="store_true", help="experts: leave the real clips out")
     p.add_argument("--cache", help="a folder for features, to keep them")
     args = p.parse_args()
     torch.set_num_threads(1)
-    dict(methods=methods, faithfulness=faithfulness, experts=experts)[args.what](args)
+    dict(methods=methods, faithfulness=faithfulness, experts=experts, tubes=tubes)[args.what](args)
 
 
 if __name__ == "__main__":
