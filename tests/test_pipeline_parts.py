@@ -454,7 +454,7 @@ def test_adapters_of_a_recipe():
 
 def test_loss_on_stderr():
     with contextlib.redirect_stderr(io.StringIO()) as told:
-        pipeline._tell_loss([dict(epoch=1, total=9.0), dict(epoch=2, total=0.12345)])
+        pipeline._tell_loss([dict(epoch=k, total=9.0) for k in (0, 1)] + [dict(epoch=2, total=0.12345)])
     assert told.getvalue() == "epoch 2: loss 0.123\n"
 
 
@@ -634,7 +634,7 @@ def test_trial_recipe():
     encoder = SimpleNamespace(span=2)
     plain = Recipe()
     assert pipeline._trial_recipe(plain, encoder) is plain
-    auto = Recipe(options=dict(rates="auto"), num_frames=16)
+    auto = Recipe(options=dict(rates="auto"), num_frames=20)
     assert pipeline._trial_recipe(auto, encoder).options["rates"] == (1, 2, 4, 8)
 
 
