@@ -247,7 +247,7 @@ def test_videomae_of_fewer_frames_by_command(sixteen, tmp_path, capsys, monkeypa
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 16  # training found the features of 8 frames
     assert main(["eval", str(tmp_path / "model"), *what[:1]]) == 0
     capsys.readouterr()
-    for word in (["features"], ["train", "--folds", "2"]):
+    for word in (["features"], ["train", "--folds", "2", "--out", str(tmp_path / "refused")]):
         assert main([*word, *what, "--num-frames", "7", "--cache", str(tmp_path / "none")]) == 2
         assert "a multiple of 16, or a multiple of 2 below it, not 7" in capsys.readouterr().err
         assert not list((tmp_path / "none").glob("*.safetensors"))
