@@ -25,7 +25,7 @@ from .base import FrameEncoder, Preprocess
 from .weights import read_shapes
 from ..errors import AnyPath, ConfigError, FrameCount, Natural, checked, one_of, shown
 from ..files import sha256_of
-from ..schema import Rule, check_values, is_number, maybe, optional, read_json, text, whole
+from ..schema import Rule, check_values, is_number, mapping, maybe, optional, read_json, text, whole
 
 # %% ../../nbs/encoders/feature_files.ipynb #0bc745ba
 _SUFFIXES = (".npy", ".safetensors")
@@ -200,7 +200,7 @@ _MANIFEST_RULES = dict(
     version=whole(1, 1),
     encoder=_ANY_TEXT,
     weights=optional(maybe(text(64))),
-    preprocess=optional(maybe(Rule("an object", lambda value: isinstance(value, dict)))),
+    preprocess=optional(maybe(mapping())),
     channels=optional(_LAYOUT),
     classes=_NAMES,
     clips=Rule("a list", lambda value: isinstance(value, list)),

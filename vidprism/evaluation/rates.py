@@ -115,21 +115,22 @@ def _name_in_whole(name: str, places: Sequence[int], count: int) -> str:
     return name
 
 
-def check_choosable(head: nn.Module) -> None:
+def check_choosable(head: nn.Module | type) -> None:
     """Refuse a head whose rates cannot be chosen.
 
     Parameters
     ----------
-    head : nn.Module
-        Any head.
+    head : nn.Module or type
+        Any head, or its class.
 
     Raises
     ------
     ConfigError
         If its experts cannot be removed one by one.
     """
-    if not isinstance(head, VidPrismHead):
-        name = getattr(head, "name", type(head).__name__)
+    kind = head if isinstance(head, type) else type(head)
+    if not issubclass(kind, VidPrismHead):
+        name = getattr(kind, "name", kind.__name__)
         raise ConfigError(f"The rates of {name!r} cannot be chosen; those of vidprism and vidprism_lowdata can.")
 
 
@@ -436,9 +437,8 @@ def _train_jointly(head: nn.Module, sets: list, kept: FeatureSplit, config: Trai
 
 
 def _head_of_all(benchmark: Benchmark, head: str, options: dict, rates: tuple, seed: int, classifier: str) -> nn.Module:
-    kind = HEADS.get(head)
-    if kind is not None and not issubclass(kind, VidPrismHead):
-        raise ConfigError(f"The rates of {head!r} cannot be chosen; those of vidprism and vidprism_lowdata can.")
+    if head in HEADS:
+        check_choosable(HEADS[head])
     if "rates" in options and options["rates"] != "auto":
         raise ConfigError("options must not have rates: give them as candidates.")
     return build_head(benchmark, head, options | dict(rates=rates), seed, classifier)

@@ -545,11 +545,11 @@ def place_scores(
     active, frames = self.active(active_experts), features.shape[1]
     first = self.num_experts - len(self.fishers)
     rows = weight.split(self.widths)[1 + first :]
-    side = FLOW_SIDE // CELLS
-    found = list(features.new_zeros(first, len(features), frames, side, side))
+    found = []
     motion = zip(self.fishers, output.trace.tubes, self.scales[1 + first :], rows)
     for expert, (fisher, tubes, scale, row) in enumerate(motion, first):
         terms = _tube_terms(fisher, tubes)
         scores = (terms - scale.mean / terms.shape[1]) @ (row / scale.spread)
         found.append(float(expert in active) * _places_of(scores, tubes, frames))
-    return torch.stack(found, 1)
+    grey = [torch.zeros_like(found[0])] * first
+    return torch.stack([*grey, *found], 1)
